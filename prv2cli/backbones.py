@@ -1,0 +1,70 @@
+"""The one place that imports timm, and what it takes to import it next to a CPU-only torch."""
+
+from __future__ import annotations
+
+import difflib
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import nn
+
+from prv2cli.errors import ConfigError
+
+_SCHEMAS = {
+    "nms": "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+    "qnms": "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+}
+_libraries: list[torch.library.Library] = []  # a definition lives as long as its Library object
+
+
+def declare_missing_torchvision_ops() -> list[str]:
+    """Declare the torchvision operators that no compiled torchvision extension has registered.
+
+    PyPI's torchvision is compiled against PyPI's torch. Beside a CPU-only torch its extension cannot load, and
+    `import torchvision` (which timm needs) stops at "operator torchvision::nms does not exist". prv2 calls none of
+    these operators, so their bare schemas are enough.
+
+    Returns:
+        The names that had to be declared.
+    """
+    missing = [name for name in _SCHEMAS if not hasattr(torch.ops.torchvision, name)]
+    if missing:
+        library = torch.library.Library("torchvision", "FRAGMENT")
+        for name in missing:
+            library.define(_SCHEMAS[name])
+        _libraries.append(library)
+    return missing
+
+
+def import_timm() -> ModuleType:
+    """timm, importable whatever the torchvision build."""
+    try:
+        import torchvision  # noqa: F401
+    except RuntimeError:
+        declare_missing_torchvision_ops()
+    import timm
+
+    return timm
+
+
+def create_pyramid(name: str, key: str, **options: Any) -> nn.Module:
+    """A timm network that returns its feature pyramid (`features_only`).
+
+    Args:
+        name: of the timm model, with or without a pretrained tag.
+        key: of the setting that names it, for the error message.
+        options: passed on to timm.create_model.
+
+    Raises:
+        ConfigError: timm has no such model, no such tag, or no feature pyramid for it.
+    """
+    timm = import_timm()
+    if not timm.is_model(name):
+        close = difflib.get_close_matches(name.partition(".")[0], timm.list_models(), n=1)
+        hint = f"did you mean {close[0]!r}?" if close else "any name that timm.list_models() gives will do"
+        raise ConfigError(f"{key}: timm has no model {name!r}; {hint}")
+    try:
+        return timm.create_model(name, features_only=True, **options)
+    except RuntimeError as error:
+        raise ConfigError(f"{key}: timm cannot build {name!r} as a feature pyramid: {error}") from error

@@ -1,0 +1,154 @@
+"""`prv2 info` and `prv2 convert`: depth files without a model."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from prv2cli.cli.ui import JsonOption, warn
+
+
+class KindName(str, Enum):
+    depth = "depth"
+    inverse = "inverse"
+
+
+class DtypeName(str, Enum):
+    uint16 = "uint16"
+    float32 = "float32"
+
+
+File = Annotated[Path, typer.Argument(help="A depth file: PNG, TIFF, .npy, .npz, .exr or .pfm; - for stdin.")]
+Scale = Annotated[
+    float | None,
+    typer.Option(help="Stored numbers per metre of FILE, where it does not say so itself (1: metres)."),
+]
+KindOption = Annotated[
+    KindName | None, typer.Option(help="What FILE holds, where it does not say so itself.")
+]
+
+
+def info(
+    file: File,
+    json: JsonOption = False,
+    scale: Scale = None,
+    kind: KindOption = None,
+) -> None:
+    """What a depth file holds: size, unit, range, clipped pixels, the model that made it."""
+    from prv2cli.depth_files import depth_info
+
+    found = depth_info(_readable(file), scale=scale, kind=kind.value if kind else None)
+    if json:
+        _print_json(found)
+    else:
+        _print_table(found)
+
+
+def convert(
+    file: File,
+    out: Annotated[Path, typer.Argument(help="Where to write; the format by its extension. - for stdout.")],
+    scale: Scale = None,
+    kind: KindOption = None,
+    relative: Annotated[
+        bool, typer.Option("--relative", help="FILE has no physical unit, and OUT will say so.")
+    ] = False,
+    depth_scale: Annotated[
+        float | None, typer.Option(help="Numbers per metre of a 16-bit OUT. [default: 256]")
+    ] = None,
+    dtype: Annotated[DtypeName, typer.Option(help="Of a TIFF.")] = DtypeName.uint16,
+    inverse: Annotated[
+        bool | None,
+        typer.Option(
+            "--inverse/--no-inverse", help="Write inverse depth, or depth. [default: as FILE has it]"
+        ),
+    ] = None,
+    format: Annotated[
+        str | None, typer.Option(help="png, tif, npy, npz or exr, against the extension.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace an existing OUT.")] = True,
+) -> None:
+    """Write a depth file in another format, type, scale or kind, without running a model."""
+    from prv2cli import depth_files
+
+    if not overwrite and str(out) != "-" and out.exists():
+        from prv2cli.errors import OutputError
+
+        raise OutputError(f"{out} exists already, and --no-overwrite keeps it")
+    report = depth_files.convert(
+        _readable(file),
+        _writable(out),
+        scale=scale,
+        kind=kind.value if kind else None,
+        relative=relative,
+        out_scale=depth_files.DEFAULT_SCALE if depth_scale is None else depth_scale,
+        dtype=dtype.value,
+        inverse=inverse,
+        fmt=format,
+        relative_flag="--relative",
+    )
+    if report.clipped:
+        warn(
+            f"{report.clipped} pixels are too large for 16 bits and were clipped; "
+            "a smaller --depth-scale or a float format keeps them"
+        )
+    if report.rounded:
+        warn(
+            f"{report.rounded} pixels may be off by more than 1 % from rounding to 16 bits; "
+            "a larger --depth-scale or a float format keeps them"
+        )
+
+
+def _readable(file: Path) -> Any:
+    return typer.get_binary_stream("stdin") if str(file) == "-" else file
+
+
+def _writable(file: Path) -> Any:
+    return typer.get_binary_stream("stdout") if str(file) == "-" else file
+
+
+def _print_json(found: dict[str, Any]) -> None:
+    import json
+
+    typer.echo(json.dumps(found))
+
+
+def _print_table(found: dict[str, Any]) -> None:
+    """Two columns on stdout; what the file does not say is left out."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for key, value in _lines(found).items():
+        table.add_row(key, Text(value))
+    Console(highlight=False).print(table)
+
+
+def _lines(found: dict[str, Any]) -> dict[str, str]:
+    """The facts of depth_info as people read them."""
+    pixels = found["width"] * found["height"]
+    known = found["unit"] != "unknown"
+    unit = f" {found['unit']}" if known else " (stored numbers; --scale N tells the unit)"
+    lines = {
+        "file": found["file"],
+        "format": f"{found['format']}, {found['dtype']}",
+        "size": f"{found['width']} x {found['height']}",
+        "unit": found["unit"],
+        "kind": found["kind"],
+        "scale": f"{found['scale']:g} stored numbers per unit" if known else "unknown",
+        "no depth": f"{found['invalid']} pixels ({100 * found['invalid'] / pixels:.2f} %)",
+    }
+    for key in ("min", "median", "max"):
+        lines[key] = "none" if found[key] is None else f"{found[key]:.6g}{unit}"
+    rest = {key: value for key, value in found.items() if key not in _SHOWN and value not in (None, {})}
+    return lines | {key.replace("_", " "): str(value) for key, value in rest.items()}
+
+
+_SHOWN = frozenset(
+    ("file", "format", "dtype", "width", "height", "unit", "kind", "scale", "invalid", "min", "median", "max")
+)

@@ -1,0 +1,54 @@
+"""What the commands share: consoles, error printing, option types. stdout is for data, stderr for people."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+stderr = Console(stderr=True, soft_wrap=True, highlight=False)
+
+DeviceOption = Annotated[
+    str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.", rich_help_panel="Speed and memory")
+]
+PrecisionOption = Annotated[
+    str, typer.Option("--precision", help="auto, fp32, bf16 or fp16.", rich_help_panel="Speed and memory")
+]
+QuietOption = Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+
+
+def say(message: str, *, quiet: bool = False) -> None:
+    """One line for a person, on stderr."""
+    if not quiet:
+        stderr.print(message, markup=False)
+
+
+def warn(message: str, *, quiet: bool = False) -> None:
+    """One warning line on stderr."""
+    if not quiet:
+        stderr.print(f"warning: {message}", style="yellow", markup=False)
+
+
+@contextmanager
+def progress_bar(label: str, *, quiet: bool = False) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on stderr when it is a terminal, nothing otherwise. Yields update(done, total)."""
+    if quiet or not stderr.is_terminal:
+        yield lambda done, total: None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=stderr, transient=True) as progress:
+        task = progress.add_task(label, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+def close_stdout_quietly() -> None:
+    """After a reader has closed the pipe: keep Python from complaining about it at exit."""
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, sys.stdout.fileno())

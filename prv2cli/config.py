@@ -1,0 +1,245 @@
+"""Settings of models and training: validated on construction, written to and read from YAML. No torch.
+
+Widths and channels are listed from high to low resolution. Level 0 is the resolution the refiner works at (the
+tile after space-to-depth), level k has 2^k times its stride.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from prv2cli.errors import ConfigError
+
+PositiveInt = Annotated[int, Field(gt=0)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+class Settings(BaseModel):
+    """Base of every group of settings: unknown keys are errors, values never change after validation."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class EncoderConfig(Settings):
+    """The light refiner encoder (METHOD 2.2): any timm `features_only` model."""
+
+    name: str = "mobilenetv4_conv_small"
+    levels: PositiveInt = 5
+    space_to_depth: Literal[1, 2, 4] = 1
+    pretrained: bool = False
+
+
+class C2FConfig(Settings):
+    """Coarse-to-Fine module (PRV2 section 3.2). The defaults are the authors'."""
+
+    widths: tuple[PositiveInt, ...] = (32, 256, 256, 256, 256, 256)
+    guidance: Literal["gated", "fused", "none"] = "gated"
+    taps: Literal["below", "own"] = "below"
+    pixel_level: bool = False
+
+
+class F2CConfig(Settings):
+    """Fine-to-Coarse module (METHOD 2.4). The defaults are the authors'."""
+
+    widths: tuple[PositiveInt, ...] = (32, 64, 64, 128, 256, 512)
+    decoder_widths: tuple[PositiveInt, ...] = (32, 64, 128, 256, 512)
+    decoder_hidden: Literal["input", "output"] = "input"
+
+
+class HeadConfig(Settings):
+    """What turns the fused features into the tile's depth."""
+
+    kind: Literal["residual", "two-surface"] = "residual"
+    width: PositiveInt = 32
+
+
+class CoarseFeaturesConfig(Settings):
+    """The coarse branch as the refiner sees it: how many feature maps, how wide, and who makes them.
+
+    `given`: a small guide encoder over the down-sampled photograph and any coarse depth map.
+    `external`: a depth network's own features are handed in (a bundle trained with that network).
+    """
+
+    kind: Literal["given", "external"] = "given"
+    channels: tuple[PositiveInt, ...] = (16, 24, 32, 32, 32)
+    guide_stride: PositiveInt = 4
+    guide_max_side: PositiveInt = 768
+
+
+class RefinerConfig(Settings):
+    """A whole refiner: encoder, C2F, F2C, head, and the depth space it works in."""
+
+    kind: Literal["refiner"] = "refiner"
+    depth_space: Literal["metres", "normalised-log"] = "normalised-log"
+    coarse: CoarseFeaturesConfig = CoarseFeaturesConfig()
+    encoder: EncoderConfig = EncoderConfig()
+    c2f: C2FConfig = C2FConfig()
+    f2c: F2CConfig = F2CConfig()
+    head: HeadConfig = HeadConfig()
+    align_corners: bool = False
+
+    @model_validator(mode="after")
+    def _same_number_of_levels(self) -> RefinerConfig:
+        levels = self.encoder.levels + 1
+        for key, got in {
+            "coarse.channels": len(self.coarse.channels),
+            "c2f.widths": len(self.c2f.widths),
+            "f2c.widths": len(self.f2c.widths),
+            "f2c.decoder_widths": len(self.f2c.decoder_widths) + 1,
+        }.items():
+            if got != levels:
+                raise ValueError(f"{key} must match encoder.levels: {levels} levels in all, got {got}")
+        if self.depth_space == "metres" and self.head.kind != "residual":
+            raise ValueError("head.kind: two-surface works in depth_space: normalised-log only")
+        return self
+
+    @property
+    def tile_multiple(self) -> int:
+        """Tiles must be a multiple of this many pixels on each side."""
+        return self.encoder.space_to_depth * 2**self.encoder.levels
+
+
+class LiteConfig(Settings):
+    """`lite`: a small monocular coarse network (our own, trained on procedural scenes)."""
+
+    kind: Literal["lite"] = "lite"
+    encoder: str = "mobilenetv4_conv_small"
+    width: PositiveInt = 64
+    long_side: PositiveInt = 512
+    min_depth: Annotated[float, Field(gt=0)] = 0.1
+    max_depth: Annotated[float, Field(gt=0)] = 200.0
+
+
+class Dav2Config(Settings):
+    """Depth Anything V2, metric (METHOD 2.1): which of its published sizes, and the range it was trained for."""
+
+    kind: Literal["dav2"] = "dav2"
+    encoder: Literal["vits", "vitb", "vitl"] = "vits"
+    max_depth: Annotated[float, Field(gt=0)] = 20.0
+
+
+ModelConfig = Annotated[RefinerConfig | LiteConfig, Field(discriminator="kind")]
+
+
+class SceneDataConfig(Settings):
+    """Procedural training scenes: made once, kept in `cache`."""
+
+    scenes: PositiveInt = 2400
+    size: Annotated[int, Field(ge=64)] = 384
+    seed: int = 1
+    cache: Path = Path("runs/scenes")
+    tile: Annotated[int, Field(ge=64)] = 256
+    tiles_per_scene: PositiveInt = 2
+    workers: Annotated[int, Field(ge=0)] = 1
+
+
+class DegradeConfig(Settings):
+    """How a true depth map is spoilt into a coarse one; lengths are in low-resolution pixels."""
+
+    factor: tuple[float, float] = (4.0, 16.0)
+    blur: tuple[float, float] = (0.0, 1.3)
+    displacement: float = 0.25
+    distortion: float = 0.05
+    noise: float = 0.03
+    drop_thin: Probability = 0.4
+    spaces: tuple[float, float, float] = (0.5, 0.35, 0.15)
+
+
+class OptimiserConfig(Settings):
+    """AdamW with a linear warm-up and a cosine decay."""
+
+    lr: Annotated[float, Field(gt=0)] = 2.5e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    warmup: Probability = 0.04
+    clip: Annotated[float, Field(gt=0)] = 1.0
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.999
+
+
+class TrainConfig(Settings):
+    """One training run: `prv2 train --config FILE`."""
+
+    stage: Literal["coarse", "refine"]
+    model: ModelConfig
+    steps: PositiveInt
+    batch_size: PositiveInt = 4
+    seed: int = 1
+    data: SceneDataConfig = SceneDataConfig()
+    degrade: DegradeConfig = DegradeConfig()
+    optimiser: OptimiserConfig = OptimiserConfig()
+    precision: Literal["fp32", "bf16"] = "fp32"
+    device: str = "auto"
+    start_from: Path | None = None
+    save_every: PositiveInt = 250
+    log_every: PositiveInt = 50
+
+    @model_validator(mode="after")
+    def _stage_fits_model(self) -> TrainConfig:
+        wanted = {"coarse": "lite", "refine": "refiner"}[self.stage]
+        if self.model.kind != wanted:
+            raise ValueError(f"stage: {self.stage} trains a model of kind {wanted}, not {self.model.kind}")
+        if self.data.tile > self.data.size:
+            raise ValueError(f"data.tile ({self.data.tile}) is larger than data.size ({self.data.size})")
+        if isinstance(self.model, RefinerConfig) and self.data.tile % self.model.tile_multiple:
+            raise ValueError(f"data.tile must be a multiple of {self.model.tile_multiple}, not {self.data.tile}")
+        return self
+
+
+class _AnyModel(Settings):
+    model: ModelConfig
+
+
+def explain(error: ValidationError, where: str) -> ConfigError:
+    """The first problem pydantic found, as one line that names the key, the value and what would do."""
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"]) or "the configuration"
+    text = first["msg"].removeprefix("Value error, ")
+    value = "" if isinstance(first["input"], dict) else f" (got {first['input']!r})"
+    return ConfigError(f"{where}: {key}: {text}{value}")
+
+
+def parse_model_config(raw: Any, where: str) -> RefinerConfig | LiteConfig:
+    """Validate a model's configuration, e.g. one read from a checkpoint header. Raises ConfigError."""
+    try:
+        return _AnyModel.model_validate({"model": raw}).model
+    except ValidationError as error:
+        raise explain(error, where) from error
+
+
+def load_train_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
+    """Read a YAML file, apply `key.sub=value` overrides, validate.
+
+    Raises:
+        ConfigError: the file is missing or no YAML, or a key or value is wrong; nothing has run yet.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"--config {path}: no such file") from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"--config {path}: not a readable YAML file ({str(error).splitlines()[0]})") from error
+    if not isinstance(raw, dict):
+        raise ConfigError(f"--config {path}: expected settings (key: value), found {type(raw).__name__}")
+    for override in overrides:
+        _apply_override(raw, override)
+    try:
+        return TrainConfig.model_validate(raw)
+    except ValidationError as error:
+        raise explain(error, str(path)) from error
+
+
+def _apply_override(raw: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    if not separator or not key:
+        raise ConfigError(f"{override!r} is not an override; write key=value, e.g. optimiser.lr=0.001")
+    *parents, leaf = key.split(".")
+    group = raw
+    for name in parents:
+        group = group.setdefault(name, {})
+        if not isinstance(group, dict):
+            raise ConfigError(f"{override!r}: {name} is a value, not a group of settings")
+    group[leaf] = yaml.safe_load(text)

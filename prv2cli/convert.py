@@ -1,0 +1,293 @@
+"""The one converter: state-dict names of the authors' networks -> ours, the configuration read from the shapes.
+
+    convert_official   PatchRefinerPlus: light encoder and fusion networks   -> a PatchRefiner
+    convert_encoder    LightWeightRefiner alone                              -> its `encoder.` tensors
+    convert_fusion     BiDirectionalFusion alone                             -> its `c2f.`, `f2c.` and `head.` tensors
+    convert_dav2       DepthAnythingV2, alone or as a PatchRefiner's coarse branch   -> a Dav2Coarse
+
+Every name must be known: it is renamed, or it is on a list of what the authors' forward pass never reads. Anything
+else, and anything missing or misshapen, is a CheckpointError. Nothing is read from disk here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from prv2cli.config import (
+    C2FConfig,
+    CoarseFeaturesConfig,
+    Dav2Config,
+    EncoderConfig,
+    F2CConfig,
+    RefinerConfig,
+)
+from prv2cli.errors import CheckpointError
+from prv2cli.model.coarse.dav2 import SIZES, Dav2Coarse
+from prv2cli.model.patchrefiner import PatchRefiner
+
+Tensors = dict[str, Tensor]
+Rules = Mapping[str, str | None]  # their prefix -> ours, or None: never read by their forward pass
+
+LEVELS = 5
+# Channels of encoder levels 1.. -> the timm network (METHOD 2.2), whose tag fixes the mean and std of its input.
+ENCODERS = {
+    (32, 32, 64, 96, 960): "mobilenetv4_conv_small.e2400_r224_in1k",
+    (24, 40, 64, 176, 512): "tf_efficientnet_b5.ap_in1k",
+    (96, 192, 384, 768, 1536): "convnext_large",
+}
+_STEMS = ("encoder.network.conv_stem.weight", "encoder.network.stem_0.weight")
+_ENCODER_PART = "refiner_fine_branch."
+_FUSION_PART = "refiner_fusion_model."
+_COARSE_PART = "coarse_branch."
+
+
+class OfficialParts(NamedTuple):
+    """The three networks of a PatchRefinerPlus, each under its own names."""
+
+    encoder: Tensors
+    fusion: Tensors
+    coarse: Tensors
+
+
+def split_official(state: Mapping[str, Tensor]) -> OfficialParts:
+    """Sort a PatchRefinerPlus state dict by network. Raises CheckpointError for names of no known network."""
+    parts: dict[str, Tensors] = {_ENCODER_PART: {}, _FUSION_PART: {}, _COARSE_PART: {}}
+    unknown = []
+    for name, tensor in state.items():
+        prefix = name.partition(".")[0] + "."
+        if prefix in parts:
+            parts[prefix][name.removeprefix(prefix)] = tensor
+        else:
+            unknown.append(name)
+    _refuse(unknown, "unknown", "PatchRefiner V2")
+    return OfficialParts(*parts.values())
+
+
+def convert_official(
+    state: Mapping[str, Tensor], *, guidance: str = "gated"
+) -> tuple[RefinerConfig, Tensors]:
+    """A PatchRefinerPlus state dict -> the configuration and the tensors of a PatchRefiner.
+
+    The coarse branch's tensors are left out: `split_official(state).coarse` and `convert_dav2` are for them.
+
+    Args:
+        state: the authors' names -> tensors.
+        guidance: "gated" (the paper) or "fused" (its ablation without the gate): both have the same names and shapes.
+
+    Raises:
+        CheckpointError: a name is unknown or missing, a shape does not fit, the encoder is none of ENCODERS.
+    """
+    parts = split_official(state)
+    config, fusion = convert_fusion(parts.fusion, guidance=guidance)
+    return config, convert_encoder(parts.encoder, config) | fusion
+
+
+def convert_encoder(state: Mapping[str, Tensor], config: RefinerConfig) -> Tensors:
+    """A LightWeightRefiner state dict -> the `encoder.` tensors of a PatchRefiner.
+
+    A stem without the coarse depth (after Noisy Pretraining) gets a fourth input channel of zeros (PRV2 section 3.1).
+    """
+    tensors = _rename(state, _ENCODER_RULES, "the light encoder")
+    for name in _STEMS:
+        if name in tensors and tensors[name].shape[1] == 3:
+            stem = tensors[name]
+            tensors[name] = torch.cat([stem, torch.zeros_like(stem[:, :1])], dim=1)
+    expected = _part(_expected(config), ("encoder.",))
+    _check(tensors, expected, _ENCODER_RULES, "the light encoder")
+    return tensors
+
+
+def convert_fusion(
+    state: Mapping[str, Tensor], *, guidance: str = "gated"
+) -> tuple[RefinerConfig, Tensors]:
+    """A BiDirectionalFusion state dict -> the configuration and the `c2f.`, `f2c.`, `head.` tensors."""
+    what = "the fusion networks"
+    tensors = _rename(state, _FUSION_RULES, what)
+    config = _infer_refiner(tensors, guidance)
+    _check(tensors, _part(_expected(config), ("c2f.", "f2c.", "head.")), _FUSION_RULES, what)
+    return config, tensors
+
+
+def convert_dav2(state: Mapping[str, Tensor], *, max_depth: float) -> tuple[Dav2Config, Tensors]:
+    """A metric DepthAnythingV2 state dict -> the configuration and the tensors of a Dav2Coarse.
+
+    Args:
+        state: the authors' names -> tensors.
+        max_depth: metres; 20 (indoor, Hypersim) or 80 (outdoor, Virtual KITTI): the file does not say.
+    """
+    what = "Depth Anything V2"
+    tensors = _rename(state, _DAV2_RULES, what)
+    widths = {tokens: size for size, tokens in (("vits", 384), ("vitb", 768), ("vitl", 1024))}
+    tokens = _shape(tensors, "vit.cls_token", _DAV2_RULES)[-1]
+    if tokens not in widths:
+        raise CheckpointError(f"{what}: no ViT-S, -B or -L has tokens {tokens} wide")
+    config = Dav2Config.model_validate({"encoder": widths[tokens], "max_depth": max_depth})
+    with torch.device("meta"):
+        expected = _floating(Dav2Coarse(config))
+    _check(tensors, expected, _DAV2_RULES, what)
+    return config, tensors
+
+
+def _encoder_rules() -> Rules:
+    return {"refiner_encoder": "encoder.network", "upsample_convx.0": "encoder.stride2"}
+
+
+def _unit_rules(theirs: str, ours: str) -> dict[str, str | None]:
+    parts = {"conv": "residual", "fusion_conv.0": "join", "fusion_conv.1": "norm", "fusion_conv.3": "gate"}
+    return {f"{theirs}.{old}": f"{ours}.{new}" for old, new in parts.items()}
+
+
+def _fusion_rules() -> Rules:
+    rules: dict[str, str | None] = {
+        "final_conv": "head.to_residual",
+        "c2f.scratch.output_conv1": "c2f.reduce",
+        "c2f.scratch.output_conv2.0": "c2f.expand",
+        "c2f.scratch.output_conv2_fusion.out_conv": "c2f.top_out",
+        "c2f.scratch.output_conv3.0": "c2f.to_depth",
+        # A fusion block without a previous map reads only its second unit.
+        f"c2f.scratch.refinenet{LEVELS}.GateresConfUnit1": None,
+        "c2f.scratch.output_conv2_fusion.GateresConfUnit1": None,
+    }
+    rules |= _unit_rules("c2f.scratch.output_conv2_fusion.GateresConfUnit2", "c2f.top_unit")
+    for level in range(LEVELS + 1):
+        rules[f"fusion_layers_1.{level}.single_conv"] = f"f2c.join_features.{level}"
+        rules[f"fusion_layers_2.{level}.single_conv"] = f"f2c.join_depths.{level}"
+    for k in range(LEVELS):
+        block = f"c2f.scratch.refinenet{k + 1}"
+        rules[f"f2r_agg.{k}.conv.double_conv"] = f"f2c.decoder.{k}"
+        rules[f"c2f.scratch.layer{k + 1}_rn"] = f"c2f.project.{k}"
+        rules[f"{block}.out_conv"] = f"c2f.to_upper.{k}"
+        rules |= _unit_rules(f"{block}.GateresConfUnit2", f"c2f.blocks.{k}.unit")
+        if k + 1 < LEVELS:
+            rules |= _unit_rules(f"{block}.GateresConfUnit1", f"c2f.blocks.{k}.skip_unit")
+    return rules
+
+
+def _dav2_rules() -> Rules:
+    scratch = "depth_head.scratch"
+    rules: dict[str, str | None] = {
+        "pretrained.mask_token": None,  # for training DINOv2
+        "pretrained": "vit",
+        "depth_head.projects": "head.read",
+        "depth_head.resize_layers": "head.rescale",
+        f"{scratch}.output_conv1": "head.reduce",
+        f"{scratch}.output_conv2": "head.to_depth",
+        f"{scratch}.refinenet4.resConfUnit1": None,  # the lowest block has no previous map
+    }
+    for k in range(4):
+        theirs, ours = f"{scratch}.refinenet{k + 1}", f"head.blocks.{k}"
+        rules[f"{scratch}.layer{k + 1}_rn"] = f"head.levels.{k}"
+        rules[f"{theirs}.out_conv"] = f"{ours}.project"
+        for number, unit in ((1, "skip_unit"), (2, "unit")):
+            if (k, number) == (3, 1):
+                continue
+            rules[f"{theirs}.resConfUnit{number}.conv1"] = f"{ours}.{unit}.first"
+            rules[f"{theirs}.resConfUnit{number}.conv2"] = f"{ours}.{unit}.second"
+    return rules
+
+
+_ENCODER_RULES = _encoder_rules()
+_FUSION_RULES = _fusion_rules()
+_DAV2_RULES = _dav2_rules()
+
+
+def _infer_refiner(tensors: Tensors, guidance: str) -> RefinerConfig:
+    """The configuration of the authors' refiner, from the shapes of its (renamed) fusion tensors."""
+
+    def channels(name: str) -> tuple[int, int]:
+        shape = _shape(tensors, name, _FUSION_RULES)
+        return shape[1], shape[0]  # of a convolution: in, out
+
+    projections = [channels(f"c2f.project.{k}.weight") for k in range(LEVELS)]
+    encoder = tuple(inputs for inputs, _ in projections)
+    if encoder not in ENCODERS:
+        raise CheckpointError(f"no known light encoder has the channels {encoder}; known are {list(ENCODERS)}")
+    c2f_widths = (channels("c2f.expand.weight")[1], *(outputs for _, outputs in projections))
+    joins = [channels(f"f2c.join_features.{k}.0.weight") for k in range(LEVELS + 1)]
+    decoder = [channels(f"f2c.decoder.{k}.2.weight")[1] for k in range(LEVELS)]
+    gated = any(name.startswith("c2f.top_unit.join") for name in tensors)
+    return RefinerConfig.model_validate(
+        {
+            "depth_space": "metres",
+            "align_corners": True,
+            "coarse": CoarseFeaturesConfig(
+                kind="external", channels=tuple(j[0] - w for j, w in zip(joins, c2f_widths, strict=True))
+            ),
+            "encoder": EncoderConfig(name=ENCODERS[encoder], levels=LEVELS),
+            "c2f": {**C2FConfig(widths=c2f_widths).model_dump(), "guidance": guidance if gated else "none"},
+            "f2c": F2CConfig(widths=tuple(j[1] for j in joins), decoder_widths=tuple(decoder[::-1])),
+        }
+    )
+
+
+def _rename(state: Mapping[str, Tensor], rules: Rules, what: str) -> Tensors:
+    """Apply the rules; the longest matching prefix wins. BatchNorm's integer counters are dropped."""
+    renamed: Tensors = {}
+    unknown = []
+    for name, tensor in state.items():
+        if name.endswith(".num_batches_tracked"):
+            continue
+        prefix = _matching_prefix(name, rules)
+        if prefix is None:
+            unknown.append(name)
+        elif (new := rules[prefix]) is not None:
+            renamed[new + name.removeprefix(prefix)] = tensor
+    _refuse(unknown, "unknown", what)
+    return renamed
+
+
+def _matching_prefix(name: str, rules: Rules) -> str | None:
+    """The longest prefix of whole dotted parts that has a rule."""
+    parts = name.split(".")
+    for count in range(len(parts), 0, -1):
+        prefix = ".".join(parts[:count])
+        if prefix in rules:
+            return prefix
+    return None
+
+
+def _original(name: str, rules: Rules) -> str:
+    """Their name for one of our tensors, for error messages."""
+    inverse = {ours: theirs for theirs, ours in rules.items() if ours is not None}
+    prefix = _matching_prefix(name, inverse)
+    return name if prefix is None else f"{inverse[prefix]}{name.removeprefix(prefix)}"
+
+
+def _shape(tensors: Tensors, name: str, rules: Rules) -> torch.Size:
+    if name not in tensors:
+        raise CheckpointError(f"tensor {_original(name, rules)} is missing")
+    return tensors[name].shape
+
+
+def _expected(config: RefinerConfig) -> Tensors:
+    with torch.device("meta"):  # names and shapes only: no memory, no initialisation
+        return _floating(PatchRefiner(config))
+
+
+def _floating(model: nn.Module) -> Tensors:
+    return {name: tensor for name, tensor in model.state_dict().items() if tensor.is_floating_point()}
+
+
+def _part(tensors: Tensors, prefixes: tuple[str, ...]) -> Tensors:
+    return {name: tensor for name, tensor in tensors.items() if name.startswith(prefixes)}
+
+
+def _check(tensors: Tensors, expected: Tensors, rules: Rules, what: str) -> None:
+    """Exactly the expected names, with the expected shapes; problems are told in the authors' names."""
+    _refuse([_original(n, rules) for n in sorted(tensors.keys() - expected.keys())], "surplus", what)
+    _refuse([_original(n, rules) for n in sorted(expected.keys() - tensors.keys())], "missing", what)
+    for name, tensor in tensors.items():
+        if tensor.shape != expected[name].shape:
+            raise CheckpointError(
+                f"{what}: tensor {_original(name, rules)} has shape {tuple(tensor.shape)}, "
+                f"{tuple(expected[name].shape)} was expected"
+            )
+
+
+def _refuse(names: list[str], problem: str, what: str) -> None:
+    if names:
+        raise CheckpointError(f"{what}: {len(names)} {problem} tensors, e.g. {', '.join(names[:3])}")

@@ -1,0 +1,81 @@
+"""Which device to use, at which precision, and how much memory it has to spare."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+from prv2cli.errors import DeviceError, UsageError
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` is cuda, then mps, then cpu. A named device must exist.
+
+    Raises:
+        UsageError: not a device name. DeviceError: no such device here.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(f"--device {name}: use auto, cpu, cuda, cuda:N or mps") from error
+    if device.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (device.index or 0) >= count:
+            raise DeviceError(f"--device {name}: {count} CUDA device(s) found here; use --device auto or cpu")
+    elif device.type == "mps" and not torch.backends.mps.is_available():
+        raise DeviceError("--device mps: this machine has no Metal device; use --device auto or cpu")
+    elif device.type not in ("cpu", "cuda", "mps"):
+        raise UsageError(f"--device {name}: use auto, cpu, cuda, cuda:N or mps")
+    return device
+
+
+def choose_precision(name: str, device: torch.device) -> torch.dtype:
+    """`auto` is fp16 on CUDA and bf16 on CPUs with matrix units for it, fp32 elsewhere."""
+    if name in PRECISIONS:
+        if name == "fp16" and device.type == "cpu":
+            raise UsageError("--precision fp16: not on the CPU; use fp32, bf16 or auto")
+        return PRECISIONS[name]
+    if name != "auto":
+        raise UsageError(f"--precision {name}: use auto, fp32, bf16 or fp16")
+    if device.type == "cuda":
+        return torch.float16
+    if device.type == "cpu" and _cpu_multiplies_bf16():
+        return torch.bfloat16
+    return torch.float32
+
+
+def _cpu_multiplies_bf16() -> bool:
+    """Whether the CPU has matrix units for bf16 (Intel AMX); without them bf16 is slower than fp32."""
+    probe = getattr(torch.cpu, "_is_amx_tile_supported", None)
+    return bool(probe and probe())
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that may be taken on the device now; on the CPU, of the machine's available memory."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    if device.type == "mps":
+        return int(torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory())
+    return available_host_memory()
+
+
+def available_host_memory() -> int:
+    """Bytes of main memory that can be had without swapping; half of the total where the system does not say."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as lines:  # noqa: PTH123
+            for line in lines:
+                if line.startswith("MemAvailable:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    except (ValueError, OSError, AttributeError):
+        return 4 * 1024**3

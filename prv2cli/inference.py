@@ -1,0 +1,375 @@
+"""Refiner: a photograph as an array in, its depth as an array out. No files, no printing.
+
+    photograph ─ coarse network (or a given depth map) ─ fill ─ normalised log-depth ─┐
+         └─ tiles ─────────────── refiner, batch by batch ── blend ── metres <────────┘
+
+The photograph and the result stay in main memory; only tiles travel to the device.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from prv2cli import hub
+from prv2cli.checkpoint import Checkpoint, read_checkpoint
+from prv2cli.config import LiteConfig, RefinerConfig
+from prv2cli.devices import choose_device, choose_precision, free_memory
+from prv2cli.errors import CheckpointError, DeviceError, InputError, UsageError
+from prv2cli.model.coarse.given import guide_size, to_guide
+from prv2cli.model.coarse.lite import input_size
+from prv2cli.model.layers import crop_to_boxes
+from prv2cli.model.normalise import LogNormalisation
+from prv2cli.model.patchrefiner import PatchRefiner
+from prv2cli.tiling import Blender, Tile, TilePlan, parse_mode, plan_paper_tiles, plan_tiles, seam_excess
+
+logger = logging.getLogger("prv2cli")
+
+DEFAULT_TILE = 704
+DEFAULT_OVERLAP = 0.1
+MAX_OVERLAP = 0.5
+ASPECT_TOLERANCE = 0.02
+BYTES_PER_TILE_PIXEL = 700  # activations of the shipped refiner in fp32; benchmarks/refine.py shows the peak
+MAX_BATCH = 16
+
+Progress = Callable[[int, int], None]
+Kind = Literal["depth", "inverse"]
+
+
+@dataclass(frozen=True)
+class Depth:
+    """The result for one photograph.
+
+    Attributes:
+        depth: (H, W) float32, > 0 everywhere. Metres, unless the coarse map had no physical unit (then its unit).
+        coarse: (h, w) float32, the coarse depth that was refined, holes filled.
+        tiling: the tile plan in words. seam: how much steeper the map is across tile borders (0 = nothing to be seen).
+        seconds: by part (coarse, tiles, fuse).
+    """
+
+    depth: np.ndarray
+    coarse: np.ndarray
+    tiling: str
+    seam: float
+    tiles: int
+    batch_size: int
+    device: str
+    precision: str
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+class Refiner:
+    """A refiner with its coarse network, ready on a device.
+
+    `Refiner.from_pretrained("refiner-s")(image).depth` is an (H, W) float32 array in metres.
+    """
+
+    def __init__(
+        self,
+        refiner: Checkpoint,
+        coarse: Checkpoint | None = None,
+        *,
+        device: str = "auto",
+        precision: str = "auto",
+        name: str = "refiner",
+        coarse_name: str | None = None,
+    ) -> None:
+        if not isinstance(refiner.config, RefinerConfig):
+            raise CheckpointError(f"a model of kind {refiner.config.kind} cannot refine; use it with --coarse")
+        if coarse is not None and not isinstance(coarse.config, LiteConfig):
+            raise CheckpointError(f"a model of kind {coarse.config.kind} gives no coarse depth; use it with --model")
+        self.config = refiner.config
+        self.name, self.coarse_name = name, coarse_name
+        self.device = choose_device(device)
+        self.dtype = choose_precision(precision, self.device)
+        self.checkpoint, self.coarse_checkpoint = refiner, coarse
+        self._refiner = self._on_device(refiner)
+        self._coarse = self._on_device(coarse) if coarse is not None else None
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: str | Path = hub.DEFAULT_REFINER,
+        *,
+        coarse: str | Path | None = hub.DEFAULT_COARSE,
+        device: str = "auto",
+        precision: str = "auto",
+    ) -> Refiner:
+        """Load a refiner and its coarse network by name (`prv2` ships `refiner-s` and `lite`) or path.
+
+        Args:
+            coarse: None when only given depth maps will be refined.
+
+        Raises:
+            UsageError: unknown name. CheckpointError: a file that is no model. DeviceError: no such device.
+        """
+        return cls(
+            read_checkpoint(hub.resolve(model)),
+            read_checkpoint(hub.resolve(coarse)) if coarse is not None else None,
+            device=device,
+            precision=precision,
+            name=hub.display_name(model),
+            coarse_name=hub.display_name(coarse) if coarse is not None else None,
+        )
+
+    def _on_device(self, checkpoint: Checkpoint) -> nn.Module:
+        model: nn.Module = checkpoint.build().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return model.requires_grad_(False)
+
+    def __call__(self, rgb: np.ndarray, **options: Any) -> Depth:
+        """The same as refine()."""
+        return self.refine(rgb, **options)
+
+    @torch.inference_mode()
+    def refine(
+        self,
+        rgb: np.ndarray,
+        *,
+        coarse_depth: np.ndarray | None = None,
+        coarse_kind: Kind = "depth",
+        tile: tuple[int, int] | int = 0,
+        overlap: float = DEFAULT_OVERLAP,
+        batch_size: int = 0,
+        mode: str | None = None,
+        seed: int = 0,
+        progress: Progress = lambda done, total: None,
+    ) -> Depth:
+        """Depth of one photograph at its full size.
+
+        Args:
+            rgb: (H, W, 3) uint8 or uint16, sRGB, upright.
+            coarse_depth: (h, w) depth to refine instead of running the coarse network, any size of the photograph's
+                aspect; 0, negative, NaN and infinite pixels are holes. With coarse_kind="inverse" it is 1/depth.
+            tile: rows, columns (or one number for both); 0 = chosen here. overlap: share of a tile, 0..0.5.
+            batch_size: tiles at a time; 0 = from the free memory.
+            mode: None = our overlapped grid; "m1", "m2", "rN" = the paper's tilings.
+            seed: of the random tiles of rN.
+
+        Returns:
+            Depth; `depth` is depth (never inverse), in the unit of the coarse map.
+
+        Raises:
+            InputError: a coarse map without any valid pixel or of another aspect. UsageError: impossible options.
+        """
+        _check_photograph(rgb)
+        height, width = rgb.shape[:2]
+        plan = self._plan(height, width, tile, overlap, mode, seed)
+        seconds: dict[str, float] = {}
+        with _timed(seconds, "coarse"):
+            coarse = self._coarse_map(rgb, coarse_depth, coarse_kind)
+            norm = LogNormalisation.of(coarse)
+            normalised = norm.encode(coarse)
+            features = self._encode_image(rgb, normalised)
+        with _timed(seconds, "tiles"):
+            blender = Blender(plan)
+            batch = self._refine_all(rgb, normalised, features, plan, blender, batch_size, progress)
+        with _timed(seconds, "fuse"):
+            log_depth = blender.result()
+            seam = seam_excess(log_depth, plan)
+            depth = _decode_in_place(log_depth, float(norm.centre), float(norm.spread))
+        return Depth(
+            depth=depth,
+            coarse=coarse[0, 0].cpu().numpy(),
+            tiling=plan.description,
+            seam=seam,
+            tiles=len(plan.tiles),
+            batch_size=batch,
+            device=str(self.device),
+            precision=str(self.dtype).removeprefix("torch."),
+            seconds=seconds,
+        )
+
+    def _plan(
+        self, height: int, width: int, tile: tuple[int, int] | int, overlap: float, mode: str | None, seed: int
+    ) -> TilePlan:
+        multiple = self.config.tile_multiple
+        kind, _ = parse_mode(mode)
+        if kind != "grid":
+            return plan_paper_tiles(height, width, mode or "", seed, multiple)
+        rows, columns = (tile, tile) if isinstance(tile, int) else tile
+        for side in (rows, columns):
+            if side < 0 or side % multiple:
+                fix = max(multiple, round(side / multiple) * multiple)
+                raise UsageError(f"--tile {side}: must be a multiple of {multiple}; use {fix}, or 0 to let prv2 choose")
+        if not 0 <= overlap <= MAX_OVERLAP:
+            raise UsageError(f"--overlap {overlap:g}: must lie between 0 and {MAX_OVERLAP}")
+        return plan_tiles(height, width, (rows or DEFAULT_TILE, columns or DEFAULT_TILE), overlap, multiple)
+
+    def _coarse_map(self, rgb: np.ndarray, given: np.ndarray | None, kind: Kind) -> Tensor:
+        """(1, 1, h, w) coarse depth on the CPU, finite and > 0."""
+        if given is not None:
+            _check_aspect(given.shape, rgb.shape[:2])
+            depth = torch.from_numpy(np.array(given, dtype=np.float32))[None, None]
+            valid = torch.isfinite(depth) & (depth > 0)
+            if not valid.any():
+                raise InputError("the coarse depth map has no valid pixel (all are 0, negative, NaN or infinite)")
+            if kind == "inverse":
+                depth = torch.where(valid, 1 / depth, depth)
+            return fill_holes(depth, valid)
+        if self._coarse is None or not isinstance(self._coarse.config, LiteConfig):
+            raise UsageError("no coarse network was loaded: give a coarse depth map (--coarse-depth FILE)")
+        size = input_size(*rgb.shape[:2], self._coarse.config.long_side)
+        return self._coarse(shrink(rgb, size).to(self.device)).depth.float().cpu()
+
+    def _encode_image(self, rgb: np.ndarray, normalised: Tensor) -> list[Tensor]:
+        settings = self.config.coarse
+        size = guide_size(*rgb.shape[:2], settings.guide_stride, settings.guide_max_side)
+        guide_rgb, guide_depth = shrink(rgb, size), to_guide(normalised, size)
+        refiner = self._patch_refiner
+        return refiner.encode_image(guide_rgb.to(self.device), guide_depth.to(self.device))
+
+    @property
+    def _patch_refiner(self) -> PatchRefiner:
+        assert isinstance(self._refiner, PatchRefiner)
+        return self._refiner
+
+    def _refine_all(
+        self,
+        rgb: np.ndarray,
+        normalised: Tensor,
+        features: list[Tensor],
+        plan: TilePlan,
+        blender: Blender,
+        batch_size: int,
+        progress: Progress,
+    ) -> int:
+        """Refine every tile into the blender; returns the batch size that went through."""
+        batch = batch_size or self._choose_batch(plan)
+        on_device = normalised.to(self.device)
+        done, total = 0, len(plan.tiles)
+        while done < total:
+            tiles = plan.tiles[done : done + batch]
+            try:
+                values = self._refine_batch(rgb, on_device, features, tiles, plan)
+            except torch.OutOfMemoryError as error:
+                batch = self._smaller_batch(batch, tiles[0], error)
+                continue
+            for tile, value in zip(tiles, values, strict=True):
+                blender.add(tile, value)
+            done += len(tiles)
+            progress(done, total)
+        return batch
+
+    def _choose_batch(self, plan: TilePlan) -> int:
+        """On the CPU one tile fills the cores; on a device as many as half of the free memory holds."""
+        if self.device.type == "cpu":
+            return 1
+        first = plan.tiles[0]
+        needed = first.rows.length * first.columns.length * BYTES_PER_TILE_PIXEL
+        return int(max(1, min(MAX_BATCH, free_memory(self.device) // 2 // needed)))
+
+    def _smaller_batch(self, batch: int, tile: Tile, error: Exception) -> int:
+        if batch == 1:
+            raise DeviceError(
+                f"{self.device} has too little memory for one tile of {tile.rows.length}x{tile.columns.length}; "
+                f"use a smaller --tile, or --device cpu"
+            ) from error
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        if not getattr(self, "_said_out_of_memory", False):
+            self._said_out_of_memory = True
+            logger.warning("%s ran out of memory at %d tiles at a time; going on with fewer", self.device, batch)
+        return batch // 2
+
+    def _refine_batch(
+        self, rgb: np.ndarray, normalised: Tensor, features: list[Tensor], tiles: Sequence[Tile], plan: TilePlan
+    ) -> np.ndarray:
+        """(B, rows, columns) float32 refined normalised log-depth of a batch of tiles of one size."""
+        pixels = torch.from_numpy(np.stack([_cut(rgb, tile) for tile in tiles])).to(self.device)
+        scale = 255.0 if rgb.dtype == np.uint8 else 65535.0
+        batch = pixels.permute(0, 3, 1, 2).float().div_(scale)  # channels_last as it was cut
+        boxes = torch.tensor([tile.box(plan.height, plan.width) for tile in tiles], device=self.device)
+        index = torch.zeros(len(tiles), dtype=torch.long, device=self.device)
+        coarse = crop_to_boxes(normalised, boxes, index, batch.shape[-2:])
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            refined = self._patch_refiner.refine_tiles(batch, coarse, features, boxes, index)
+        return refined[:, 0].float().cpu().numpy()
+
+
+def _check_photograph(rgb: np.ndarray) -> None:
+    if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype not in (np.uint8, np.uint16):
+        raise InputError(f"the photograph must be (H, W, 3) uint8 or uint16, not {rgb.shape} {rgb.dtype}")
+    if 0 in rgb.shape:
+        raise InputError(f"the photograph is empty: {rgb.shape[1]} x {rgb.shape[0]} pixels")
+
+
+def _check_aspect(coarse: Sequence[int], photograph: Sequence[int]) -> None:
+    if len(coarse) != 2 or 0 in coarse:
+        raise InputError(f"the coarse depth map must be (h, w) with pixels in it, not {tuple(coarse)}")
+    (height, width), (rows, columns) = photograph, coarse
+    # A map of a few pixels cannot have the exact aspect: half a pixel of rounding is no mismatch.
+    slack = ASPECT_TOLERANCE + 0.5 / min(rows, columns)
+    if abs((columns / rows) / (width / height) - 1) > slack:
+        raise InputError(
+            f"the coarse depth map is {columns}x{rows}, the photograph {width}x{height}: the aspects differ by more "
+            f"than {ASPECT_TOLERANCE:.0%}. Crop or rotate one of them (was the photograph turned upright?)"
+        )
+
+
+def fill_holes(depth: Tensor, valid: Tensor) -> Tensor:
+    """Fill invalid pixels of (1, 1, h, w) from their surroundings: mean of log-depth at the finest scale that has any.
+
+    Valid pixels stay bit for bit as they are, and holes take nothing but valid values.
+    """
+    if bool(valid.all()):
+        return depth
+    weight = valid.float()
+    levels = [(torch.where(valid, depth, torch.ones_like(depth)).log() * weight, weight)]
+    while min(levels[-1][0].shape[-2:]) > 1 or max(levels[-1][0].shape[-2:]) > 1:
+        total, weight = levels[-1]
+        levels.append((_halve(total), _halve(weight)))
+    filled = levels[-1][0] / levels[-1][1].clamp_min(1e-12)
+    for total, weight in reversed(levels[:-1]):
+        below = nn.functional.interpolate(filled, size=total.shape[-2:], mode="bilinear", align_corners=False)
+        filled = torch.where(weight > 0, total / weight.clamp_min(1e-12), below)
+    return torch.where(valid, depth, filled.exp())
+
+
+def _halve(x: Tensor) -> Tensor:
+    return nn.functional.avg_pool2d(x, 2, ceil_mode=True, count_include_pad=False)
+
+
+def shrink(rgb: np.ndarray, size: tuple[int, int]) -> Tensor:
+    """(H, W, 3) uint8 or uint16 -> (1, 3, *size) float in 0..1, area-averaged without a full-size float copy."""
+    target = (size[1], size[0])
+    if rgb.dtype == np.uint8:
+        small = np.asarray(Image.fromarray(rgb).resize(target, Image.Resampling.BOX), np.float32) / 255
+    else:
+        channels = [
+            Image.fromarray(rgb[..., c].astype(np.float32)).resize(target, Image.Resampling.BOX) for c in range(3)
+        ]
+        small = np.stack([np.asarray(channel) for channel in channels], axis=-1) / 65535
+    return torch.from_numpy(np.ascontiguousarray(small.transpose(2, 0, 1)))[None]
+
+
+def _cut(rgb: np.ndarray, tile: Tile) -> np.ndarray:
+    """The tile's (rows, columns, 3) pixels; beyond the image the border is repeated."""
+    rows, columns = tile.rows, tile.columns
+    part = rgb[rows.start : rows.start + rows.length, columns.start : columns.start + columns.length]
+    below, right = rows.length - part.shape[0], columns.length - part.shape[1]
+    return np.pad(part, ((0, below), (0, right), (0, 0)), mode="edge") if below or right else part
+
+
+def _decode_in_place(normalised: np.ndarray, centre: float, spread: float) -> np.ndarray:
+    """exp(normalised * spread + centre) without a second full-size array; never beyond float32."""
+    normalised *= spread
+    normalised += centre
+    np.clip(normalised, -80, 80, out=normalised)
+    return np.exp(normalised, out=normalised)
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], part: str) -> Any:
+    start = time.perf_counter()
+    yield
+    seconds[part] = time.perf_counter() - start

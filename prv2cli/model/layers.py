@@ -1,0 +1,68 @@
+"""Small layers shared by the model's parts: normalisation, resizing, cropping a map to tiles."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class ChannelLayerNorm(nn.LayerNorm):
+    """LayerNorm over the channels of a (B, C, H, W) map, eps 1e-6 as in the authors' code.
+
+    In channels_last memory both permutations are views, so nothing is copied.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, eps=1e-6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+def conv3x3(inputs: int, outputs: int, *, bias: bool = True, stride: int = 1) -> nn.Conv2d:
+    """A 3x3 convolution that keeps the size (or divides it by `stride`)."""
+    return nn.Conv2d(inputs, outputs, 3, stride, 1, bias=bias)
+
+
+def conv_norm_gelu(inputs: int, outputs: int) -> nn.Sequential:
+    """Conv3x3 (no bias) -> channel LayerNorm -> GELU, the unit of F2C."""
+    return nn.Sequential(conv3x3(inputs, outputs, bias=False), ChannelLayerNorm(outputs), nn.GELU())
+
+
+def resize(x: Tensor, size: Sequence[int], align_corners: bool) -> Tensor:
+    """Bilinear resize of (B, C, h, w) to (B, C, *size); the map itself when the size already fits."""
+    if tuple(x.shape[-2:]) == tuple(size):
+        return x
+    return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=align_corners)
+
+
+def crop_to_boxes(features: Tensor, boxes: Tensor, image_index: Tensor, size: Sequence[int]) -> Tensor:
+    """Sample boxes of a feature map at a given size: RoI-align with one bilinear sample per output pixel.
+
+    Args:
+        features: (N, C, h, w) maps of N whole images.
+        boxes: (B, 4) x0, y0, x1, y1 as fractions of the image, 0..1 (beyond it the border is repeated).
+        image_index: (B,) which of the N images each box belongs to.
+        size: output height and width.
+
+    Returns:
+        (B, C, *size). Sampling points lie at the centres of the output pixels (align_corners=False), as RoI-align
+        with `aligned=True` and `sampling_ratio=1` has them.
+    """
+    height, width = int(size[0]), int(size[1])
+    xs = _centres(boxes[:, 0], boxes[:, 2], width)
+    ys = _centres(boxes[:, 1], boxes[:, 3], height)
+    grid = torch.stack(
+        [xs[:, None, :].expand(-1, height, -1), ys[:, :, None].expand(-1, -1, width)], dim=-1
+    ).to(features.dtype)
+    source = features if features.shape[0] == 1 and boxes.shape[0] == 1 else features[image_index]
+    return F.grid_sample(source, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def _centres(start: Tensor, stop: Tensor, count: int) -> Tensor:
+    """(B, count) positions in grid_sample's -1..1 of the centres of `count` equal parts of start..stop."""
+    steps = (torch.arange(count, device=start.device, dtype=start.dtype) + 0.5) / count
+    return 2 * (start[:, None] + (stop - start)[:, None] * steps[None]) - 1

@@ -1,0 +1,113 @@
+"""The refiner: light encoder, C2F, F2C and head over tiles of a photograph (PRV2 section 3, METHOD 2).
+
+    encode_image   once per photograph: guidance features from the coarse branch
+    refine_tiles   per batch of tiles:  crop the guidance, encode, C2F, F2C, head, residual on the coarse depth
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from prv2cli.config import RefinerConfig
+from prv2cli.model.c2f import C2F
+from prv2cli.model.coarse.given import GuideEncoder
+from prv2cli.model.encoder import LightEncoder
+from prv2cli.model.f2c import F2C
+from prv2cli.model.heads import build_head
+from prv2cli.model.layers import crop_to_boxes
+from prv2cli.model.normalise import NETWORK_LIMIT
+
+
+class PatchRefiner(nn.Module):
+    """A refiner for any timm encoder and any coarse branch. Knows no files, no losses, no tilings.
+
+    Depth goes in and comes out in the space that `config.depth_space` names: metres (the authors'), or normalised
+    log-depth (model/normalise.py).
+    """
+
+    def __init__(self, config: RefinerConfig) -> None:
+        super().__init__()
+        self.config = config
+        coarse_channels = config.coarse.channels
+        stride = config.encoder.space_to_depth
+        self.guide = GuideEncoder(coarse_channels) if config.coarse.kind == "given" else None
+        self.encoder = LightEncoder(config.encoder)
+        self.c2f = C2F(
+            config.c2f,
+            self.encoder.channels,
+            coarse_channels,
+            self.encoder.pixel_channels,
+            align_corners=config.align_corners,
+        )
+        self.f2c = F2C(config.f2c, coarse_channels, config.c2f.widths, align_corners=config.align_corners)
+        self.head = build_head(config.head, self.f2c.channels, stride)
+
+    def encode_image(self, rgb: Tensor, depth: Tensor) -> list[Tensor]:
+        """Guidance features of whole images, once per image.
+
+        Args:
+            rgb: (N, 3, g, g') the down-sampled photograph, 0..1.
+            depth: (N, 1, g, g') normalised log-depth of the coarse map at the same size.
+
+        Returns:
+            Feature maps of levels 0.., each (N, C_k, g / 2^k, g' / 2^k).
+        """
+        if self.guide is None:
+            raise ValueError("this refiner takes the features of its own coarse network (coarse.kind: external)")
+        return self.guide(rgb, depth.clamp(-NETWORK_LIMIT, NETWORK_LIMIT))
+
+    def refine_tiles(
+        self,
+        rgb: Tensor,
+        depth: Tensor,
+        features: Sequence[Tensor],
+        boxes: Tensor,
+        image_index: Tensor,
+    ) -> Tensor:
+        """Refined depth of a batch of tiles.
+
+        Args:
+            rgb: (B, 3, H, W) in 0..1; H and W multiples of `config.tile_multiple`.
+            depth: (B, 1, H, W) coarse depth of the tiles.
+            features: guidance of N whole images (from encode_image, or a coarse network's own).
+            boxes: (B, 4) where the tiles lie: x0, y0, x1, y1 as fractions of their image.
+            image_index: (B,) which image each tile belongs to.
+
+        Returns:
+            (B, 1, H, W) in the space of `depth`.
+        """
+        sizes = self._crop_sizes(features, rgb.shape[-2:])
+        cropped = [
+            crop_to_boxes(f, boxes, image_index, size) for f, size in zip(features, sizes, strict=True)
+        ]
+        return self.refine_cropped(rgb, depth, cropped)
+
+    def refine_cropped(self, rgb: Tensor, depth: Tensor, features: Sequence[Tensor]) -> Tensor:
+        """As refine_tiles, with the guidance features already cropped to each tile."""
+        residual = self.residual(rgb, depth, features)
+        if self.config.depth_space == "metres":
+            return F.relu(depth + residual)
+        return depth + residual
+
+    def residual(self, rgb: Tensor, depth: Tensor, features: Sequence[Tensor]) -> Tensor:
+        """What is added to the coarse depth: (B, 1, H, W)."""
+        seen = depth if self.config.depth_space == "metres" else depth.clamp(-NETWORK_LIMIT, NETWORK_LIMIT)
+        pixels = self.encoder.pixels(rgb, seen)
+        c2f = self.c2f(self.encoder(pixels), features, pixels)
+        stride = self.config.encoder.space_to_depth
+        level_depth = F.avg_pool2d(seen, stride) if stride > 1 else seen
+        depths = torch.cat([level_depth, c2f.auxiliary_depth.to(level_depth.dtype)], dim=1)
+        fused = self.f2c(features, c2f.features, depths)
+        tile = F.pixel_shuffle(pixels, stride) if stride > 1 else pixels
+        return self.head(fused, tile).to(depth.dtype)
+
+    def _crop_sizes(self, features: Sequence[Tensor], tile: Sequence[int]) -> list[tuple[int, int]]:
+        """The sizes at which guidance is cropped: each level's own (ours), or each whole map's (the authors')."""
+        if self.config.coarse.kind == "external":
+            return [(f.shape[-2], f.shape[-1]) for f in features]
+        stride = self.config.encoder.space_to_depth
+        return [(tile[0] // (stride * 2**k), tile[1] // (stride * 2**k)) for k in range(len(features))]
