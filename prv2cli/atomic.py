@@ -87,7 +87,7 @@ def _is_stream(path: Path) -> bool:
         return True
     try:
         return not stat.S_ISREG(path.stat().st_mode)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
 
 

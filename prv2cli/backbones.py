@@ -7,7 +7,6 @@ from types import ModuleType
 from typing import Any
 
 import torch
-from torch import nn
 
 from prv2cli.errors import ConfigError
 
@@ -21,9 +20,9 @@ _libraries: list[torch.library.Library] = []  # a definition lives as long as it
 def declare_missing_torchvision_ops() -> list[str]:
     """Declare the torchvision operators that no compiled torchvision extension has registered.
 
-    PyPI's torchvision is compiled against PyPI's torch. Beside a CPU-only torch its extension cannot load, and
-    `import torchvision` (which timm needs) stops at "operator torchvision::nms does not exist". prv2 calls none of
-    these operators, so their bare schemas are enough.
+    PyPI's torchvision is compiled against PyPI's torch. Beside a CPU-only torch its extension cannot load,
+    and `import torchvision` (which timm needs) stops at "operator torchvision::nms does not exist". prv2
+    calls none of these operators, so their bare schemas are enough.
 
     Returns:
         The names that had to be declared.
@@ -48,8 +47,8 @@ def import_timm() -> ModuleType:
     return timm
 
 
-def create_pyramid(name: str, key: str, **options: Any) -> nn.Module:
-    """A timm network that returns its feature pyramid (`features_only`).
+def create_pyramid(name: str, key: str, **options: Any) -> Any:
+    """A timm network (an nn.Module with `feature_info`) that returns its feature pyramid.
 
     Args:
         name: of the timm model, with or without a pretrained tag.

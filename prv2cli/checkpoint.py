@@ -1,6 +1,6 @@
-"""Model files: safetensors with their own configuration and provenance in the header. No network access here.
+"""Model files: safetensors with their configuration and provenance in the header. No network access here.
 
-    read header -> validate configuration -> build the model -> check names, shapes and values -> load strictly
+    read header -> validate configuration -> check values -> build the model -> check names, shapes -> load
 
 A checkpoint explains itself: nothing but the file is needed to build the model. No pickle is ever read.
 """
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from prv2cli.atomic import atomic_write
 from prv2cli.config import LiteConfig, RefinerConfig, parse_model_config
-from prv2cli.errors import CheckpointError
+from prv2cli.errors import CheckpointError, ConfigError
 from prv2cli.model import build_model
 
 FORMAT = 1
@@ -46,7 +46,7 @@ class Checkpoint:
 def save_checkpoint(
     path: Path, model: nn.Module, config: RefinerConfig | LiteConfig, provenance: dict[str, Any]
 ) -> None:
-    """Write one safetensors file, atomically. Integer counters of BatchNorm are left out: eval never reads them."""
+    """Write one safetensors file, atomically, without BatchNorm's integer counters: eval never reads them."""
     tensors = {
         name: tensor.detach().float().contiguous().cpu()
         for name, tensor in model.state_dict().items()
@@ -73,7 +73,10 @@ def read_checkpoint(path: Path) -> Checkpoint:
     except (OSError, SafetensorError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{path}: not a readable safetensors file ({error})") from error
     header = _parse_header(path, metadata)
-    config = parse_model_config(header["config"], f"{path}: configuration in the header")
+    try:
+        config = parse_model_config(header["config"], f"{path}: configuration in the header")
+    except ConfigError as error:  # the file is wrong, not the call
+        raise CheckpointError(str(error)) from error
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
             raise CheckpointError(f"{path}: tensor {name} holds NaN or infinite values; the file is damaged")
@@ -82,7 +85,9 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 def _parse_header(path: Path, metadata: dict[str, str]) -> dict[str, Any]:
     if _HEADER_KEY not in metadata:
-        raise CheckpointError(f"{path}: a safetensors file, but not a prv2 model (no '{_HEADER_KEY}' in its header)")
+        raise CheckpointError(
+            f"{path}: a safetensors file, but not a prv2 model (no '{_HEADER_KEY}' in its header)"
+        )
     try:
         header = json.loads(metadata[_HEADER_KEY])
     except json.JSONDecodeError as error:
@@ -109,7 +114,8 @@ def load_strictly(model: nn.Module, tensors: dict[str, Tensor]) -> None:
     for name, tensor in tensors.items():
         if tensor.shape != expected[name].shape:
             raise CheckpointError(
-                f"tensor {name} has shape {tuple(tensor.shape)}, the model needs {tuple(expected[name].shape)}"
+                f"tensor {name} has shape {tuple(tensor.shape)}, "
+                f"the model needs {tuple(expected[name].shape)}"
             )
     # BatchNorm's integer counters are not stored, the one reason for strict=False; names were checked above.
     model.load_state_dict(tensors, strict=False)

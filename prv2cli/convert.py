@@ -1,12 +1,12 @@
-"""The one converter: state-dict names of the authors' networks -> ours, the configuration read from the shapes.
+"""The one converter: the authors' state-dict names -> ours, the configuration read from the shapes.
 
-    convert_official   PatchRefinerPlus: light encoder and fusion networks   -> a PatchRefiner
-    convert_encoder    LightWeightRefiner alone                              -> its `encoder.` tensors
-    convert_fusion     BiDirectionalFusion alone                             -> its `c2f.`, `f2c.` and `head.` tensors
-    convert_dav2       DepthAnythingV2, alone or as a PatchRefiner's coarse branch   -> a Dav2Coarse
+    convert_official   PatchRefinerPlus: light encoder and fusion networks -> a PatchRefiner
+    convert_encoder    LightWeightRefiner alone -> its `encoder.` tensors
+    convert_fusion     BiDirectionalFusion alone -> its `c2f.`, `f2c.` and `head.` tensors
+    convert_dav2       DepthAnythingV2, alone or as a coarse branch -> a Dav2Coarse
 
-Every name must be known: it is renamed, or it is on a list of what the authors' forward pass never reads. Anything
-else, and anything missing or misshapen, is a CheckpointError. Nothing is read from disk here.
+Every name must be known: it is renamed, or it is on a list of what the authors' forward pass never reads.
+Anything else, and anything missing or misshapen, is a CheckpointError. Nothing is read from disk here.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Tensors = dict[str, Tensor]
 Rules = Mapping[str, str | None]  # their prefix -> ours, or None: never read by their forward pass
 
 LEVELS = 5
-# Channels of encoder levels 1.. -> the timm network (METHOD 2.2), whose tag fixes the mean and std of its input.
+# Channels of encoder levels 1.. -> the timm network (METHOD 2.2); its tag fixes its input's mean and std.
 ENCODERS = {
     (32, 32, 64, 96, 960): "mobilenetv4_conv_small.e2400_r224_in1k",
     (24, 40, 64, 176, 512): "tf_efficientnet_b5.ap_in1k",
@@ -76,7 +76,7 @@ def convert_official(
 
     Args:
         state: the authors' names -> tensors.
-        guidance: "gated" (the paper) or "fused" (its ablation without the gate): both have the same names and shapes.
+        guidance: "gated" (the paper) or "fused" (its ablation without the gate): shapes do not tell.
 
     Raises:
         CheckpointError: a name is unknown or missing, a shape does not fit, the encoder is none of ENCODERS.
@@ -89,7 +89,8 @@ def convert_official(
 def convert_encoder(state: Mapping[str, Tensor], config: RefinerConfig) -> Tensors:
     """A LightWeightRefiner state dict -> the `encoder.` tensors of a PatchRefiner.
 
-    A stem without the coarse depth (after Noisy Pretraining) gets a fourth input channel of zeros (PRV2 section 3.1).
+    A stem without the coarse depth (after Noisy Pretraining) gets a fourth input channel of zeros (PRV2
+    section 3.1).
     """
     tensors = _rename(state, _ENCODER_RULES, "the light encoder")
     for name in _STEMS:
@@ -101,9 +102,7 @@ def convert_encoder(state: Mapping[str, Tensor], config: RefinerConfig) -> Tenso
     return tensors
 
 
-def convert_fusion(
-    state: Mapping[str, Tensor], *, guidance: str = "gated"
-) -> tuple[RefinerConfig, Tensors]:
+def convert_fusion(state: Mapping[str, Tensor], *, guidance: str = "gated") -> tuple[RefinerConfig, Tensors]:
     """A BiDirectionalFusion state dict -> the configuration and the `c2f.`, `f2c.`, `head.` tensors."""
     what = "the fusion networks"
     tensors = _rename(state, _FUSION_RULES, what)
@@ -121,11 +120,11 @@ def convert_dav2(state: Mapping[str, Tensor], *, max_depth: float) -> tuple[Dav2
     """
     what = "Depth Anything V2"
     tensors = _rename(state, _DAV2_RULES, what)
-    widths = {tokens: size for size, tokens in (("vits", 384), ("vitb", 768), ("vitl", 1024))}
+    sizes = {size.tokens: name for name, size in SIZES.items()}
     tokens = _shape(tensors, "vit.cls_token", _DAV2_RULES)[-1]
-    if tokens not in widths:
-        raise CheckpointError(f"{what}: no ViT-S, -B or -L has tokens {tokens} wide")
-    config = Dav2Config.model_validate({"encoder": widths[tokens], "max_depth": max_depth})
+    if tokens not in sizes:
+        raise CheckpointError(f"{what}: tokens of {tokens} channels; known are {sizes}")
+    config = Dav2Config.model_validate({"encoder": sizes[tokens], "max_depth": max_depth})
     with torch.device("meta"):
         expected = _floating(Dav2Coarse(config))
     _check(tensors, expected, _DAV2_RULES, what)
@@ -205,7 +204,9 @@ def _infer_refiner(tensors: Tensors, guidance: str) -> RefinerConfig:
     projections = [channels(f"c2f.project.{k}.weight") for k in range(LEVELS)]
     encoder = tuple(inputs for inputs, _ in projections)
     if encoder not in ENCODERS:
-        raise CheckpointError(f"no known light encoder has the channels {encoder}; known are {list(ENCODERS)}")
+        raise CheckpointError(
+            f"no known light encoder has the channels {encoder}; known are {list(ENCODERS)}"
+        )
     c2f_widths = (channels("c2f.expand.weight")[1], *(outputs for _, outputs in projections))
     joins = [channels(f"f2c.join_features.{k}.0.weight") for k in range(LEVELS + 1)]
     decoder = [channels(f"f2c.decoder.{k}.2.weight")[1] for k in range(LEVELS)]
@@ -259,7 +260,7 @@ def _original(name: str, rules: Rules) -> str:
 
 def _shape(tensors: Tensors, name: str, rules: Rules) -> torch.Size:
     if name not in tensors:
-        raise CheckpointError(f"tensor {_original(name, rules)} is missing")
+        raise CheckpointError(f"missing tensor {_original(name, rules)}")
     return tensors[name].shape
 
 

@@ -60,7 +60,7 @@ class DepthMap:
 
 @dataclass(frozen=True)
 class WriteReport:
-    """What was written, and how many pixels were clipped, are no depth, were rounded by more than about 1 %."""
+    """What was written; how many pixels were clipped, are no depth, may be off by 1 % from rounding."""
 
     path: Path | None  # None for a stream
     clipped: int
@@ -166,7 +166,9 @@ def _opened_for_writing(target: Path | BinaryIO) -> Iterator[BinaryIO]:
     yield buffer
     name = str(getattr(target, "name", "the output stream"))
     try:
-        target.write(buffer.getbuffer())
+        rest = buffer.getbuffer()
+        while rest:  # an unbuffered stream (python -u) may take less than it is given
+            rest = rest[target.write(rest) :]
         target.flush()
     except BrokenPipeError:  # the reader of our stdout has gone: not a failure to explain
         raise
@@ -309,7 +311,7 @@ def depth_info(
     }
     if metadata:
         about = asdict(metadata)
-        about["invalid_value"] = "NaN" if math.isnan(about["invalid"]) else about["invalid"]
+        about["invalid_value"] = "NaN" if math.isnan(about["invalid"]) else 0
         del about["invalid"]
         info.update(about)
     return info

@@ -47,7 +47,7 @@ def row_bands(height: int, width: int) -> Iterator[slice]:
 
 @dataclass
 class Rows:
-    """The stored form of `depth` (H, W). Iterating yields (rows, W) bands and sets the three counts of pixels.
+    """The stored form of `depth` (H, W). Iterating yields (rows, W) bands and sets the counts of pixels.
 
     uint16: round(depth * scale), 0 = no depth, TOP = that or more; a depth that would round to 0 becomes 1.
     float32: the value itself, NaN = no depth. `invert` stores 1/depth instead.

@@ -257,14 +257,13 @@ def _decode_heic(file: BinaryIO, check: CheckSize) -> Stored:
     heif = container[container.primary_index]
     check(*heif.size)
     info: Mapping[str, Any] = heif.info
-    pixels = np.asarray(heif)  # decodes
+    deep = np.asarray(heif).dtype != np.uint8  # decodes
     width, height = heif.size
-    pixels = pixels[:height, :width]
     mode, bits = heif.mode.partition(";")[0], int(info.get("bit_depth", 8))
-    deep = pixels.dtype != np.uint8
 
     def band(y0: int, y1: int) -> Band:
-        values = pixels[y0:y1]
+        # A new view each time keeps `heif` alive; older pillow-heif frees the pixels with it.
+        values = np.asarray(heif)[y0:y1, :width]
         if deep:  # the samples stand in the upper bits; repeat them below, so that white is 65535
             values = values | (values >> bits)
         if not mode.endswith(("A", "a")):

@@ -87,7 +87,7 @@ def identify(head: bytes, label: str) -> str:
         return _identify_ftyp(head)
     if suffix in _RAW_SUFFIXES:
         raise Unreadable(RAW_REFUSAL)
-    raise Unreadable(_refusal(_describe(head)))
+    raise Unreadable(_describe(head))
 
 
 def _identify_ftyp(head: bytes) -> str:
@@ -104,22 +104,25 @@ def _identify_ftyp(head: bytes) -> str:
     raise Unreadable(_refusal("a video"))
 
 
-def _refusal(looks_like: str) -> str:
-    return f"not a photograph that prv2 reads: it is {looks_like}. Convert it to one of {SUPPORTED}"
+def _refusal(what: str, fix: str = f"Convert it to one of {SUPPORTED}") -> str:
+    return f"not a photograph that prv2 reads: it is {what}. {fix}"
 
 
 def _describe(head: bytes) -> str:
-    """What a file of no supported kind looks like, as it reads after "it is"."""
+    """Why a file of no supported kind is refused."""
     for signature, what in _OTHERS:
         if head.startswith(signature):
-            return what
+            return _refusal(what)
     if not head.strip(b"\0"):
-        return "all zero bytes (an unfinished download or copy?)"
-    return _describe_text(head) or "of an unknown kind"
+        return _refusal("all zero bytes", "Copy or download it again: it was not finished")
+    text = _describe_text(head)
+    return text or _refusal(
+        "of an unknown kind", f"Check that it is the right file. Readable are {SUPPORTED}"
+    )
 
 
 def _describe_text(head: bytes) -> str | None:
-    """Say what kind of text `head` is, or None where it is not text."""
+    """Why text is refused; None where `head` is not text."""
     try:
         text = head.decode("utf-16" if head[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8", errors="strict")
     except UnicodeDecodeError as error:
@@ -130,9 +133,9 @@ def _describe_text(head: bytes) -> str | None:
         return None
     start = text.lstrip("\ufeff \t\r\n").lower()
     if "<svg" in start:
-        return "an SVG drawing"
+        return _refusal("an SVG drawing")
     if start.startswith(("<!doctype html", "<html")):
-        return "a web page (a download that went wrong?)"
+        return _refusal("a web page", "Download the picture itself, not the page that shows it")
     if start.startswith("version https://git-lfs"):
-        return "a Git LFS pointer (run `git lfs pull` for the real file)"
-    return "text"
+        return _refusal("a Git LFS pointer", "Run `git lfs pull` for the real file")
+    return _refusal("text", f"Check that it is the right file. Readable are {SUPPORTED}")

@@ -17,7 +17,7 @@ import os
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -136,7 +136,7 @@ def _opened(source: Path | BinaryIO, label: str) -> Iterator[BinaryIO]:
     with (
         _open_path(Path(source), label)
         if isinstance(source, (str, os.PathLike))
-        else _kept_open(source) as stream
+        else nullcontext(source) as stream
     ):
         try:
             file = _seekable(stream)
@@ -159,11 +159,6 @@ def _open_path(path: Path, label: str) -> BinaryIO:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"{label}: cannot be opened ({reason}). Check the path") from error
-
-
-@contextmanager
-def _kept_open(stream: BinaryIO) -> Iterator[BinaryIO]:
-    yield stream
 
 
 def _seekable(stream: BinaryIO) -> BinaryIO:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-_HARD_ERROR = 0.08  # normalised log-depth
-_HARD_WEIGHT = 12.0
+_HARD_ERROR = 0.08  # of the spread of log-depth
+_HARD_WEIGHT = 8.0
+_SMOOTH_UNTIL = 0.25  # of the run
+_HUBER_BETA = 0.4
+_GRADIENT_WEIGHT = 0.2
 
 
 def silog(prediction: Tensor, truth: Tensor, valid: Tensor, beta: float = 0.15) -> Tensor:
@@ -19,29 +23,28 @@ def silog(prediction: Tensor, truth: Tensor, valid: Tensor, beta: float = 0.15) 
     return 10 * torch.sqrt(torch.var(g) + beta * torch.mean(g) ** 2)
 
 
-def weighted_residual_loss(prediction: Tensor, truth: Tensor, coarse: Tensor, ratio: Tensor) -> Tensor:
-    """How far a refined tile is from the truth, mostly where the coarse map is wrong.
+def weighted_residual_loss(residual: Tensor, target: Tensor, progress: float) -> Tensor:
+    """How far a predicted residual is from the one that would give the truth, mostly where the coarse map is wrong.
 
     With a plain mean, leaving the coarse map alone is a strong local optimum: a sharp edge one pixel off costs as much
-    as a blurred one. Pixels whose coarse depth is off therefore weigh more (renormalised per tile), and differences of
-    the error at distances 1, 2 and 4 ask for its edges to be steps.
+    as a blurred one. So pixels whose coarse depth is off weigh more (renormalised per tile), and the loss begins
+    smooth (Huber), which rewards half a correction, and turns into L1 with a light gradient term, which reward steps.
 
     Args:
-        prediction, truth, coarse: (B, 1, H, W) normalised log-depth.
-        ratio: (B, 1, 1, 1) units of this normalisation per unit of the image's own spread.
+        residual, target: (B, 1, H, W) in units of the image's own spread of log-depth.
+        progress: share of the run that is done, 0..1.
     """
-    error = (prediction - truth) * ratio
-    base = (coarse - truth).abs() * ratio
-    weight = 1 / (1 + (truth * ratio).std((1, 2, 3), keepdim=True))
-    hard = 1 + _HARD_WEIGHT * (base > _HARD_ERROR).float()
-    hard = hard / hard.mean((1, 2, 3), keepdim=True)
-    absolute = (error.abs() * hard * weight).mean()
+    error = residual - target
+    hard = 1 + _HARD_WEIGHT * (target.abs() > _HARD_ERROR).float()
+    weight = hard / hard.mean((1, 2, 3), keepdim=True) / (0.5 + target.std((1, 2, 3), keepdim=True))
+    if progress < _SMOOTH_UNTIL:
+        smooth = F.smooth_l1_loss(residual, target, reduction="none", beta=_HUBER_BETA)
+        return ((2 * smooth + 0.3 * error.abs()) * weight).mean()
     gradient = sum(
-        ((error[..., k:, :] - error[..., :-k, :]).abs() * weight).mean()
-        + ((error[..., :, k:] - error[..., :, :-k]).abs() * weight).mean()
-        for k in (1, 2, 4)
+        (error[..., k:, :] - error[..., :-k, :]).abs().mean() + (error[..., :, k:] - error[..., :, :-k]).abs().mean()
+        for k in (1, 3)
     )
-    return 2 * absolute + 0.5 * gradient
+    return (error.abs() * weight).mean() + _GRADIENT_WEIGHT * gradient
 
 
 def log_gradient_loss(prediction: Tensor, truth: Tensor) -> Tensor:

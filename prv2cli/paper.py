@@ -4,9 +4,9 @@
     tiles      ─ resized to the process size ─┐
     coarse depth and features ─ RoI-aligned ──┴─ refiner ─> tile depths ─> Canvas, tile after tile
 
-Kept for comparison with the paper. `prv2 refine` tiles in its own way (tiling.py): any image size, blended at the
-image's own resolution. Here m1 and m2 come back at split x process size, and only rN at the photograph's; m1 has no
-blending at all; rN enlarges by nearest neighbour and draws one column per batch.
+Kept for comparison with the paper. `prv2 refine` tiles in its own way (tiling.py): any image size, blended at
+the image's own resolution. Here m1 and m2 come back at split x process size, and only rN at the photograph's;
+m1 has no blending at all; rN enlarges by nearest neighbour and draws one column per batch.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class PaperSetup:
     """How the photograph is cut.
 
     Attributes:
-        process: (height, width) in pixels at which the networks run; (384, 512) with ZoeDepth, (448, 448) with DAv2.
+        process: (height, width) at which the networks run; (384, 512) with ZoeDepth, (448, 448) with DAv2.
         split: rows and columns of the m1 grid; they must divide the photograph.
         batch: tiles at a time. It changes rN's result: each batch of random tiles shares one column.
     """
@@ -149,7 +149,7 @@ def crop_coarse(coarse: CoarseOutput, boxes: Tensor, process: Size) -> CoarseOut
 
 
 def blend_weights(height: int, width: int) -> Tensor:
-    """(height, width) in 0..1: a box inset by 15 %, blurred by a Gaussian of sigma height / 16 on both axes."""
+    """(height, width) in 0..1: a box inset by 15 %, blurred by a Gaussian of sigma height / 16, both ways."""
     box = np.zeros((height, width))
     rows, columns = int(PAPER_INSET * height), int(PAPER_INSET * width)
     box[rows : height - rows, columns : width - columns] = 1
@@ -196,17 +196,15 @@ class _Pieces:
                 canvas.blend(corner, depth[0], weights)
 
     def _refined_grid(self, halves: tuple[bool, bool]) -> list[tuple[Corner, Tensor]]:
-        """A grid, shifted by half a tile down and right where asked: its tiles with their corners on the canvas."""
+        """A grid, shifted by half a tile down or right: corners on the canvas and refined tiles."""
         sources = _grid_corners(self.setup.split, self.tile, halves)
         targets = _grid_corners(self.setup.split, self.setup.process, halves)
         return list(zip(targets, self._refine(sources)[:, 0], strict=True))
 
     def _refine(self, corners: Sequence[Corner]) -> Tensor:
-        """(B, 1, *process) metres, on the CPU, of the tiles whose corners are given in pixels of the photograph."""
+        """(B, 1, *process) metres, on the CPU, of the tiles with these corners in the photograph."""
         batch = self.setup.batch
-        return torch.cat(
-            [self._refine_batch(corners[i : i + batch]) for i in range(0, len(corners), batch)]
-        )
+        return torch.cat([self._refine_batch(corners[i : i + batch]) for i in range(0, len(corners), batch)])
 
     def _refine_batch(self, corners: Sequence[Corner]) -> Tensor:
         size: Size = (self.image.shape[-2], self.image.shape[-1])
@@ -221,11 +219,13 @@ class _Pieces:
 def _check(image: Tensor, setup: PaperSetup) -> None:
     for side, length, parts in zip(("height", "width"), image.shape[-2:], setup.split, strict=True):
         if length % parts:
-            raise UsageError(f"the exact tiling of the paper needs a {side} divisible by {parts}, not {length}")
+            raise UsageError(
+                f"the exact tiling of the paper needs a {side} divisible by {parts}, not {length}"
+            )
 
 
 def _grid_corners(split: tuple[int, int], tile: Size, halves: tuple[bool, bool]) -> list[Corner]:
-    """Corners of a grid of `split` tiles, row by row; shifted by half a tile it has one row or column fewer."""
+    """Corners of `split` tiles, row by row; shifted by half a tile it has one row or column fewer."""
     axes = [
         [size // 2 + size * i for i in range(count - 1)] if half else [size * i for i in range(count)]
         for count, size, half in zip(split, tile, halves, strict=True)

@@ -53,7 +53,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _run(arguments: list[str], debug: bool) -> int:
     try:
-        result = app(arguments, standalone_mode=False)
+        result = app(arguments, standalone_mode=False, prog_name="prv2")
         return result if isinstance(result, int) else 0
     except click.exceptions.Exit as error:
         return error.exit_code

@@ -55,14 +55,12 @@ def convert(
     relative: Annotated[
         bool, typer.Option("--relative", help="FILE has no physical unit, and OUT will say so.")
     ] = False,
-    depth_scale: Annotated[
-        float | None, typer.Option(help="Numbers per metre of a 16-bit OUT. [default: 256]")
-    ] = None,
+    depth_scale: Annotated[float, typer.Option(help="Numbers per metre of a 16-bit OUT.")] = 256.0,
     dtype: Annotated[DtypeName, typer.Option(help="Of a TIFF.")] = DtypeName.uint16,
     inverse: Annotated[
         bool | None,
         typer.Option(
-            "--inverse/--no-inverse", help="Write inverse depth, or depth. [default: as FILE has it]"
+            "--inverse/--no-inverse", help="Write inverse depth, or depth.", show_default="as FILE has it"
         ),
     ] = None,
     format: Annotated[
@@ -83,7 +81,7 @@ def convert(
         scale=scale,
         kind=kind.value if kind else None,
         relative=relative,
-        out_scale=depth_files.DEFAULT_SCALE if depth_scale is None else depth_scale,
+        out_scale=depth_scale,
         dtype=dtype.value,
         inverse=inverse,
         fmt=format,
@@ -133,12 +131,12 @@ def _lines(found: dict[str, Any]) -> dict[str, str]:
     """The facts of depth_info as people read them."""
     pixels = found["width"] * found["height"]
     known = found["unit"] != "unknown"
-    unit = f" {found['unit']}" if known else " (stored numbers; --scale N tells the unit)"
+    unit = f" {found['unit']}" if known else ""
     lines = {
         "file": found["file"],
         "format": f"{found['format']}, {found['dtype']}",
         "size": f"{found['width']} x {found['height']}",
-        "unit": found["unit"],
+        "unit": found["unit"] if known else "unknown; tell the numbers per metre with --scale N",
         "kind": found["kind"],
         "scale": f"{found['scale']:g} stored numbers per unit" if known else "unknown",
         "no depth": f"{found['invalid']} pixels ({100 * found['invalid'] / pixels:.2f} %)",

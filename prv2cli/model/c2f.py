@@ -32,8 +32,8 @@ class C2FOutput(NamedTuple):
 class GuidedDenoisingUnit(nn.Module):
     """GDU(x, c): y = x + Conv(ReLU(x)); gate = Conv1x1(ReLU(LN(Conv([y, c])))); y * sigmoid(gate).
 
-    `guidance` selects the paper's ablations: "fused" returns the joined features themselves (no gate), "none" ignores
-    the coarse features.
+    `guidance` selects the paper's ablations: "fused" returns the joined features themselves (no gate), "none"
+    ignores the coarse features.
     """
 
     def __init__(self, channels: int, coarse_channels: int, guidance: str) -> None:

@@ -1,11 +1,16 @@
 """The light refiner encoder: any timm pyramid, with the tile's coarse depth as a fourth input channel.
 
     tile (B, 3, H, W) ─ normalise ─┐
-                                   ├─ [space-to-depth] ─ timm features_only ─> levels 1, 2, ... (strides 2s, 4s, ...)
+                                   ├─ [space-to-depth] ─ timm features_only ─> levels 1, 2, .. (strides 2s ..)
     coarse depth (B, 1, H, W) ─────┘
+
+Level 0, the tile itself after space-to-depth by s, is no part of the pyramid.
 """
 
 from __future__ import annotations
+
+import copy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,28 +26,16 @@ DEPTH_CHANNELS = 1
 def widen_stem(stem: nn.Conv2d, extra: int = DEPTH_CHANNELS) -> nn.Conv2d:
     """A copy of a convolution with `extra` more input channels whose weights are ZERO.
 
-    At the start the widened network computes exactly what the pretrained one did (PRV2 section 3.1). timm's own
-    `in_chans=4` rescales the RGB weights instead. The bias is kept.
+    At the start the widened network computes exactly what the pretrained one did (PRV2 section 3.1). timm's
+    own `in_chans=4` rescales the RGB weights instead. The bias is kept.
     """
     if stem.groups != 1:
         raise ValueError(f"only an ungrouped stem can be widened, this one has {stem.groups} groups")
-    wide = nn.Conv2d(
-        stem.in_channels + extra,
-        stem.out_channels,
-        stem.kernel_size,  # type: ignore[arg-type]
-        stem.stride,  # type: ignore[arg-type]
-        stem.padding,  # type: ignore[arg-type]
-        stem.dilation,  # type: ignore[arg-type]
-        bias=stem.bias is not None,
-        padding_mode=stem.padding_mode,
-    )
-    # timm's Conv2dSame pads by itself, so the widened layer must stay of the same class.
-    wide.__class__ = stem.__class__
-    with torch.no_grad():
-        wide.weight.zero_()
-        wide.weight[:, : stem.in_channels] = stem.weight
-        if stem.bias is not None and wide.bias is not None:
-            wide.bias.copy_(stem.bias)
+    # A copy keeps the layer's class and settings: timm's Conv2dSame pads by itself.
+    wide = copy.deepcopy(stem)
+    wide.in_channels += extra
+    zeros = stem.weight.new_zeros(stem.out_channels, extra, *stem.kernel_size)
+    wide.weight = nn.Parameter(torch.cat([stem.weight.detach(), zeros], dim=1))
     return wide
 
 
@@ -74,14 +67,15 @@ class LightEncoder(nn.Module):
         self.channels: list[int] = list(info.channels())
         self.doubles_first_level = info.reduction()[0] == 4
         if self.doubles_first_level:
-            # Networks with a stride-4 stem (ConvNeXt): the authors make the stride-2 level by a transposed convolution.
+            # Networks with a stride-4 stem (ConvNeXt): the authors make the stride-2 level by a transposed
+            # convolution.
             self.stride2 = nn.ConvTranspose2d(self.channels[0], self.channels[0] // 2, 2, 2)
             self.channels.insert(0, self.channels[0] // 2)
         mean, std = _input_statistics(self.network)
         self.register_buffer("mean", mean, persistent=False)
         self.register_buffer("std", std, persistent=False)
 
-    def _build(self, config: EncoderConfig) -> nn.Module:
+    def _build(self, config: EncoderConfig) -> Any:
         plain_stem = config.space_to_depth == 1
         network = create_pyramid(
             config.name,

@@ -28,9 +28,9 @@ class ResidualHead(nn.Module):
 class TwoSurfaceHead(nn.Module):
     """Two candidate surfaces and a soft choice between them, at full resolution.
 
-    A plain residual draws ramps and leaves points flying between near and far surfaces; a steep mask between two
-    smooth surfaces draws a step. Most work is done at stride 2: the decoded map is brought there by sub-pixel
-    shuffles and meets the tile's own pixels.
+    A plain residual draws ramps and leaves points flying between near and far surfaces; a steep mask between
+    two smooth surfaces draws a step. Most work is done at stride 2: the decoded map is brought there by
+    sub-pixel shuffles and meets the tile's own pixels.
 
     Zero output leaves the coarse depth exactly as it is.
     """

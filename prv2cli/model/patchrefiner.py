@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,13 @@ from prv2cli.model.f2c import F2C
 from prv2cli.model.heads import build_head
 from prv2cli.model.layers import crop_to_boxes
 from prv2cli.model.normalise import NETWORK_LIMIT
+
+
+class Residual(NamedTuple):
+    """A tile batch's residual at full resolution (B, 1, H, W) and C2F's auxiliary depth at level 0 (B, 1, h, w)."""
+
+    residual: Tensor
+    auxiliary_depth: Tensor
 
 
 class PatchRefiner(nn.Module):
@@ -80,21 +88,17 @@ class PatchRefiner(nn.Module):
         Returns:
             (B, 1, H, W) in the space of `depth`.
         """
-        sizes = self._crop_sizes(features, rgb.shape[-2:])
-        cropped = [
-            crop_to_boxes(f, boxes, image_index, size) for f, size in zip(features, sizes, strict=True)
-        ]
-        return self.refine_cropped(rgb, depth, cropped)
+        return self.refine_cropped(rgb, depth, self.crop(features, boxes, image_index, rgb.shape[-2:]))
 
     def refine_cropped(self, rgb: Tensor, depth: Tensor, features: Sequence[Tensor]) -> Tensor:
         """As refine_tiles, with the guidance features already cropped to each tile."""
-        residual = self.residual(rgb, depth, features)
+        residual = self.residual(rgb, depth, features).residual
         if self.config.depth_space == "metres":
             return F.relu(depth + residual)
         return depth + residual
 
-    def residual(self, rgb: Tensor, depth: Tensor, features: Sequence[Tensor]) -> Tensor:
-        """What is added to the coarse depth: (B, 1, H, W)."""
+    def residual(self, rgb: Tensor, depth: Tensor, features: Sequence[Tensor]) -> Residual:
+        """What is added to the coarse depth, and C2F's own idea of it; features cropped to each tile."""
         seen = depth if self.config.depth_space == "metres" else depth.clamp(-NETWORK_LIMIT, NETWORK_LIMIT)
         pixels = self.encoder.pixels(rgb, seen)
         c2f = self.c2f(self.encoder(pixels), features, pixels)
@@ -103,7 +107,14 @@ class PatchRefiner(nn.Module):
         depths = torch.cat([level_depth, c2f.auxiliary_depth.to(level_depth.dtype)], dim=1)
         fused = self.f2c(features, c2f.features, depths)
         tile = F.pixel_shuffle(pixels, stride) if stride > 1 else pixels
-        return self.head(fused, tile).to(depth.dtype)
+        return Residual(self.head(fused, tile).to(depth.dtype), c2f.auxiliary_depth)
+
+    def crop(self, features: Sequence[Tensor], boxes: Tensor, image_index: Tensor, tile: Sequence[int]) -> list[Tensor]:
+        """Cut the guidance of whole images to tiles of a size: arguments as in refine_tiles."""
+        return [
+            crop_to_boxes(feature, boxes, image_index, size)
+            for feature, size in zip(features, self._crop_sizes(features, tile), strict=True)
+        ]
 
     def _crop_sizes(self, features: Sequence[Tensor], tile: Sequence[int]) -> list[tuple[int, int]]:
         """The sizes at which guidance is cropped: each level's own (ours), or each whole map's (the authors')."""

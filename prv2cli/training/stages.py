@@ -1,4 +1,7 @@
-"""One step function per training stage: (model, batch) -> StepOutput. The loop knows nothing of their insides."""
+"""One step function per training stage: (model, batch, share of the run done) -> StepOutput.
+
+The loop knows nothing of their insides.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,10 @@ from torch.utils.data import Dataset
 from prv2cli.config import TrainConfig
 from prv2cli.data.procedural import CoarseSamples, RefineSamples, Sample
 from prv2cli.losses import log_gradient_loss, silog, weighted_residual_loss
+from prv2cli.model.patchrefiner import PatchRefiner
 
 Batch = dict[str, Tensor]
+AUXILIARY_WEIGHT = 0.5
 
 
 class StepOutput(NamedTuple):
@@ -27,7 +32,7 @@ class Stage(NamedTuple):
     """What a stage trains on and how it takes a step."""
 
     samples: Callable[[TrainConfig], Dataset[Sample]]
-    step: Callable[[nn.Module, Batch], StepOutput]
+    step: Callable[[nn.Module, Batch, float], StepOutput]
 
 
 def _refine_samples(config: TrainConfig) -> Dataset[Sample]:
@@ -35,25 +40,42 @@ def _refine_samples(config: TrainConfig) -> Dataset[Sample]:
     return RefineSamples(config.data, config.degrade, config.seed, length, config.batch_size)
 
 
-def refine_step(model: nn.Module, batch: Batch) -> StepOutput:
-    """Refine a batch of tiles of spoilt coarse maps (behind `given`)."""
-    features = model.encode_image(batch["guide_rgb"], batch["guide_depth"])  # type: ignore[operator]
+def refine_step(model: nn.Module, batch: Batch, progress: float) -> StepOutput:
+    """Refine a batch of tiles of spoilt coarse maps (behind `given`).
+
+    C2F's auxiliary depth is asked for the residual too: its features then learn before the head has found its two
+    surfaces.
+    """
+    assert isinstance(model, PatchRefiner)
     scenes, tiles = len(batch["guide_rgb"]), len(batch["rgb"])
     index = torch.arange(scenes, device=batch["rgb"].device).repeat_interleave(tiles // scenes)
-    refined = model.refine_tiles(batch["rgb"], batch["coarse"], features, batch["box"], index)  # type: ignore[operator]
+    guide = model.encode_image(batch["guide_rgb"], batch["guide_depth"])
+    features = model.crop(guide, batch["box"], index, batch["rgb"].shape[-2:])
+    out = model.residual(batch["rgb"], batch["coarse"], features)
+    # All in the image's own spread: the jitter of the normalisation must not change what counts as an error.
     ratio = batch["spread_ratio"]
-    loss = weighted_residual_loss(refined.float(), batch["truth"], batch["coarse"], ratio)
+    target, residual = (batch["truth"] - batch["coarse"]) * ratio, out.residual.float() * ratio
+    main = weighted_residual_loss(residual, target, progress)
+    stride = target.shape[-1] // out.auxiliary_depth.shape[-1]
+    auxiliary = weighted_residual_loss(
+        out.auxiliary_depth.float() * ratio, torch.nn.functional.avg_pool2d(target, stride), 0.0
+    )
     with torch.no_grad():
-        error = ((refined - batch["truth"]) * ratio).abs().mean()
-        coarse_error = ((batch["coarse"] - batch["truth"]) * ratio).abs().mean()
-    return StepOutput(loss, {"error": error, "coarse_error": coarse_error})
+        parts = {
+            "main": main.detach(),
+            "auxiliary": auxiliary.detach(),
+            "unrefined": weighted_residual_loss(torch.zeros_like(target), target, progress),
+            "error": (residual - target).abs().mean(),
+            "coarse_error": target.abs().mean(),
+        }
+    return StepOutput(main + AUXILIARY_WEIGHT * auxiliary, parts)
 
 
 def _coarse_samples(config: TrainConfig) -> Dataset[Sample]:
     return CoarseSamples(config.data, config.seed, config.steps * config.batch_size)
 
 
-def coarse_step(model: nn.Module, batch: Batch) -> StepOutput:
+def coarse_step(model: nn.Module, batch: Batch, progress: float) -> StepOutput:
     """Supervise a monocular network with SILog, the plain log error (scale counts) and log-gradients."""
     low, high = model.config.min_depth, model.config.max_depth  # type: ignore[union-attr]
     truth = batch["depth"].clamp(low, high)  # type: ignore[arg-type]

@@ -1,10 +1,10 @@
-"""Depth Anything V2, metric (Yang et al. 2024, arXiv 2406.09414): DINOv2 with a DPT head. Native, on timm's ViT.
+"""Depth Anything V2, metric (Yang et al. 2024, arXiv 2406.09414): DINOv2 with a DPT head, on timm's ViT.
 
-    RGB ─ DINOv2, four intermediate layers ─ read ─ rescale to strides 3.5, 7, 14, 28 ─ project ┐
-                                                  fusion blocks, from the lowest up ────────────┘─ reduce ─ depth
+    RGB ─ DINOv2, four intermediate layers ─ read ─ rescale to strides 3.5, 7, 14, 28 ─ project ─┐
+                depth ─ at the input's size ─ reduce ─ fusion blocks, from the lowest level up ──┘
 
-The features handed to the refiner are PatchRefiner V2's choice: the lowest projected level, the four fused levels and
-the reduced map at the input's size.
+The features handed to the refiner are PatchRefiner V2's choice: the lowest projected level, the four fused
+levels and the reduced map at the input's size.
 """
 
 from __future__ import annotations
@@ -30,18 +30,19 @@ _POSITION_OFFSET = 0.1
 
 
 class Dav2Size(NamedTuple):
-    """One published size: the timm ViT, the blocks that are read, the DPT head's width and its channels by level."""
+    """One published size: timm's ViT, its channels, the blocks read; the DPT head's width and levels."""
 
     vit: str
+    tokens: int
     taps: tuple[int, int, int, int]
     width: int
     channels: tuple[int, int, int, int]
 
 
 SIZES = {
-    "vits": Dav2Size("vit_small_patch14_dinov2", (2, 5, 8, 11), 64, (48, 96, 192, 384)),
-    "vitb": Dav2Size("vit_base_patch14_dinov2", (2, 5, 8, 11), 128, (96, 192, 384, 768)),
-    "vitl": Dav2Size("vit_large_patch14_dinov2", (4, 11, 17, 23), 256, (256, 512, 1024, 1024)),
+    "vits": Dav2Size("vit_small_patch14_dinov2", 384, (2, 5, 8, 11), 64, (48, 96, 192, 384)),
+    "vitb": Dav2Size("vit_base_patch14_dinov2", 768, (2, 5, 8, 11), 128, (96, 192, 384, 768)),
+    "vitl": Dav2Size("vit_large_patch14_dinov2", 1024, (4, 11, 17, 23), 256, (256, 512, 1024, 1024)),
 }
 
 
@@ -77,7 +78,7 @@ class ResidualUnit(nn.Module):
 
 
 class DPTBlock(nn.Module):
-    """Add the refined skip, refine, project, up-sample. The lowest block has no previous map, hence no skip unit."""
+    """Add the refined skip, refine, project, up-sample. The lowest block has no previous map to add to."""
 
     def __init__(self, channels: int, *, lowest: bool) -> None:
         super().__init__()
@@ -109,9 +110,7 @@ class DPTHead(nn.Module):
         self.levels = nn.ModuleList(conv3x3(c, width, bias=False) for c in channels)
         self.blocks = nn.ModuleList(DPTBlock(width, lowest=k == 3) for k in range(4))
         self.reduce = conv3x3(width, width // 2)
-        self.to_depth = nn.Sequential(
-            conv3x3(width // 2, 32), nn.ReLU(), nn.Conv2d(32, 1, 1), nn.Sigmoid()
-        )
+        self.to_depth = nn.Sequential(conv3x3(width // 2, 32), nn.ReLU(), nn.Conv2d(32, 1, 1), nn.Sigmoid())
 
     def forward(self, tokens: Sequence[Tensor], size: Sequence[int]) -> tuple[Tensor, list[Tensor]]:
         """Four (B, C, rows, columns) maps -> (B, 1, *size) and features."""
@@ -141,7 +140,7 @@ class Dav2Coarse(nn.Module):
         self.config = config
         self.size = SIZES[config.encoder]
         self.vit = import_timm().create_model(self.size.vit, pretrained=False, num_classes=0)
-        self.head = DPTHead(self.vit.embed_dim, self.size.width, self.size.channels)
+        self.head = DPTHead(self.size.tokens, self.size.width, self.size.channels)
         self.register_buffer("mean", torch.tensor(_IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(_IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
 
@@ -159,7 +158,7 @@ class Dav2Coarse(nn.Module):
         return CoarseOutput(depth * self.config.max_depth, features)
 
     def read_tokens(self, rgb: Tensor) -> list[Tensor]:
-        """The four intermediate layers after the final norm: each (B, 1 + patches, C), the class token first."""
+        """The four intermediate layers after the final norm: (B, 1 + patches, C), the class token first."""
         if rgb.shape[-2] % PATCH or rgb.shape[-1] % PATCH:
             raise ValueError(f"sides must be multiples of {PATCH}, not {rgb.shape[-2]} x {rgb.shape[-1]}")
         x = self.vit.patch_embed.proj((rgb - self.mean) / self.std)

@@ -51,9 +51,10 @@ class LiteCoarse(nn.Module):
         channels = self.network.feature_info.channels()
         widths = [config.width // 2, config.width, config.width, 2 * config.width, 2 * config.width]
         self.lowest = nn.Conv2d(2 * channels[-1], widths[-1], 1)
-        below = widths[-1:] + widths[:0:-1]
+        upward = widths[::-1]
         self.merges = nn.ModuleList(
-            _Merge(b, c, w) for b, c, w in zip(below, channels[-2::-1], widths[-2::-1], strict=False)
+            _Merge(below, skip, width)
+            for below, skip, width in zip(upward[:-1], channels[-2::-1], upward[1:], strict=True)
         )
         self.to_depth = conv3x3(widths[0], 1)
 
@@ -81,5 +82,3 @@ def input_size(height: int, width: int, long_side: int) -> tuple[int, int]:
     sides = (max(1, round(side * scale / SIZE_MULTIPLE)) * SIZE_MULTIPLE for side in (height, width))
     rows, columns = sides
     return rows, columns
-
-

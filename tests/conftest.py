@@ -1,0 +1,26 @@
+"""Shared fixtures: the shipped refiner, small random models, pictures made on the spot."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture(scope="session")
+def refiner():
+    """The shipped refiner and coarse network on the CPU."""
+    from prv2cli import Refiner
+
+    return Refiner.from_pretrained(device="cpu", precision="fp32")
+
+
+@pytest.fixture(scope="session")
+def photograph() -> np.ndarray:
+    """(300, 420, 3) uint8: a busy picture with shading, texture, lines and noise. No opencv needed."""
+    rng = np.random.default_rng(7)
+    y, x = np.mgrid[0:300, 0:420]
+    base = 90 + 60 * np.sin(x / 37) * np.cos(y / 23) + 40 * ((x // 40 + y // 30) % 2)
+    base[:, 200:203] = 250
+    base[120:190, 60:150] = 30
+    colour = base[..., None] * np.array([1.0, 0.85, 0.7]) + rng.normal(0, 6, (300, 420, 3))
+    return np.clip(colour, 0, 255).astype(np.uint8)
