@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -63,24 +65,42 @@ def read_checkpoint(path: Path) -> Checkpoint:
     Raises:
         CheckpointError: not safetensors, no prv2 header, a bad configuration, or values that are not finite.
     """
-    try:
+    with _opened(path) as file:
         data = path.read_bytes()
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path}: no such file") from error
-    except (OSError, SafetensorError, ValueError, RuntimeError) as error:
-        raise CheckpointError(f"{path}: not a readable safetensors file ({error})") from error
+        metadata = file.metadata() or {}
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     header = _parse_header(path, metadata)
-    try:
-        config = parse_model_config(header["config"], f"{path}: configuration in the header")
-    except ConfigError as error:  # the file is wrong, not the call
-        raise CheckpointError(str(error)) from error
+    config = _parse_config(path, header)
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
             raise CheckpointError(f"{path}: tensor {name} holds NaN or infinite values; the file is damaged")
     return Checkpoint(config, tensors, header.get("provenance", {}), hashlib.sha256(data).hexdigest())
+
+
+def read_config(path: Path) -> RefinerConfig | LiteConfig:
+    """The configuration in the header of a model file; no tensor is read. Raises CheckpointError."""
+    with _opened(path) as file:
+        metadata = file.metadata() or {}
+    return _parse_config(path, _parse_header(path, metadata))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """The file, opened by safetensors; whatever fails while it is read is a CheckpointError."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path}: no such file") from error
+    except (OSError, SafetensorError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"{path}: not a readable safetensors file ({error})") from error
+
+
+def _parse_config(path: Path, header: dict[str, Any]) -> RefinerConfig | LiteConfig:
+    try:
+        return parse_model_config(header["config"], f"{path}: configuration in the header")
+    except ConfigError as error:  # the file is wrong, not the call
+        raise CheckpointError(str(error)) from error
 
 
 def _parse_header(path: Path, metadata: dict[str, str]) -> dict[str, Any]:

@@ -185,7 +185,9 @@ class TrainConfig(Settings):
         if self.data.tile > self.data.size:
             raise ValueError(f"data.tile ({self.data.tile}) is larger than data.size ({self.data.size})")
         if isinstance(self.model, RefinerConfig) and self.data.tile % self.model.tile_multiple:
-            raise ValueError(f"data.tile must be a multiple of {self.model.tile_multiple}, not {self.data.tile}")
+            raise ValueError(
+                f"data.tile must be a multiple of {self.model.tile_multiple}, not {self.data.tile}"
+            )
         return self
 
 
@@ -221,7 +223,9 @@ def load_train_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
     except FileNotFoundError as error:
         raise ConfigError(f"--config {path}: no such file") from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"--config {path}: not a readable YAML file ({str(error).splitlines()[0]})") from error
+        raise ConfigError(
+            f"--config {path}: not a readable YAML file ({str(error).splitlines()[0]})"
+        ) from error
     if not isinstance(raw, dict):
         raise ConfigError(f"--config {path}: expected settings (key: value), found {type(raw).__name__}")
     for override in overrides:

@@ -51,5 +51,7 @@ class MissingExtraError(Prv2Error):
     """An optional dependency is needed and not installed."""
 
     def __init__(self, what: str, extra: str) -> None:
-        super().__init__(f"{what} needs an optional dependency. Install it with: pip install 'prv2cli[{extra}]'")
+        super().__init__(
+            f"{what} needs an optional dependency. Install it with: pip install 'prv2cli[{extra}]'"
+        )
         self.extra = extra

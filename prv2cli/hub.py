@@ -38,9 +38,11 @@ def resolve(model: str | Path) -> Path:
     known = registry()
     if str(model) in known:
         return weights_folder() / known[str(model)]["file"]
-    raise UsageError(f"model {str(model)!r} is neither a file nor a known name; known: {', '.join(sorted(known))}")
+    raise UsageError(
+        f"model {str(model)!r} is neither a file nor a known name; known: {', '.join(sorted(known))}"
+    )
 
 
 def display_name(model: str | Path) -> str:
-    """How a model is called in messages and metadata: its registered name, or its file's name without the folder."""
+    """A model's name in messages and metadata: the registered one, or its file's name without the folder."""
     return Path(model).name if Path(model).is_file() else str(model)

@@ -35,8 +35,8 @@ from prv2cli.tiling import Blender, Tile, TilePlan, parse_mode, plan_paper_tiles
 
 logger = logging.getLogger("prv2cli")
 
-DEFAULT_TILE = 704
-DEFAULT_OVERLAP = 0.1
+DEFAULT_TILE = 1024  # at most; the planner takes what wastes least
+DEFAULT_OVERLAP = 0.0625
 MAX_OVERLAP = 0.5
 ASPECT_TOLERANCE = 0.02
 BYTES_PER_TILE_PIXEL = 700  # activations of the shipped refiner in fp32; benchmarks/refine.py shows the peak
@@ -85,9 +85,13 @@ class Refiner:
         coarse_name: str | None = None,
     ) -> None:
         if not isinstance(refiner.config, RefinerConfig):
-            raise CheckpointError(f"a model of kind {refiner.config.kind} cannot refine; use it with --coarse")
+            raise CheckpointError(
+                f"a model of kind {refiner.config.kind} cannot refine; use it with --coarse"
+            )
         if coarse is not None and not isinstance(coarse.config, LiteConfig):
-            raise CheckpointError(f"a model of kind {coarse.config.kind} gives no coarse depth; use it with --model")
+            raise CheckpointError(
+                f"a model of kind {coarse.config.kind} gives no coarse depth; use it with --model"
+            )
         self.config = refiner.config
         self.name, self.coarse_name = name, coarse_name
         self.device = choose_device(device)
@@ -163,7 +167,7 @@ class Refiner:
         """
         _check_photograph(rgb)
         height, width = rgb.shape[:2]
-        plan = self._plan(height, width, tile, overlap, mode, seed)
+        plan = plan_photograph(self.config, height, width, tile=tile, overlap=overlap, mode=mode, seed=seed)
         seconds: dict[str, float] = {}
         with _timed(seconds, "coarse"):
             coarse = self._coarse_map(rgb, coarse_depth, coarse_kind)
@@ -189,41 +193,29 @@ class Refiner:
             seconds=seconds,
         )
 
-    def _plan(
-        self, height: int, width: int, tile: tuple[int, int] | int, overlap: float, mode: str | None, seed: int
-    ) -> TilePlan:
-        multiple = self.config.tile_multiple
-        kind, _ = parse_mode(mode)
-        if kind != "grid":
-            return plan_paper_tiles(height, width, mode or "", seed, multiple)
-        rows, columns = (tile, tile) if isinstance(tile, int) else tile
-        for side in (rows, columns):
-            if side < 0 or side % multiple:
-                fix = max(multiple, round(side / multiple) * multiple)
-                raise UsageError(f"--tile {side}: must be a multiple of {multiple}; use {fix}, or 0 to let prv2 choose")
-        if not 0 <= overlap <= MAX_OVERLAP:
-            raise UsageError(f"--overlap {overlap:g}: must lie between 0 and {MAX_OVERLAP}")
-        return plan_tiles(height, width, (rows or DEFAULT_TILE, columns or DEFAULT_TILE), overlap, multiple)
-
     def _coarse_map(self, rgb: np.ndarray, given: np.ndarray | None, kind: Kind) -> Tensor:
         """(1, 1, h, w) coarse depth on the CPU, finite and > 0."""
         if given is not None:
-            _check_aspect(given.shape, rgb.shape[:2])
+            check_aspect(given.shape, rgb.shape[:2])
             depth = torch.from_numpy(np.array(given, dtype=np.float32))[None, None]
             valid = torch.isfinite(depth) & (depth > 0)
             if not valid.any():
-                raise InputError("the coarse depth map has no valid pixel (all are 0, negative, NaN or infinite)")
+                raise InputError(
+                    "the coarse depth map has no valid pixel (all are 0, negative, NaN or infinite)"
+                )
             if kind == "inverse":
                 depth = torch.where(valid, 1 / depth, depth)
             return fill_holes(depth, valid)
         if self._coarse is None or not isinstance(self._coarse.config, LiteConfig):
             raise UsageError("no coarse network was loaded: give a coarse depth map (--coarse-depth FILE)")
-        size = input_size(*rgb.shape[:2], self._coarse.config.long_side)
+        height, width = rgb.shape[:2]
+        size = input_size(height, width, self._coarse.config.long_side)
         return self._coarse(shrink(rgb, size).to(self.device)).depth.float().cpu()
 
     def _encode_image(self, rgb: np.ndarray, normalised: Tensor) -> list[Tensor]:
         settings = self.config.coarse
-        size = guide_size(*rgb.shape[:2], settings.guide_stride, settings.guide_max_side)
+        height, width = rgb.shape[:2]
+        size = guide_size(height, width, settings.guide_stride, settings.guide_max_side)
         guide_rgb, guide_depth = shrink(rgb, size), to_guide(normalised, size)
         refiner = self._patch_refiner
         return refiner.encode_image(guide_rgb.to(self.device), guide_depth.to(self.device))
@@ -278,11 +270,18 @@ class Refiner:
             torch.cuda.empty_cache()
         if not getattr(self, "_said_out_of_memory", False):
             self._said_out_of_memory = True
-            logger.warning("%s ran out of memory at %d tiles at a time; going on with fewer", self.device, batch)
+            logger.warning(
+                "%s ran out of memory at %d tiles at a time; going on with fewer", self.device, batch
+            )
         return batch // 2
 
     def _refine_batch(
-        self, rgb: np.ndarray, normalised: Tensor, features: list[Tensor], tiles: Sequence[Tile], plan: TilePlan
+        self,
+        rgb: np.ndarray,
+        normalised: Tensor,
+        features: list[Tensor],
+        tiles: Sequence[Tile],
+        plan: TilePlan,
     ) -> np.ndarray:
         """(B, rows, columns) float32 refined normalised log-depth of a batch of tiles of one size."""
         pixels = torch.from_numpy(np.stack([_cut(rgb, tile) for tile in tiles])).to(self.device)
@@ -303,7 +302,35 @@ def _check_photograph(rgb: np.ndarray) -> None:
         raise InputError(f"the photograph is empty: {rgb.shape[1]} x {rgb.shape[0]} pixels")
 
 
-def _check_aspect(coarse: Sequence[int], photograph: Sequence[int]) -> None:
+def plan_photograph(
+    config: RefinerConfig,
+    height: int,
+    width: int,
+    *,
+    tile: tuple[int, int] | int = 0,
+    overlap: float = DEFAULT_OVERLAP,
+    mode: str | None = None,
+    seed: int = 0,
+) -> TilePlan:
+    """The tiles of a photograph of this size: arguments as in Refiner.refine. Raises UsageError."""
+    multiple = config.tile_multiple
+    kind, _ = parse_mode(mode)
+    if kind != "grid":
+        return plan_paper_tiles(height, width, mode or "", seed, multiple)
+    rows, columns = (tile, tile) if isinstance(tile, int) else tile
+    for side in (rows, columns):
+        if side < 0 or side % multiple:
+            fix = max(multiple, round(side / multiple) * multiple)
+            raise UsageError(
+                f"--tile {side}: must be a multiple of {multiple}; use {fix}, or 0 to let prv2 choose"
+            )
+    if not 0 <= overlap <= MAX_OVERLAP:
+        raise UsageError(f"--overlap {overlap:g}: must lie between 0 and {MAX_OVERLAP}")
+    return plan_tiles(height, width, (rows or DEFAULT_TILE, columns or DEFAULT_TILE), overlap, multiple)
+
+
+def check_aspect(coarse: Sequence[int], photograph: Sequence[int]) -> None:
+    """Refuse a coarse map (rows, columns) of another aspect than the photograph. Raises InputError."""
     if len(coarse) != 2 or 0 in coarse:
         raise InputError(f"the coarse depth map must be (h, w) with pixels in it, not {tuple(coarse)}")
     (height, width), (rows, columns) = photograph, coarse
@@ -346,7 +373,8 @@ def shrink(rgb: np.ndarray, size: tuple[int, int]) -> Tensor:
         small = np.asarray(Image.fromarray(rgb).resize(target, Image.Resampling.BOX), np.float32) / 255
     else:
         channels = [
-            Image.fromarray(rgb[..., c].astype(np.float32)).resize(target, Image.Resampling.BOX) for c in range(3)
+            Image.fromarray(rgb[..., c].astype(np.float32)).resize(target, Image.Resampling.BOX)
+            for c in range(3)
         ]
         small = np.stack([np.asarray(channel) for channel in channels], axis=-1) / 65535
     return torch.from_numpy(np.ascontiguousarray(small.transpose(2, 0, 1)))[None]

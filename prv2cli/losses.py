@@ -41,7 +41,8 @@ def weighted_residual_loss(residual: Tensor, target: Tensor, progress: float) ->
         smooth = F.smooth_l1_loss(residual, target, reduction="none", beta=_HUBER_BETA)
         return ((2 * smooth + 0.3 * error.abs()) * weight).mean()
     gradient = sum(
-        (error[..., k:, :] - error[..., :-k, :]).abs().mean() + (error[..., :, k:] - error[..., :, :-k]).abs().mean()
+        (error[..., k:, :] - error[..., :-k, :]).abs().mean()
+        + (error[..., :, k:] - error[..., :, :-k]).abs().mean()
         for k in (1, 3)
     )
     return (error.abs() * weight).mean() + _GRADIENT_WEIGHT * gradient

@@ -51,7 +51,7 @@ class Canvas:
     def everything(self) -> Window:
         return Window(0, 0, self.size, self.size)
 
-    # --- geometry ---------------------------------------------------------------------------------------------
+    # --- geometry ------------------------------------------------------------------------------------------
 
     def project(self, points: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """(N, 3) metres in camera coordinates (x right, y down, z forward) -> (N, 2) pixels."""
@@ -86,7 +86,7 @@ class Canvas:
         opencv().fillPoly(mask, [corners], 1, shift=4)
         return mask.astype(bool)
 
-    # --- colour -----------------------------------------------------------------------------------------------
+    # --- colour --------------------------------------------------------------------------------------------
 
     def colour(self) -> FloatArray:
         """A colour, mostly a variation of the scene's palette."""
@@ -109,7 +109,9 @@ class Canvas:
         """A random texture, turned and scaled in the picture plane."""
         return self._lay(self.dice.pick(texture_bank().patterns), shape, zoom)
 
-    def relief(self, shape: tuple[int, int], zoom: tuple[float, float], which: int | None = None) -> FloatArray:
+    def relief(
+        self, shape: tuple[int, int], zoom: tuple[float, float], which: int | None = None
+    ) -> FloatArray:
         """A smooth random height map, about 0..1. `which`: from rough (0) to soft (4)."""
         reliefs = texture_bank().reliefs
         return self._lay(self.dice.pick(reliefs) if which is None else reliefs[which], shape, zoom)
@@ -125,19 +127,17 @@ class Canvas:
             np.float32,
         )
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        return cv2.warpAffine(
-            texture, matrix, (shape[1], shape[0]), flags=flags, borderMode=cv2.BORDER_WRAP
-        )
+        return cv2.warpAffine(texture, matrix, (shape[1], shape[0]), flags=flags, borderMode=cv2.BORDER_WRAP)
 
     def lambert(self, normal: npt.NDArray[Any]) -> float:
         return self.ambient + (1 - self.ambient) * abs(float(np.dot(normal, self.light)))
 
-    # --- drawing ----------------------------------------------------------------------------------------------
+    # --- drawing -------------------------------------------------------------------------------------------
 
     def put(
         self, window: Window, mask: Mask, depth: FloatArray, rgb: FloatArray, shadow: float | None = None
     ) -> None:
-        """Draw where the mask holds and nothing nearer is there. `shadow`: strength of a cast shadow behind."""
+        """Draw where the mask holds and nothing nearer is there. `shadow`: how strong a shadow it casts."""
         behind = self.depth[window.slices]
         visible = mask & (depth < behind)
         if shadow:

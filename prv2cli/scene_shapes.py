@@ -16,7 +16,9 @@ Points = npt.NDArray[Any]
 
 def rotation(yaw: float, pitch: float, roll: float) -> npt.NDArray[Any]:
     """A (3, 3) rotation about y, then x, then z."""
-    cy, sy, cp, sp, cr, sr = np.cos(yaw), np.sin(yaw), np.cos(pitch), np.sin(pitch), np.cos(roll), np.sin(roll)
+    cy, sy = np.cos(yaw), np.sin(yaw)
+    cp, sp = np.cos(pitch), np.sin(pitch)
+    cr, sr = np.cos(roll), np.sin(roll)
     about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
     about_x = np.array([[1, 0, 0], [0, cp, -sp], [0, sp, cp]])
     about_z = np.array([[cr, -sr, 0], [sr, cr, 0], [0, 0, 1]])
@@ -58,9 +60,7 @@ def _decal(canvas: Canvas, normal: Points, middle: Points, u: Points, v: Points)
     depth = np.dot(normal, middle) / (normal[0] * x + normal[1] * y + normal[2])
     on_face = np.abs(depth - canvas.depth[window.slices]) < 0.02 * depth
     paint = canvas.paint(canvas.texture(window.shape))
-    np.copyto(
-        canvas.rgb[window.slices], paint, where=(canvas.polygon(outline, window) & on_face)[..., None]
-    )
+    np.copyto(canvas.rgb[window.slices], paint, where=(canvas.polygon(outline, window) & on_face)[..., None])
 
 
 def round_body(
@@ -110,9 +110,9 @@ def round_body(
 
 
 def blob(canvas: Canvas, x: float, y: float, radius: float, depth: float, shadow: float | None) -> None:
-    """A free-form body around a pixel: a flat cut-out, tilted at random, or a cushion; sometimes with holes."""
+    """A free-form body around a pixel: a flat cut-out, tilted at random, or a cushion; some with holes."""
     dice = canvas.dice
-    outline = _outline(canvas, radius) + [x, y]
+    outline = np.array([x, y]) + _outline(canvas, radius)
     window = canvas.window_of(outline)
     if window is None:
         return
@@ -177,7 +177,7 @@ def _cushion(
     canvas.put(window, mask, np.maximum(surface, NEAR).astype(np.float32), rgb.astype(np.float32), shadow)
 
 
-# --- thin things: what a coarse map loses first ---------------------------------------------------------------
+# --- thin things: what a coarse map loses first -----------------------------------------------------------
 
 
 def strands(
@@ -293,7 +293,8 @@ def foliage(canvas: Canvas) -> None:
     """A cloud of leaves at scattered depths, mostly on branches."""
     dice, size = canvas.dice, canvas.size
     count, depth = dice.integer(10, 160), dice.log_uniform(0.7, 12)
-    centre, reach = np.array([dice.uniform(0, size), dice.uniform(0, size)]), size * dice.log_uniform(0.06, 0.4)
+    centre = np.array([dice.uniform(0, size), dice.uniform(0, size)])
+    reach = size * dice.log_uniform(0.06, 0.4)
     leaf, scatter = reach * dice.log_uniform(0.05, 0.3), dice.uniform(0.01, 0.15)
     colour, places = canvas.colour(), centre + dice.rng.normal(0, 0.5, (count, 2)) * reach
     if dice.chance(0.6):
@@ -309,16 +310,24 @@ def foliage(canvas: Canvas) -> None:
     rgb = np.concatenate([np.zeros((1, 3)), np.asarray(colours)]).astype(np.float32)[owner]
     rgb = rgb * (0.7 + 0.6 * canvas.texture(window.shape))[..., None]
     shadow = dice.uniform(0.1, 0.6) if dice.chance(0.6) else None
-    canvas.put(window, owner > 0, np.maximum(surface, NEAR).astype(np.float32), rgb.astype(np.float32), shadow)
+    nearest = np.maximum(surface, NEAR).astype(np.float32)
+    canvas.put(window, owner > 0, nearest, rgb.astype(np.float32), shadow)
 
 
 def _branches(
-    canvas: Canvas, centre: Points, places: Points, reach: float, depth: float, scatter: float, colour: FloatArray
+    canvas: Canvas,
+    centre: Points,
+    places: Points,
+    reach: float,
+    depth: float,
+    scatter: float,
+    colour: FloatArray,
 ) -> None:
     dice = canvas.dice
     tips = places[dice.rng.integers(0, len(places), min(len(places), 25))]
     lines = [
-        np.array([centre, centre + (tip - centre) * 0.5 + dice.rng.normal(0, 0.05, 2) * reach, tip]) for tip in tips
+        np.array([centre, centre + (tip - centre) * 0.5 + dice.rng.normal(0, 0.05, 2) * reach, tip])
+        for tip in tips
     ]
     colours = [colour * np.float32(dice.uniform(0.2, 0.7)) for _ in lines]
     strands(canvas, lines, dice.rng.integers(1, 6, len(lines)), depth, colours, scatter=scatter * 0.5)

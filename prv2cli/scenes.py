@@ -1,14 +1,15 @@
 """Procedural scenes: a picture and its exact depth, from a seed.
 
-A background (landscape, room, wall, drop cloth), then objects from far to near, then light that has nothing to do with
-depth. Drawn at twice the size and reduced: colour is averaged as a lens would, depth never is, because the mean of two
-surfaces is a surface that does not exist. Needs OpenCV (extra `train`).
+A background (landscape, room, wall, drop cloth), then objects from far to near, then light that has nothing
+to do with depth. Drawn at twice the size and reduced: colour is averaged as a lens would, depth never is,
+because the mean of two surfaces is a surface that does not exist. Needs OpenCV (extra `train`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +19,7 @@ from prv2cli.scene_shapes import blob, box, foliage, hair, poles, rotation, roun
 from prv2cli.textures import TEXTURE_SIZE, Dice, FloatArray, opencv, random_colour, texture_bank
 
 NEAREST = 0.05  # metres
-# Shares of boxes, ellipsoids, cylinders, free forms, poles, wires, hair, foliage: the means of a Dirichlet draw.
+# Weights of the Dirichlet draw of boxes, ellipsoids, cylinders, free forms, poles, wires, hair, foliage.
 _OBJECT_SHARES = (1.5, 1.0, 0.9, 2.2, 0.7, 0.35, 0.5, 0.7)
 
 
@@ -31,7 +32,7 @@ class Scene:
 
 
 class _Stage(NamedTuple):
-    """Where objects may stand: their depths, the floor's height below the camera, whether there is a floor."""
+    """Where objects may stand: their depths, the floor's distance below the camera, whether there is one."""
 
     near: float
     far: float
@@ -58,7 +59,7 @@ def make_scene(seed: int | tuple[int, int], size: int = 384, supersample: int = 
     return Scene(_expose(canvas, size), _reduce_depth(canvas.depth, supersample))
 
 
-# --- backgrounds ----------------------------------------------------------------------------------------------
+# --- backgrounds ------------------------------------------------------------------------------------------
 
 
 def _background(canvas: Canvas) -> _Stage:
@@ -141,7 +142,7 @@ def _backdrop(canvas: Canvas) -> _Stage:
     return _Stage(distance * dice.log_uniform(0.03, 0.5), distance * 0.97, 1.0, False)
 
 
-# --- objects --------------------------------------------------------------------------------------------------
+# --- objects ----------------------------------------------------------------------------------------------
 
 
 def _objects(canvas: Canvas, stage: _Stage) -> None:
@@ -189,14 +190,15 @@ def _portrait(canvas: Canvas, stage: _Stage) -> None:
     """An ellipsoid with hair before everything else."""
     dice, size = canvas.dice, canvas.size
     depth = stage.near * dice.uniform(0.8, 1.2)
-    x, y, radius = dice.uniform(0.2, 0.8) * size, dice.uniform(0.3, 0.8) * size, dice.uniform(0.08, 0.25) * size
+    x, y = dice.uniform(0.2, 0.8) * size, dice.uniform(0.3, 0.8) * size
+    radius = dice.uniform(0.08, 0.25) * size
     stretch = (dice.uniform(0.7, 1), dice.uniform(0.8, 1.2))
     centre = canvas.lift(x, y, depth)
     round_body(canvas, centre, radius / canvas.focal * depth, stretch, 0.0, shadow=dice.uniform(0.2, 0.6))
     hair(canvas, np.array([x, y - radius * 0.3]), radius, depth * 0.97)
 
 
-# --- light ----------------------------------------------------------------------------------------------------
+# --- light ------------------------------------------------------------------------------------------------
 
 
 def _light(canvas: Canvas, stage: _Stage) -> None:
@@ -223,7 +225,7 @@ def _patch(canvas: Canvas) -> FloatArray:
     if dice.chance(0.5):
         cv2.fillPoly(mask, [points], 1.0)
     else:
-        for a, b in zip(points[:-1], points[1:], strict=True):
+        for a, b in pairwise(points):
             cv2.line(mask, a.tolist(), b.tolist(), 1.0, int(dice.log_uniform(1, 30)))
     if dice.chance(0.7):
         width = int(dice.log_uniform(1, 20)) * 2 + 1
@@ -242,7 +244,7 @@ def _expose(canvas: Canvas, size: int) -> np.ndarray:
 
 
 def _reduce_depth(depth: FloatArray, factor: int) -> np.ndarray:
-    """One true depth per pixel, not a mean: the second nearest of its samples, so that half a thin part counts."""
+    """One true depth per pixel, not a mean: the second nearest of its samples, so half a thin part counts."""
     rows, columns = depth.shape
     samples = depth.reshape(rows // factor, factor, columns // factor, factor).swapaxes(1, 2)
     flat = np.sort(samples.reshape(rows // factor, columns // factor, factor * factor), axis=-1)

@@ -110,12 +110,16 @@ def _fractal(dice: Dice, roughness: float | None = None) -> FloatArray:
 
 def _unit_grid() -> tuple[FloatArray, FloatArray]:
     """Rows (N, 1) and columns (1, N) in 0..1."""
-    axis = np.arange(TEXTURE_SIZE, dtype=np.float32) / TEXTURE_SIZE
+    axis = (np.arange(TEXTURE_SIZE, dtype=np.float32) / TEXTURE_SIZE).astype(np.float32)
     return axis[:, None], axis[None]
 
 
 def _grey_canvas(dice: Dice, low: float = 0, high: float = 255) -> npt.NDArray[np.uint8]:
     return np.full((TEXTURE_SIZE, TEXTURE_SIZE), int(dice.uniform(low, high)), np.uint8)
+
+
+def _to_unit(image: npt.NDArray[np.uint8]) -> FloatArray:
+    return image.astype(np.float32) / np.float32(255)
 
 
 def _random_point(dice: Dice) -> tuple[int, int]:
@@ -178,7 +182,7 @@ def _strokes(dice: Dice) -> FloatArray:
         angle, length = dice.angle(), dice.uniform(5, 80)
         end = (int(x + length * np.cos(angle)), int(y + length * np.sin(angle)))
         cv2.line(image, (x, y), end, int(dice.uniform(0, 255)), dice.integer(1, 5), cv2.LINE_AA)
-    return image.astype(np.float32) / 255
+    return _to_unit(image)
 
 
 def _spots(dice: Dice) -> FloatArray:
@@ -189,7 +193,7 @@ def _spots(dice: Dice) -> FloatArray:
         axes = (int(dice.log_uniform(2, 50)), int(dice.log_uniform(2, 50)))
         grey = int(dice.uniform(0, 255))
         cv2.ellipse(image, _random_point(dice), axes, dice.uniform(0, 180), 0, 360, grey, -1, cv2.LINE_AA)
-    return image.astype(np.float32) / 255
+    return _to_unit(image)
 
 
 def _writing(dice: Dice) -> FloatArray:
@@ -197,9 +201,10 @@ def _writing(dice: Dice) -> FloatArray:
     image = _grey_canvas(dice, 150, 255)
     for baseline in range(8, TEXTURE_SIZE, dice.integer(12, 40)):
         text = "".join(chr(code) for code in dice.rng.integers(33, 126, 60))
-        font, scale, ink, width = dice.integer(0, 6), dice.uniform(0.3, 1.2), dice.uniform(0, 110), dice.integer(1, 3)
-        cv2.putText(image, text, (0, baseline), font, scale, int(ink), width, cv2.LINE_AA)
-    return image.astype(np.float32) / 255
+        font, scale = dice.integer(0, 6), dice.uniform(0.3, 1.2)
+        ink, width = int(dice.uniform(0, 110)), dice.integer(1, 3)
+        cv2.putText(image, text, (0, baseline), font, scale, ink, width, cv2.LINE_AA)
+    return _to_unit(image)
 
 
 # Clouds three times: the statistics of natural surfaces are closest to them.

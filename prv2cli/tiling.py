@@ -20,7 +20,9 @@ from prv2cli.errors import UsageError
 
 PAPER_SPLIT = 4
 PAPER_INSET = 0.15
-_EDGE_TRIM = 0.125  # of the overlap: pixels nearest to a tile's border, where zero padding shows, count nothing
+_EDGE_TRIM = (
+    0.125  # of the overlap: pixels nearest to a tile's border, where zero padding shows, count nothing
+)
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class TilePlan:
 
 
 def plan_tiles(height: int, width: int, tile: tuple[int, int], overlap: float, multiple: int) -> TilePlan:
-    """One overlapped grid of tiles of about `tile` (rows, columns), each side a multiple of `multiple`.
+    """One overlapped grid of tiles of at most `tile` (rows, columns), each side a multiple of `multiple`.
 
     Args:
         overlap: share of a tile that it has in common with its neighbour, 0 <= overlap <= 0.5.
@@ -81,6 +83,7 @@ def _spans(length: int, tile: int, overlap: float, multiple: int) -> list[Span]:
         return [Span(0, size, np.ones(size, np.float32))]
     shared = max(2, round(tile * overlap))
     count = math.ceil((length - shared) / (tile - shared))
+    # As many tiles as that, but no longer than they need be: the rest would be computed twice.
     size = min(tile, math.ceil((length + (count - 1) * shared) / count / multiple) * multiple)
     starts = [round(i * (length - size) / (count - 1)) for i in range(count)]
     return _normalised_spans(length, starts, size, shared)
@@ -120,7 +123,9 @@ def parse_mode(mode: str | None) -> tuple[str, int]:
         return mode, 0
     match = re.fullmatch(r"r([1-9]\d{0,4})", mode)
     if not match:
-        raise UsageError(f"--mode {mode}: use m1, m2 or rN, e.g. r32 (or leave it out for the overlapped grid)")
+        raise UsageError(
+            f"--mode {mode}: use m1, m2 or rN, e.g. r32 (or leave it out for the overlapped grid)"
+        )
     return "r", int(match[1])
 
 
@@ -139,7 +144,8 @@ def plan_paper_tiles(height: int, width: int, mode: str, seed: int, multiple: in
     if kind == "r":
         rng = np.random.default_rng(seed)
         corners += [
-            (int(rng.integers(height - rows + 1)), int(rng.integers(width - columns + 1))) for _ in range(count)
+            (int(rng.integers(height - rows + 1)), int(rng.integers(width - columns + 1)))
+            for _ in range(count)
         ]
     window_rows, window_columns = _paper_window(rows, multiple), _paper_window(columns, multiple)
     tiles = tuple(
@@ -156,7 +162,9 @@ def _grid_corners(
     tops = range(shift_rows, height - (rows if shift_rows else 1) + 1, rows)
     lefts = range(shift_columns, width - (columns if shift_columns else 1) + 1, columns)
     return [
-        (max(0, min(top, height - rows)), max(0, min(left, width - columns))) for top in tops for left in lefts
+        (max(0, min(top, height - rows)), max(0, min(left, width - columns)))
+        for top in tops
+        for left in lefts
     ]
 
 
@@ -210,7 +218,9 @@ def seam_excess(values: np.ndarray, plan: TilePlan, reach: int = 12) -> float:
     at_border, beside = [], []
     for axis, extent in ((0, plan.height), (1, plan.width)):
         spans = [tile.rows if axis == 0 else tile.columns for tile in plan.tiles]
-        borders = {edge for span in spans for edge in (span.start, span.start + span.length) if 0 < edge < extent}
+        borders = {
+            edge for span in spans for edge in (span.start, span.start + span.length) if 0 < edge < extent
+        }
         for edge in sorted(borders):
             low, high = max(0, edge - reach - 1), min(extent, edge + reach)
             steps = np.abs(np.diff(np.take(values, np.arange(low, high), axis=axis), axis=axis))

@@ -120,7 +120,9 @@ def test_sixteen_bits_are_used(refiner, photograph, coarse, refined):
     assert _relative(result, refined).mean() < 1e-4
 
 
-@pytest.mark.parametrize("bad", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3))])
+@pytest.mark.parametrize(
+    "bad", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3))]
+)
 def test_what_is_no_photograph_is_refused(refiner, bad):
     with pytest.raises(InputError):
         refiner.refine(bad)

@@ -15,13 +15,17 @@ def _weight_map(plan: TilePlan) -> np.ndarray:
     total = np.zeros((plan.height, plan.width))
     for tile in plan.tiles:
         rows, columns = tile.rows, tile.columns
-        window = (rows.window[:, None] * columns.window[None])[: plan.height - rows.start, : plan.width - columns.start]
+        window = (rows.window[:, None] * columns.window[None])[
+            : plan.height - rows.start, : plan.width - columns.start
+        ]
         total[rows.start : rows.start + rows.length, columns.start : columns.start + columns.length] += window
     return total
 
 
 @pytest.mark.parametrize("height,width", SIZES)
-@pytest.mark.parametrize("tile,overlap", [((128, 192), 0.1), ((704, 704), 0.1), ((64, 64), 0.5), ((256, 256), 0.0)])
+@pytest.mark.parametrize(
+    "tile,overlap", [((128, 192), 0.1), ((704, 704), 0.1), ((64, 64), 0.5), ((256, 256), 0.0)]
+)
 def test_windows_sum_to_one_everywhere(height, width, tile, overlap):
     plan = plan_tiles(height, width, tile, overlap, 64)
     np.testing.assert_allclose(_weight_map(plan), 1, atol=1e-6)
@@ -42,14 +46,18 @@ def test_the_largest_photograph_is_planned_without_touching_its_pixels():
 def test_blending_tiles_cut_from_a_map_returns_it(height, width, mode):
     known = np.random.default_rng(0).random((height, width), dtype=np.float32)
     plan = (
-        plan_tiles(height, width, (128, 192), 0.1, 64) if mode is None else plan_paper_tiles(height, width, mode, 3, 64)
+        plan_tiles(height, width, (128, 192), 0.1, 64)
+        if mode is None
+        else plan_paper_tiles(height, width, mode, 3, 64)
     )
     blender = Blender(plan)
     for tile in plan.tiles:
         rows, columns = tile.rows, tile.columns
         cut = known[rows.start : rows.start + rows.length, columns.start : columns.start + columns.length]
         pad = ((0, rows.length - cut.shape[0]), (0, columns.length - cut.shape[1]))
-        blender.add(tile, np.pad(cut, pad, constant_values=np.nan))  # what lies beyond the image must not count
+        blender.add(
+            tile, np.pad(cut, pad, constant_values=np.nan)
+        )  # what lies beyond the image must not count
     assert np.abs(blender.result() - known).max() < 1e-6
 
 

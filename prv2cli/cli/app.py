@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
-import click
 import typer
 
 from prv2cli import __version__
 from prv2cli.cli import files, refine, train
 from prv2cli.cli.ui import close_stdout_quietly, stderr
 from prv2cli.errors import Prv2Error
+
+INTERRUPTED = 130
+# By its version, Typer leans on click or carries a copy of it. BadParameter is the one name that both export:
+# BadParameter -> UsageError -> ClickException, the base of all that can be wrong with a call.
+_WrongCall: Any = typer.BadParameter.__mro__[2]
 
 app = typer.Typer(
     name="prv2",
@@ -54,20 +58,20 @@ def main(arguments: list[str] | None = None) -> None:
 def _run(arguments: list[str], debug: bool) -> int:
     try:
         result = app(arguments, standalone_mode=False, prog_name="prv2")
+        if result == INTERRUPTED:  # what Typer makes of a KeyboardInterrupt
+            raise KeyboardInterrupt
         return result if isinstance(result, int) else 0
-    except click.exceptions.Exit as error:
-        return error.exit_code
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
+    except _WrongCall as error:
+        _explain(error)
+        return int(error.exit_code)
     except Prv2Error as error:
         if debug:
             raise
         stderr.print(f"error: {error}", style="red", markup=False)
         return error.exit_code
-    except (KeyboardInterrupt, click.exceptions.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         stderr.print("interrupted", markup=False)
-        return 130
+        return INTERRUPTED
     except BrokenPipeError:
         close_stdout_quietly()
         return 1
@@ -75,8 +79,17 @@ def _run(arguments: list[str], debug: bool) -> int:
         if debug:
             raise
         stderr.print(
-            f"error: {type(error).__name__}: {error}\nThis is a bug in prv2. Run again with --debug for the traceback.",
+            f"error: {type(error).__name__}: {error}\n"
+            "This is a bug in prv2. Run again with --debug for the traceback.",
             style="red",
             markup=False,
         )
         return 1
+
+
+def _explain(error: Any) -> None:
+    """One line for a call that Typer refuses; nothing where it has shown the help instead."""
+    message = error.format_message().replace("Value error, ", "").rstrip(".")
+    if message:
+        command = error.ctx.command_path if getattr(error, "ctx", None) else "prv2"
+        stderr.print(f"error: {message}; see {command} --help", style="red", markup=False)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from prv2cli.cli.ui import JsonOption, warn
+from prv2cli.cli.ui import JsonOption, warn_of_16_bits
 
 
 class KindName(str, Enum):
@@ -87,16 +87,7 @@ def convert(
         fmt=format,
         relative_flag="--relative",
     )
-    if report.clipped:
-        warn(
-            f"{report.clipped} pixels are too large for 16 bits and were clipped; "
-            "a smaller --depth-scale or a float format keeps them"
-        )
-    if report.rounded:
-        warn(
-            f"{report.rounded} pixels may be off by more than 1 % from rounding to 16 bits; "
-            "a larger --depth-scale or a float format keeps them"
-        )
+    warn_of_16_bits(report, out)
 
 
 def _readable(file: Path) -> Any:

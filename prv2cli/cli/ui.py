@@ -6,13 +6,17 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-stderr = Console(stderr=True, soft_wrap=True, highlight=False)
+if TYPE_CHECKING:
+    from prv2cli.depth_files import WriteReport
+
+# emoji=False: a file may be called a:smile:.jpg.
+stderr = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
 
 DeviceOption = Annotated[
     str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.", rich_help_panel="Speed and memory")
@@ -34,6 +38,22 @@ def warn(message: str, *, quiet: bool = False) -> None:
     """One warning line on stderr."""
     if not quiet:
         stderr.print(f"warning: {message}", style="yellow", markup=False)
+
+
+def warn_of_16_bits(report: WriteReport, target: object, *, quiet: bool = False) -> None:
+    """Say what the integers of a 16-bit file could not hold."""
+    if report.clipped:
+        warn(
+            f"{target}: {report.clipped} pixels are too large for 16 bits and were clipped; "
+            "a smaller --depth-scale or a float format keeps them",
+            quiet=quiet,
+        )
+    if report.rounded:
+        warn(
+            f"{target}: {report.rounded} pixels may be off by more than 1 % from rounding to 16 bits; "
+            "a larger --depth-scale or a float format keeps them",
+            quiet=quiet,
+        )
 
 
 @contextmanager

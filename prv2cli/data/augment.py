@@ -22,7 +22,7 @@ def import_cv2() -> ModuleType:
 def photograph(rgb: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """A rendered picture as a camera might give it. (H, W, 3) uint8 -> the same shape and type.
 
-    White balance and exposure, now and then a soft lens, sensor noise (stronger in the dark), a tone curve, JPEG.
+    White balance and exposure; now and then a soft lens, sensor noise (shot and read), a tone curve, JPEG.
     """
     cv2 = import_cv2()
     pixels = rgb.astype(np.float32)
@@ -35,10 +35,10 @@ def photograph(rgb: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         pixels += noise * (shot + np.float32(rng.uniform(0, 6)))
     if rng.random() < 0.3:
         gamma = float(rng.uniform(0.7, 1.4))
-        pixels = 255 * (np.clip(pixels, 0, 255) / 255) ** gamma
+        pixels = (255 * (np.clip(pixels, 0, 255) / 255) ** gamma).astype(np.float32)
     out = np.clip(pixels, 0, 255).astype(np.uint8)
     if rng.random() < 0.5:
         quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(40, 97))]
-        # OpenCV takes the channels for BGR; for coding it matters little which of red and blue is sub-sampled less.
+        # OpenCV takes the channels for BGR; for the artefacts wanted here the order matters little.
         out = cv2.imdecode(cv2.imencode(".jpg", out, quality)[1], cv2.IMREAD_COLOR)
     return out

@@ -1,7 +1,7 @@
 """The degrader: from a true depth map to one as a depth network would give it.
 
-Mild spoiling teaches; harsh spoiling teaches to leave everything alone. Each fault is drawn for itself, so that
-samples range from nearly right to wrong in every way.
+Mild spoiling teaches; harsh spoiling teaches to leave everything alone. Each fault is drawn for itself, so
+that samples range from nearly right to wrong in every way.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ def degrade(depth: Tensor, config: DegradeConfig, generator: torch.Generator) ->
         generator: the only source of randomness.
 
     Returns:
-        (1, 1, H, W) metres, > 0: thin parts lost, edges displaced, low resolution, blur (each in log, inverse or
-        plain depth: networks average in the space they predict), then low-frequency distortion and noise.
+        (1, 1, H, W) metres, > 0: thin parts lost, edges displaced, low resolution and blur (in log, inverse
+        or plain depth: networks average in the space they predict), low-frequency distortion and noise.
     """
     dice = _Dice(generator)
     height, width = depth.shape[-2:]
@@ -115,7 +115,8 @@ def _lose_thin_parts(log_depth: Tensor, dice: _Dice) -> Tensor:
     without = nearest(farthest(log_depth)) if dice.chance(0.7) else farthest(nearest(log_depth))
     if dice.chance(0.5):
         return without
-    where = torch.sigmoid(8 * dice.field(*log_depth.shape[-2:], dice.pick(1, 2, 4)))
+    height, width = log_depth.shape[-2:]
+    where = torch.sigmoid(8 * dice.field(height, width, dice.pick(1, 2, 4)))
     return log_depth + (without - log_depth) * where
 
 

@@ -107,7 +107,9 @@ class RefineSamples(_SceneSamples):
     normalisation, to be undone in the loss.
     """
 
-    def __init__(self, data: SceneDataConfig, spoil: DegradeConfig, seed: int, length: int, batch: int) -> None:
+    def __init__(
+        self, data: SceneDataConfig, spoil: DegradeConfig, seed: int, length: int, batch: int
+    ) -> None:
         super().__init__(data, seed, length)
         self.spoil, self.batch = spoil, batch
 

@@ -20,10 +20,8 @@ from prv2cli.backbones import create_pyramid
 from prv2cli.config import EncoderConfig
 from prv2cli.errors import ConfigError
 
-DEPTH_CHANNELS = 1
 
-
-def widen_stem(stem: nn.Conv2d, extra: int = DEPTH_CHANNELS) -> nn.Conv2d:
+def widen_stem(stem: nn.Conv2d, extra: int = 1) -> nn.Conv2d:
     """A copy of a convolution with `extra` more input channels whose weights are ZERO.
 
     At the start the widened network computes exactly what the pretrained one did (PRV2 section 3.1). timm's
@@ -58,10 +56,11 @@ class LightEncoder(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, config: EncoderConfig) -> None:
+    def __init__(self, config: EncoderConfig, depth_channels: int = 1) -> None:
         super().__init__()
         self.space_to_depth = config.space_to_depth
-        self.pixel_channels = (3 + DEPTH_CHANNELS) * config.space_to_depth**2
+        self.depth_channels = depth_channels
+        self.pixel_channels = (3 + depth_channels) * config.space_to_depth**2
         self.network = self._build(config)
         info = self.network.feature_info
         self.channels: list[int] = list(info.channels())
@@ -87,11 +86,11 @@ class LightEncoder(nn.Module):
         _drop_unused_stages(network)
         if plain_stem:
             parent, name, stem = _first_convolution(network)
-            setattr(parent, name, widen_stem(stem))
+            setattr(parent, name, widen_stem(stem, self.depth_channels))
         return network
 
     def pixels(self, rgb: Tensor, depth: Tensor) -> Tensor:
-        """Normalise and join: (B, 3, H, W) in 0..1 and (B, 1, H, W) -> (B, pixel_channels, H/s, W/s)."""
+        """Normalise and join: (B, 3, H, W) in 0..1 and (B, depth_channels, H, W) -> (B, .., H/s, W/s)."""
         joined = torch.cat([(rgb - self.mean) / self.std, depth], dim=1)
         return F.pixel_unshuffle(joined, self.space_to_depth) if self.space_to_depth > 1 else joined
 

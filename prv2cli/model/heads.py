@@ -9,8 +9,9 @@ from torch.nn import functional as F
 from prv2cli.config import HeadConfig
 from prv2cli.errors import ConfigError
 from prv2cli.model.layers import conv3x3
+from prv2cli.model.surfaces import LocalFrame
 
-RESIDUAL_LIMIT = 4.0  # in units of the image's spread of log-depth
+SHIFT_LIMIT = 1.0  # of the local extent: how far the candidate surfaces may move
 MASK_SLOPE = 10.0
 
 
@@ -21,37 +22,38 @@ class ResidualHead(nn.Module):
         super().__init__()
         self.to_residual = conv3x3(channels, 1, bias=False)
 
-    def forward(self, features: Tensor, tile: Tensor) -> Tensor:
+    def forward(self, features: Tensor) -> Tensor:
         return self.to_residual(features)
 
 
 class TwoSurfaceHead(nn.Module):
-    """Two candidate surfaces and a soft choice between them, at full resolution.
+    """Choose between the near and the far surface around each pixel, and correct the two, at full resolution.
 
-    A plain residual draws ramps and leaves points flying between near and far surfaces; a steep mask between
-    two smooth surfaces draws a step. Most work is done at stride 2: the decoded map is brought there by
-    sub-pixel shuffles and meets the tile's own pixels.
+    A plain residual draws ramps and leaves points flying between surfaces; a steep choice between two smooth surfaces
+    draws a step. The outputs are a shift of the fraction's logit and a shift of either surface, all in the local frame
+    (surfaces.py). Most work is done at stride 2: the decoded map is brought there by sub-pixel shuffles and meets the
+    tile's own pixels.
 
     Zero output leaves the coarse depth exactly as it is.
     """
 
-    def __init__(self, channels: int, stride: int, config: HeadConfig) -> None:
+    def __init__(self, channels: int, stride: int, tile_channels: int, config: HeadConfig) -> None:
         super().__init__()
-        width = config.width
+        width, unshuffled = config.width, min(stride, 2) ** 2
         self.stride = stride
-        self.enlarge = conv3x3(channels, 4 * (width // 2)) if stride == 4 else conv3x3(channels, width // 2)
+        self.enlarge = conv3x3(channels, (4 if stride == 4 else 1) * (width // 2))
         self.detail = nn.Sequential(
-            conv3x3(width // 2 + 4 * min(stride, 2) ** 2, width),
+            conv3x3(width // 2 + tile_channels * unshuffled, width),
             nn.GELU(),
             conv3x3(width, width),
             nn.GELU(),
         )
-        self.to_surfaces = conv3x3(width, 3 * min(stride, 2) ** 2)
+        self.to_surfaces = conv3x3(width, 3 * unshuffled)
         nn.init.normal_(self.to_surfaces.weight, std=2e-3)
         nn.init.zeros_(self.to_surfaces.bias)  # type: ignore[arg-type]
 
-    def forward(self, features: Tensor, tile: Tensor) -> Tensor:
-        """features (B, C, H/s, W/s), tile (B, 4, H, W) normalised RGB and depth -> residual (B, 1, H, W)."""
+    def forward(self, features: Tensor, tile: Tensor, frame: LocalFrame) -> Tensor:
+        """features (B, C, H/s, W/s), tile (B, tile_channels, H, W), its frame -> residual (B, 1, H, W)."""
         x = self.enlarge(features)
         if self.stride == 4:
             x = F.pixel_shuffle(x, 2)
@@ -59,15 +61,15 @@ class TwoSurfaceHead(nn.Module):
         out = self.to_surfaces(self.detail(torch.cat([x, pixels], dim=1))).float()
         if self.stride > 1:
             out = F.pixel_shuffle(out, 2)
-        surfaces = RESIDUAL_LIMIT * torch.tanh(out[:, :2] * (5 / RESIDUAL_LIMIT))
-        mask = torch.sigmoid(MASK_SLOPE * out[:, 2:])
-        return surfaces[:, :1] * mask + surfaces[:, 1:] * (1 - mask)
+        chosen = torch.sigmoid(torch.logit(frame.fraction) + MASK_SLOPE * out[:, :1])
+        near, far = (SHIFT_LIMIT * torch.tanh(2 * out[:, k : k + 1]) for k in (1, 2))
+        return frame.extent * (chosen - frame.fraction + near * (1 - chosen) + far * chosen)
 
 
-def build_head(config: HeadConfig, channels: int, stride: int) -> nn.Module:
+def build_head(config: HeadConfig, channels: int, stride: int, tile_channels: int) -> nn.Module:
     """The head named by the configuration."""
     if config.kind == "residual":
         if stride != 1:
             raise ConfigError("head.kind: residual needs encoder.space_to_depth: 1")
         return ResidualHead(channels)
-    return TwoSurfaceHead(channels, stride, config)
+    return TwoSurfaceHead(channels, stride, tile_channels, config)

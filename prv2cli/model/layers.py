@@ -58,7 +58,8 @@ def crop_to_boxes(features: Tensor, boxes: Tensor, image_index: Tensor, size: Se
     grid = torch.stack(
         [xs[:, None, :].expand(-1, height, -1), ys[:, :, None].expand(-1, -1, width)], dim=-1
     ).to(features.dtype)
-    source = features if features.shape[0] == 1 and boxes.shape[0] == 1 else features[image_index]
+    # Tiles of one image share its map: no copy of it for each.
+    source = features.expand(len(boxes), -1, -1, -1) if len(features) == 1 else features[image_index]
     return F.grid_sample(source, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 

@@ -1,7 +1,7 @@
 """The refiner: light encoder, C2F, F2C and head over tiles of a photograph (PRV2 section 3, METHOD 2).
 
-    encode_image   once per photograph: guidance features from the coarse branch
-    refine_tiles   per batch of tiles:  crop the guidance, encode, C2F, F2C, head, residual on the coarse depth
+encode_image   once per photograph: guidance features from the coarse branch
+refine_tiles   per batch of tiles:  crop the guidance, encode, C2F, F2C, head, residual on the coarse depth
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ from prv2cli.model.f2c import F2C
 from prv2cli.model.heads import build_head
 from prv2cli.model.layers import crop_to_boxes
 from prv2cli.model.normalise import NETWORK_LIMIT
+from prv2cli.model.surfaces import LocalFrame, nearest_and_farthest
+
+SURFACE_WINDOW = 21  # pixels of the guide
 
 
 class Residual(NamedTuple):
@@ -43,7 +46,8 @@ class PatchRefiner(nn.Module):
         coarse_channels = config.coarse.channels
         stride = config.encoder.space_to_depth
         self.guide = GuideEncoder(coarse_channels) if config.coarse.kind == "given" else None
-        self.encoder = LightEncoder(config.encoder)
+        self.local = config.head.kind == "two-surface"
+        self.encoder = LightEncoder(config.encoder, depth_channels=3 if self.local else 1)
         self.c2f = C2F(
             config.c2f,
             self.encoder.channels,
@@ -52,7 +56,9 @@ class PatchRefiner(nn.Module):
             align_corners=config.align_corners,
         )
         self.f2c = F2C(config.f2c, coarse_channels, config.c2f.widths, align_corners=config.align_corners)
-        self.head = build_head(config.head, self.f2c.channels, stride)
+        self.head = build_head(
+            config.head, self.f2c.channels, stride, self.encoder.pixel_channels // stride**2
+        )
 
     def encode_image(self, rgb: Tensor, depth: Tensor) -> list[Tensor]:
         """Guidance features of whole images, once per image.
@@ -62,11 +68,16 @@ class PatchRefiner(nn.Module):
             depth: (N, 1, g, g') normalised log-depth of the coarse map at the same size.
 
         Returns:
-            Feature maps of levels 0.., each (N, C_k, g / 2^k, g' / 2^k).
+            Feature maps of levels 0.., each (N, C_k, g / 2^k, g' / 2^k); for a two-surface head one more map
+            (N, 2, g, g'): the nearest and farthest coarse surface around each pixel.
         """
         if self.guide is None:
-            raise ValueError("this refiner takes the features of its own coarse network (coarse.kind: external)")
-        return self.guide(rgb, depth.clamp(-NETWORK_LIMIT, NETWORK_LIMIT))
+            raise ValueError(
+                "this refiner takes the features of its own coarse network (coarse.kind: external)"
+            )
+        seen = depth.clamp(-NETWORK_LIMIT, NETWORK_LIMIT)
+        features = self.guide(rgb, seen)
+        return [*features, nearest_and_farthest(seen, SURFACE_WINDOW)] if self.local else features
 
     def refine_tiles(
         self,
@@ -100,16 +111,32 @@ class PatchRefiner(nn.Module):
     def residual(self, rgb: Tensor, depth: Tensor, features: Sequence[Tensor]) -> Residual:
         """What is added to the coarse depth, and C2F's own idea of it; features cropped to each tile."""
         seen = depth if self.config.depth_space == "metres" else depth.clamp(-NETWORK_LIMIT, NETWORK_LIMIT)
-        pixels = self.encoder.pixels(rgb, seen)
+        if not self.local:
+            fused, auxiliary = self._fuse(rgb, seen, seen, features)[:2]
+            return Residual(self.head(fused).to(depth.dtype), auxiliary)
+        *features, surfaces = features
+        frame = LocalFrame.of(seen, surfaces)
+        fused, auxiliary, tile = self._fuse(
+            rgb, torch.cat([seen, frame.channels()], dim=1), frame.fraction, features
+        )
+        return Residual(self.head(fused, tile, frame).to(depth.dtype), auxiliary)
+
+    def _fuse(
+        self, rgb: Tensor, condition: Tensor, level_depth: Tensor, features: Sequence[Tensor]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Encoder, C2F and F2C: the decoded map and auxiliary depth at level 0, the normalised tile (B, .., H, W)."""
+        pixels = self.encoder.pixels(rgb, condition)
         c2f = self.c2f(self.encoder(pixels), features, pixels)
         stride = self.config.encoder.space_to_depth
-        level_depth = F.avg_pool2d(seen, stride) if stride > 1 else seen
+        if stride > 1:
+            level_depth = F.avg_pool2d(level_depth, stride)
         depths = torch.cat([level_depth, c2f.auxiliary_depth.to(level_depth.dtype)], dim=1)
         fused = self.f2c(features, c2f.features, depths)
-        tile = F.pixel_shuffle(pixels, stride) if stride > 1 else pixels
-        return Residual(self.head(fused, tile).to(depth.dtype), c2f.auxiliary_depth)
+        return fused, c2f.auxiliary_depth, F.pixel_shuffle(pixels, stride) if stride > 1 else pixels
 
-    def crop(self, features: Sequence[Tensor], boxes: Tensor, image_index: Tensor, tile: Sequence[int]) -> list[Tensor]:
+    def crop(
+        self, features: Sequence[Tensor], boxes: Tensor, image_index: Tensor, tile: Sequence[int]
+    ) -> list[Tensor]:
         """Cut the guidance of whole images to tiles of a size: arguments as in refine_tiles."""
         return [
             crop_to_boxes(feature, boxes, image_index, size)
@@ -121,4 +148,6 @@ class PatchRefiner(nn.Module):
         if self.config.coarse.kind == "external":
             return [(f.shape[-2], f.shape[-1]) for f in features]
         stride = self.config.encoder.space_to_depth
-        return [(tile[0] // (stride * 2**k), tile[1] // (stride * 2**k)) for k in range(len(features))]
+        levels = range(len(features) - (1 if self.local else 0))
+        sizes = [(tile[0] // (stride * 2**k), tile[1] // (stride * 2**k)) for k in levels]
+        return sizes + [sizes[0]] * (len(features) - len(sizes))

@@ -74,7 +74,9 @@ class Trainer:
     def _start_from(self, path: Path) -> None:
         checkpoint = read_checkpoint(path)
         if checkpoint.config != self.config.model:
-            raise ConfigError(f"start_from: {path} holds another architecture than this configuration's model")
+            raise ConfigError(
+                f"start_from: {path} holds another architecture than this configuration's model"
+            )
         self.model.load_state_dict(checkpoint.tensors, strict=False)
 
     def run(self) -> None:
@@ -86,7 +88,9 @@ class Trainer:
             self.seconds, last = self.seconds + now - last, now
             skipped = 0 if parts else skipped + 1
             if skipped >= MAX_SKIPPED_IN_A_ROW:
-                raise Prv2Error(f"{skipped} losses in a row were NaN or infinite at step {self.step}; lower optimiser.lr")
+                raise Prv2Error(
+                    f"{skipped} losses in a row were NaN or infinite at step {self.step}; lower optimiser.lr"
+                )
             self.step += 1
             self.report({"step": self.step, "seconds": round(self.seconds, 2), **parts})
             if self.step % self.config.save_every == 0 or self.step == self.config.steps:
@@ -107,7 +111,11 @@ class Trainer:
         nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optimiser.clip)
         self.optimiser.step()
         self.ema.update(self.model, self.step)
-        return {"loss": float(output.loss.detach()), "lr": lr, **{k: float(v) for k, v in output.parts.items()}}
+        return {
+            "loss": float(output.loss.detach()),
+            "lr": lr,
+            **{k: float(v) for k, v in output.parts.items()},
+        }
 
     def _batches(self) -> Iterator[Batch]:
         """The batches still to do. Sample i depends on the seed and i alone, so resuming is skipping."""

@@ -56,7 +56,7 @@ def refine_step(model: nn.Module, batch: Batch, progress: float) -> StepOutput:
     ratio = batch["spread_ratio"]
     target, residual = (batch["truth"] - batch["coarse"]) * ratio, out.residual.float() * ratio
     main = weighted_residual_loss(residual, target, progress)
-    stride = target.shape[-1] // out.auxiliary_depth.shape[-1]
+    stride = target.shape[-1] // out.auxiliary_depth.shape[-1]  # of level 0
     auxiliary = weighted_residual_loss(
         out.auxiliary_depth.float() * ratio, torch.nn.functional.avg_pool2d(target, stride), 0.0
     )
@@ -86,7 +86,9 @@ def coarse_step(model: nn.Module, batch: Batch, progress: float) -> StepOutput:
     with torch.no_grad():
         abs_rel = ((prediction - truth).abs() / truth).mean()
     loss = 0.1 * scale_free + log_error + 0.25 * gradient
-    return StepOutput(loss, {"abs_rel": abs_rel, "silog": scale_free.detach(), "log_error": log_error.detach()})
+    return StepOutput(
+        loss, {"abs_rel": abs_rel, "silog": scale_free.detach(), "log_error": log_error.detach()}
+    )
 
 
 STAGES: dict[str, Stage] = {
