@@ -68,7 +68,7 @@ def _make_and_save(job: tuple[int, int, int, str]) -> None:
     partial = f"{path}.{os.getpid()}.tmp"
     with Path(partial).open("wb") as file:
         np.savez(file, rgb=scene.rgb, depth=scene.depth)
-    os.replace(partial, path)
+    Path(partial).replace(path)
 
 
 class _SceneSamples(Dataset[Sample]):
