@@ -31,17 +31,21 @@ _HEADER_KEY = "prv2"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model file, read and checked. `sha256` is of the file's bytes."""
+    """A model file, read and checked. `sha256` is of the file's bytes, `name` what messages call it."""
 
     config: RefinerConfig | LiteConfig
     tensors: dict[str, Tensor]
     provenance: dict[str, Any] = field(default_factory=dict)
     sha256: str = ""
+    name: str = "the checkpoint"
 
     def build(self) -> nn.Module:
         """The model in eval mode, loaded strictly. Raises CheckpointError when tensors do not fit."""
         model = build_model(self.config)
-        load_strictly(model, self.tensors)
+        try:
+            load_strictly(model, self.tensors)
+        except CheckpointError as error:
+            raise CheckpointError(f"{self.name}: {error}") from error
         return model.eval()
 
 
@@ -74,7 +78,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
             raise CheckpointError(f"{path}: tensor {name} holds NaN or infinite values; the file is damaged")
-    return Checkpoint(config, tensors, header.get("provenance", {}), hashlib.sha256(data).hexdigest())
+    digest = hashlib.sha256(data).hexdigest()
+    return Checkpoint(config, tensors, header.get("provenance", {}), digest, str(path))
 
 
 def read_config(path: Path) -> RefinerConfig | LiteConfig:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import torch
 
 PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
-_DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d{1,3})?")
+_DEVICE = re.compile(r"auto|cpu|mps|cuda(:[0-9]+)?")
 
 
 def check_names(device: str, precision: str) -> None:
@@ -39,14 +39,14 @@ def choose_device(name: str) -> torch.device:
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    device = torch.device(name)
-    if device.type == "cuda":
+    kind, _, index = name.partition(":")
+    if kind == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if (device.index or 0) >= count:
+        if int(index or 0) >= count:  # not torch.device(name).index: its eight bits make -25 of 999
             raise DeviceError(f"--device {name}: {count} CUDA device(s) found here; use --device auto or cpu")
-    elif device.type == "mps" and not torch.backends.mps.is_available():
+    elif kind == "mps" and not torch.backends.mps.is_available():
         raise DeviceError("--device mps: this machine has no Metal device; use --device auto or cpu")
-    return device
+    return torch.device(name)
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype:

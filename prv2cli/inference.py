@@ -35,11 +35,12 @@ from prv2cli.tiling import Blender, Tile, TilePlan, parse_mode, plan_paper_tiles
 
 logger = logging.getLogger("prv2cli")
 
-DEFAULT_TILE = 1024  # at most; the planner takes what wastes least
+# Large tiles waste less on overlap; the largest that memory allows is taken.
+TILE_SIZES = (1024, 768, 512, 256)
 DEFAULT_OVERLAP = 0.0625
 MAX_OVERLAP = 0.5
 ASPECT_TOLERANCE = 0.02
-BYTES_PER_TILE_PIXEL = 700  # activations of the shipped refiner in fp32; benchmarks/refine.py shows the peak
+BYTES_PER_TILE_PIXEL = 400  # activations of the shipped refiner in fp32: 320 measured, and some slack
 MAX_BATCH = 16
 
 Progress = Callable[[int, int], None]
@@ -167,7 +168,16 @@ class Refiner:
         """
         _check_photograph(rgb)
         height, width = rgb.shape[:2]
-        plan = plan_photograph(self.config, height, width, tile=tile, overlap=overlap, mode=mode, seed=seed)
+        plan = plan_photograph(
+            self.config,
+            height,
+            width,
+            tile=tile,
+            overlap=overlap,
+            mode=mode,
+            seed=seed,
+            largest=self._choose_tile(),
+        )
         seconds: dict[str, float] = {}
         with _timed(seconds, "coarse"):
             coarse = self._coarse_map(rgb, coarse_depth, coarse_kind)
@@ -192,6 +202,11 @@ class Refiner:
             precision=str(self.dtype).removeprefix("torch."),
             seconds=seconds,
         )
+
+    def _choose_tile(self) -> int:
+        """The largest tile that takes at most half of the free memory."""
+        pixels = free_memory(self.device) // 2 // BYTES_PER_TILE_PIXEL
+        return next((size for size in TILE_SIZES if size * size <= pixels), TILE_SIZES[-1])
 
     def _coarse_map(self, rgb: np.ndarray, given: np.ndarray | None, kind: Kind) -> Tensor:
         """(1, 1, h, w) coarse depth on the CPU, finite and > 0."""
@@ -311,8 +326,12 @@ def plan_photograph(
     overlap: float = DEFAULT_OVERLAP,
     mode: str | None = None,
     seed: int = 0,
+    largest: int = TILE_SIZES[0],
 ) -> TilePlan:
-    """The tiles of a photograph of this size: arguments as in Refiner.refine. Raises UsageError."""
+    """The tiles of a photograph of this size: arguments as in Refiner.refine. Raises UsageError.
+
+    `largest`: the longest side of a tile where `tile` leaves the choice.
+    """
     multiple = config.tile_multiple
     kind, _ = parse_mode(mode)
     if kind != "grid":
@@ -326,7 +345,7 @@ def plan_photograph(
             )
     if not 0 <= overlap <= MAX_OVERLAP:
         raise UsageError(f"--overlap {overlap:g}: must lie between 0 and {MAX_OVERLAP}")
-    return plan_tiles(height, width, (rows or DEFAULT_TILE, columns or DEFAULT_TILE), overlap, multiple)
+    return plan_tiles(height, width, (rows or largest, columns or largest), overlap, multiple)
 
 
 def check_aspect(coarse: Sequence[int], photograph: Sequence[int]) -> None:

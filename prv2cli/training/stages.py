@@ -76,19 +76,26 @@ def _coarse_samples(config: TrainConfig) -> Dataset[Sample]:
 
 
 def coarse_step(model: nn.Module, batch: Batch, progress: float) -> StepOutput:
-    """Supervise a monocular network with SILog, the plain log error (scale counts) and log-gradients."""
+    """Supervise a monocular network with SILog of each image and gradients of log-depth; the metre counts little.
+
+    The scale of a procedural scene is hardly to be seen in its picture: asked for with full weight, it drowns what
+    can be learned.
+    """
     low, high = model.config.min_depth, model.config.max_depth  # type: ignore[union-attr]
     truth = batch["depth"].clamp(low, high)  # type: ignore[arg-type]
     prediction = model(batch["rgb"]).depth
-    scale_free = silog(prediction, truth, torch.ones_like(truth, dtype=torch.bool))
+    everywhere = torch.ones_like(truth[0], dtype=torch.bool)
+    scale_free = torch.stack([silog(p, t, everywhere) for p, t in zip(prediction, truth, strict=True)]).mean()
     log_error = (prediction.log() - truth.log()).abs().mean()
     gradient = log_gradient_loss(prediction, truth)
     with torch.no_grad():
-        abs_rel = ((prediction - truth).abs() / truth).mean()
-    loss = 0.1 * scale_free + log_error + 0.25 * gradient
-    return StepOutput(
-        loss, {"abs_rel": abs_rel, "silog": scale_free.detach(), "log_error": log_error.detach()}
-    )
+        parts = {
+            "abs_rel": ((prediction - truth).abs() / truth).mean(),
+            "silog": scale_free.detach(),
+            "log_error": log_error.detach(),
+            "gradient": gradient.detach(),
+        }
+    return StepOutput(0.1 * scale_free + 0.1 * log_error + 0.5 * gradient, parts)
 
 
 STAGES: dict[str, Stage] = {
