@@ -108,10 +108,7 @@ def run_parts(photo: Path, out: Path, device: str) -> dict[str, tuple[float, flo
     marks.append(("encode", time.perf_counter()))
     write_depth(out, result.depth, DepthMetadata())
     marks.append(("end", time.perf_counter()))
-    return {
-        part: (stop - start, sampler.peak(start, stop))
-        for (part, start), (_, stop) in pairwise(marks)
-    }
+    return {part: (stop - start, sampler.peak(start, stop)) for (part, start), (_, stop) in pairwise(marks)}
 
 
 def run_parts_afresh(photo: Path, out: Path, device: str) -> dict[str, tuple[float, float]]:

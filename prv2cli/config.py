@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from prv2cli.errors import ConfigError
 
-PositiveInt = Annotated[int, Field(gt=0)]
+PositiveInt = Annotated[int, Field(gt=0, strict=True)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -149,6 +149,14 @@ class DegradeConfig(Settings):
     drop_thin: Probability = 0.4
     spaces: tuple[float, float, float] = (0.5, 0.35, 0.15)
 
+    @model_validator(mode="after")
+    def _ranges_are_ranges(self) -> DegradeConfig:
+        if not 1 <= self.factor[0] <= self.factor[1]:
+            raise ValueError(f"factor must be two numbers >= 1, the smaller first, got {list(self.factor)}")
+        if not 0 <= self.blur[0] <= self.blur[1]:
+            raise ValueError(f"blur must be two numbers >= 0, the smaller first, got {list(self.blur)}")
+        return self
+
 
 class OptimiserConfig(Settings):
     """AdamW with a linear warm-up and a cosine decay."""
@@ -246,4 +254,9 @@ def _apply_override(raw: dict[str, Any], override: str) -> None:
         group = group.setdefault(name, {})
         if not isinstance(group, dict):
             raise ConfigError(f"{override!r}: {name} is a value, not a group of settings")
-    group[leaf] = yaml.safe_load(text)
+    try:
+        group[leaf] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(
+            f"{override!r}: the value is not readable YAML (a bracket or quote left open?)"
+        ) from error

@@ -54,4 +54,7 @@ class MissingExtraError(Prv2Error):
         super().__init__(
             f"{what} needs an optional dependency. Install it with: pip install 'prv2cli[{extra}]'"
         )
-        self.extra = extra
+        self.what, self.extra = what, extra
+
+    def __reduce__(self) -> tuple[type[MissingExtraError], tuple[str, str]]:
+        return type(self), (self.what, self.extra)  # it travels between processes

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from prv2cli.coarse_map import fill_holes, shrink
 from prv2cli.errors import DeviceError, InputError, UsageError
-from prv2cli.inference import Refiner, fill_holes, shrink
+from prv2cli.inference import Refiner
 
 
 @pytest.fixture(scope="module")

@@ -142,7 +142,6 @@ def test_an_editable_install_finds_the_weights_of_the_checkout(tmp_path: Path) -
 TAKEN_FROM_OTHERS = {"torchvision"}  # timm needs it and installs the build that goes with torch
 
 
-@pytest.mark.xfail(strict=True, reason="pydantic is imported by config.py and missing from pyproject.toml")
 def test_every_imported_package_is_declared(unpacked: Path) -> None:
     declared = {_normal(re.split(r"[^\w.-]", line)[0]) for line in _metadata(unpacked)["Requires-Dist"]}
     distributions = packages_distributions()

@@ -221,9 +221,12 @@ def _check_format(
 
 def _check_tiling(tile: str, overlap: float | None, mode: str | None, seed: int) -> dict[str, Any]:
     """How the photograph is cut, as arguments of Refiner.refine. Its own overlap where none is asked for."""
+    from prv2cli.errors import UsageError
     from prv2cli.tiling import parse_mode
 
     parse_mode(mode)
+    if mode is not None and (overlap is not None or _parse_tile(tile) != (0, 0)):
+        raise UsageError("--mode has tiles of its own; leave out --tile and --overlap")
     tiling = {"tile": _parse_tile(tile), "mode": mode, "seed": seed}
     return tiling if overlap is None else {**tiling, "overlap": overlap}
 

@@ -102,10 +102,14 @@ class Trainer:
         for group in self.optimiser.param_groups:
             group["lr"] = lr
         self.model.train()
+        # The forward pass updates BatchNorm's statistics: what a spoilt batch leaves there must be undone.
+        buffers = [buffer.clone() for buffer in self.model.buffers()]
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
             output = STAGES[self.config.stage].step(self.model, batch, self.step / self.config.steps)
         self.optimiser.zero_grad(set_to_none=True)
         if not torch.isfinite(output.loss):
+            for buffer, before in zip(self.model.buffers(), buffers, strict=True):
+                buffer.copy_(before)
             return {}
         output.loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optimiser.clip)
@@ -195,11 +199,11 @@ def fit(
         report: called after every step with step, seconds, loss and its parts.
         scene_progress: called with (done, total) while missing scenes are made.
     """
-    prepare_scenes(config.data, scene_progress)
     out.mkdir(parents=True, exist_ok=True)
     trainer = Trainer(config, out, device, report)
     if resume:
         trainer.resume()
+    prepare_scenes(config.data, scene_progress)
     trainer.run()
     return out / "last.safetensors"
 

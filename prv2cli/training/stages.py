@@ -79,7 +79,7 @@ def coarse_step(model: nn.Module, batch: Batch, progress: float) -> StepOutput:
     """Supervise a monocular network with SILog of each image and gradients of log-depth; the metre counts little.
 
     The scale of a procedural scene is hardly to be seen in its picture: asked for with full weight, it drowns what
-    can be learned.
+    can be learned. Gradients come in slowly: an edge in the wrong place costs more than none.
     """
     low, high = model.config.min_depth, model.config.max_depth  # type: ignore[union-attr]
     truth = batch["depth"].clamp(low, high)  # type: ignore[arg-type]
@@ -95,7 +95,7 @@ def coarse_step(model: nn.Module, batch: Batch, progress: float) -> StepOutput:
             "log_error": log_error.detach(),
             "gradient": gradient.detach(),
         }
-    return StepOutput(0.1 * scale_free + 0.1 * log_error + 0.5 * gradient, parts)
+    return StepOutput(0.1 * scale_free + 0.1 * log_error + 0.2 * progress * gradient, parts)
 
 
 STAGES: dict[str, Stage] = {

@@ -1,0 +1,66 @@
+"""Preparing a coarse depth map and the photograph for the network: aspect, holes, size. No model, no files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from prv2cli.errors import InputError
+
+ASPECT_TOLERANCE = 0.02
+
+
+def check_aspect(coarse: Sequence[int], photograph: Sequence[int]) -> None:
+    """Refuse a coarse map (rows, columns) of another aspect than the photograph. Raises InputError."""
+    if len(coarse) != 2 or 0 in coarse:
+        raise InputError(f"the coarse depth map must be (h, w) with pixels in it, not {tuple(coarse)}")
+    (height, width), (rows, columns) = photograph, coarse
+    # A map of a few pixels cannot have the exact aspect: half a pixel of rounding is no mismatch.
+    slack = ASPECT_TOLERANCE + 0.5 / min(rows, columns)
+    if abs((columns / rows) / (width / height) - 1) > slack:
+        raise InputError(
+            f"the coarse depth map is {columns}x{rows}, the photograph {width}x{height}: the aspects differ by more "
+            f"than {ASPECT_TOLERANCE:.0%}. Crop or rotate one of them (was the photograph turned upright?)"
+        )
+
+
+def fill_holes(depth: Tensor, valid: Tensor) -> Tensor:
+    """Fill invalid pixels of (1, 1, h, w) from their surroundings: mean of log-depth at the finest scale that has any.
+
+    Valid pixels stay bit for bit as they are, and holes take nothing but valid values.
+    """
+    if bool(valid.all()):
+        return depth
+    weight = valid.float()
+    levels = [(torch.where(valid, depth, torch.ones_like(depth)).log() * weight, weight)]
+    while min(levels[-1][0].shape[-2:]) > 1 or max(levels[-1][0].shape[-2:]) > 1:
+        total, weight = levels[-1]
+        levels.append((_halve(total), _halve(weight)))
+    filled = levels[-1][0] / levels[-1][1].clamp_min(1e-12)
+    for total, weight in reversed(levels[:-1]):
+        below = F.interpolate(filled, size=total.shape[-2:], mode="bilinear", align_corners=False)
+        filled = torch.where(weight > 0, total / weight.clamp_min(1e-12), below)
+    return torch.where(valid, depth, filled.exp())
+
+
+def _halve(x: Tensor) -> Tensor:
+    return F.avg_pool2d(x, 2, ceil_mode=True, count_include_pad=False)
+
+
+def shrink(rgb: np.ndarray, size: tuple[int, int]) -> Tensor:
+    """(H, W, 3) uint8 or uint16 -> (1, 3, *size) float in 0..1, area-averaged without a full-size float copy."""
+    target = (size[1], size[0])
+    if rgb.dtype == np.uint8:
+        small = np.asarray(Image.fromarray(rgb).resize(target, Image.Resampling.BOX), np.float32) / 255
+    else:
+        channels = [
+            Image.fromarray(rgb[..., c].astype(np.float32)).resize(target, Image.Resampling.BOX)
+            for c in range(3)
+        ]
+        small = np.stack([np.asarray(channel) for channel in channels], axis=-1) / 65535
+    return torch.from_numpy(np.ascontiguousarray(small.transpose(2, 0, 1)))[None]
