@@ -52,6 +52,13 @@ def _halve(x: Tensor) -> Tensor:
     return F.avg_pool2d(x, 2, ceil_mode=True, count_include_pad=False)
 
 
+def reduce_photograph(rgb: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """(H, W, 3) uint8 or uint16 -> (*size, 3) of the same type, area-averaged."""
+    scale = 255 if rgb.dtype == np.uint8 else 65535
+    small = shrink(rgb, size)[0].permute(1, 2, 0).numpy()
+    return np.round(small * scale).astype(rgb.dtype)
+
+
 def shrink(rgb: np.ndarray, size: tuple[int, int]) -> Tensor:
     """(H, W, 3) uint8 or uint16 -> (1, 3, *size) float in 0..1, area-averaged without a full-size float copy."""
     target = (size[1], size[0])

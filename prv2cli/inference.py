@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from prv2cli import hub
 from prv2cli.checkpoint import Checkpoint, read_checkpoint
-from prv2cli.coarse_map import check_aspect, fill_holes, shrink
+from prv2cli.coarse_map import check_aspect, fill_holes, reduce_photograph, shrink
 from prv2cli.config import LiteConfig, RefinerConfig
 from prv2cli.devices import choose_device, choose_precision, free_memory
 from prv2cli.errors import CheckpointError, DeviceError, InputError, UsageError
@@ -41,6 +41,7 @@ DEFAULT_OVERLAP = 0.0625
 MAX_OVERLAP = 0.5
 BYTES_PER_TILE_PIXEL = 400  # activations of the shipped refiner in fp32: 320 measured, and some slack
 MAX_BATCH = 16
+REDUCED_PASSES = (2,)  # divisors of the photograph's size, before the pass at full size
 
 Progress = Callable[[int, int], None]
 Kind = Literal["depth", "inverse"]
@@ -54,7 +55,7 @@ class Depth:
         depth: (H, W) float32, > 0 everywhere. Metres, unless the coarse map had no physical unit (then its unit).
         coarse: (h, w) float32, the coarse depth that was refined, holes filled.
         tiling: the tile plan in words. seam: how much steeper the map is across tile borders (0 = nothing to be seen).
-        seconds: by part (coarse, tiles, fuse).
+        seconds: by part (coarse, reduced, tiles, fuse).
     """
 
     depth: np.ndarray
@@ -183,11 +184,11 @@ class Refiner:
             norm = LogNormalisation.of(coarse)
             normalised = norm.encode(coarse)
             features = self._encode_image(rgb, normalised)
+        with _timed(seconds, "reduced"):
+            normalised = self._reduced_passes(rgb, normalised, features, batch_size)
         with _timed(seconds, "tiles"):
-            blender = Blender(plan)
-            batch = self._refine_all(rgb, normalised, features, plan, blender, batch_size, progress)
+            log_depth, batch = self._refine_all(rgb, normalised, features, plan, batch_size, progress)
         with _timed(seconds, "fuse"):
-            log_depth = blender.result()
             seam = seam_excess(log_depth, plan)
             depth = _decode_in_place(log_depth, float(norm.centre), float(norm.spread))
         return Depth(
@@ -239,17 +240,34 @@ class Refiner:
         assert isinstance(self._refiner, PatchRefiner)
         return self._refiner
 
+    def _reduced_passes(
+        self, rgb: np.ndarray, normalised: Tensor, features: list[Tensor], batch_size: int
+    ) -> Tensor:
+        """Refine at reduced sizes first, each pass the coarse map of the next: (1, 1, h, w) normalised log-depth.
+
+        A wide blur is out of reach for one pass at full size; at half size it is half as wide and costs a quarter.
+        """
+        for divisor in REDUCED_PASSES:
+            height, width = (side // divisor for side in rgb.shape[:2])
+            if min(height, width) < self.config.tile_multiple:
+                continue  # too small to be worth a pass
+            small = reduce_photograph(rgb, (height, width))
+            plan = plan_photograph(self.config, height, width, largest=self._choose_tile())
+            refined, _ = self._refine_all(small, normalised, features, plan, batch_size, lambda done, total: None)
+            normalised = torch.from_numpy(refined)[None, None]
+        return normalised
+
     def _refine_all(
         self,
         rgb: np.ndarray,
         normalised: Tensor,
         features: list[Tensor],
         plan: TilePlan,
-        blender: Blender,
         batch_size: int,
         progress: Progress,
-    ) -> int:
-        """Refine every tile into the blender; returns the batch size that went through."""
+    ) -> tuple[np.ndarray, int]:
+        """Refine and blend every tile: (H, W) normalised log-depth, and the batch size that went through."""
+        blender = Blender(plan)
         batch = batch_size or self._choose_batch(plan)
         on_device = normalised.to(self.device)
         done, total = 0, len(plan.tiles)
@@ -264,7 +282,7 @@ class Refiner:
                 blender.add(tile, value)
             done += len(tiles)
             progress(done, total)
-        return batch
+        return blender.result(), batch
 
     def _choose_batch(self, plan: TilePlan) -> int:
         """On the CPU one tile fills the cores; on a device as many as half of the free memory holds."""

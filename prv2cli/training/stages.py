@@ -19,6 +19,7 @@ from prv2cli.model.patchrefiner import PatchRefiner
 
 Batch = dict[str, Tensor]
 AUXILIARY_WEIGHT = 0.5
+CASCADE_FROM = 0.5  # of the run: before, the network has nothing to hand on
 
 
 class StepOutput(NamedTuple):
@@ -50,11 +51,14 @@ def refine_step(model: nn.Module, batch: Batch, progress: float) -> StepOutput:
     scenes, tiles = len(batch["guide_rgb"]), len(batch["rgb"])
     index = torch.arange(scenes, device=batch["rgb"].device).repeat_interleave(tiles // scenes)
     guide = model.encode_image(batch["guide_rgb"], batch["guide_depth"])
+    coarse = batch["coarse"]
+    if progress >= CASCADE_FROM:
+        coarse = _after_half_size_pass(model, batch, guide, index)
     features = model.crop(guide, batch["box"], index, batch["rgb"].shape[-2:])
-    out = model.residual(batch["rgb"], batch["coarse"], features)
+    out = model.residual(batch["rgb"], coarse, features)
     # All in the image's own spread: the jitter of the normalisation must not change what counts as an error.
     ratio = batch["spread_ratio"]
-    target, residual = (batch["truth"] - batch["coarse"]) * ratio, out.residual.float() * ratio
+    target, residual = (batch["truth"] - coarse) * ratio, out.residual.float() * ratio
     main = weighted_residual_loss(residual, target, progress)
     stride = target.shape[-1] // out.auxiliary_depth.shape[-1]  # of level 0
     auxiliary = weighted_residual_loss(
@@ -69,6 +73,25 @@ def refine_step(model: nn.Module, batch: Batch, progress: float) -> StepOutput:
             "coarse_error": target.abs().mean(),
         }
     return StepOutput(main + AUXILIARY_WEIGHT * auxiliary, parts)
+
+
+@torch.no_grad()
+def _after_half_size_pass(model: PatchRefiner, batch: Batch, guide: list[Tensor], index: Tensor) -> Tensor:
+    """The coarse depth of the tiles, for most of them as the pass at half size hands it on (see inference.py).
+
+    A network that never saw its own output sharpens it once more where nothing is left to sharpen.
+    """
+    half, coarse = torch.nn.functional.avg_pool2d, batch["coarse"]
+    was_training = model.training
+    model.eval()  # BatchNorm's statistics are of the pass that learns
+    refined = model.refine_tiles(half(batch["rgb"], 2), half(coarse, 2), guide, batch["box"], index)
+    model.train(was_training)
+    handed_on = torch.nn.functional.interpolate(
+        refined, size=coarse.shape[-2:], mode="bilinear", align_corners=False
+    )
+    # Every third tile keeps its coarse map: that is what the first pass of a cascade sees.
+    keep = (torch.arange(len(coarse), device=coarse.device) % 3 == 0).view(-1, 1, 1, 1)
+    return torch.where(keep, coarse, handed_on)
 
 
 def _coarse_samples(config: TrainConfig) -> Dataset[Sample]:
