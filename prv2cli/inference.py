@@ -41,6 +41,7 @@ DEFAULT_OVERLAP = 0.0625
 MAX_OVERLAP = 0.5
 BYTES_PER_TILE_PIXEL = 400  # activations of the shipped refiner in fp32: 320 measured, and some slack
 MAX_BATCH = 16
+INVISIBLE_STEP = 1e-6  # of the depth, from pixel to pixel: a tenth of what a 16-bit file resolves at its best
 REDUCED_PASSES = (2,)  # divisors of the photograph's size, before the pass at full size
 
 Progress = Callable[[int, int], None]
@@ -185,11 +186,11 @@ class Refiner:
             normalised = norm.encode(coarse)
             features = self._encode_image(rgb, normalised)
         with _timed(seconds, "reduced"):
-            normalised = self._reduced_passes(rgb, normalised, features, batch_size)
+            normalised = self._reduced_passes(rgb, normalised, features, tile, batch_size)
         with _timed(seconds, "tiles"):
             log_depth, batch = self._refine_all(rgb, normalised, features, plan, batch_size, progress)
         with _timed(seconds, "fuse"):
-            seam = seam_excess(log_depth, plan)
+            seam = seam_excess(log_depth, plan, floor=INVISIBLE_STEP / float(norm.spread))
             depth = _decode_in_place(log_depth, float(norm.centre), float(norm.spread))
         return Depth(
             depth=depth,
@@ -241,7 +242,12 @@ class Refiner:
         return self._refiner
 
     def _reduced_passes(
-        self, rgb: np.ndarray, normalised: Tensor, features: list[Tensor], batch_size: int
+        self,
+        rgb: np.ndarray,
+        normalised: Tensor,
+        features: list[Tensor],
+        tile: tuple[int, int] | int,
+        batch_size: int,
     ) -> Tensor:
         """Refine at reduced sizes first, each pass the coarse map of the next: (1, 1, h, w) normalised log-depth.
 
@@ -252,8 +258,10 @@ class Refiner:
             if min(height, width) < self.config.tile_multiple:
                 continue  # too small to be worth a pass
             small = reduce_photograph(rgb, (height, width))
-            plan = plan_photograph(self.config, height, width, largest=self._choose_tile())
-            refined, _ = self._refine_all(small, normalised, features, plan, batch_size, lambda done, total: None)
+            plan = plan_photograph(self.config, height, width, tile=tile, largest=self._choose_tile())
+            refined, _ = self._refine_all(
+                small, normalised, features, plan, batch_size, lambda done, total: None
+            )
             normalised = torch.from_numpy(refined)[None, None]
         return normalised
 

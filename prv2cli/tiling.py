@@ -205,7 +205,7 @@ class Blender:
         return self._sum
 
 
-def seam_excess(values: np.ndarray, plan: TilePlan, reach: int = 12) -> float:
+def seam_excess(values: np.ndarray, plan: TilePlan, floor: float = 0.0, reach: int = 12) -> float:
     """How much steeper a map is across tile borders than beside them, as a fraction (0 = no seam to be seen).
 
     The mean step |v[x] - v[x-1]| at the first and last pixel of every tile is compared with the mean step at the
@@ -214,6 +214,7 @@ def seam_excess(values: np.ndarray, plan: TilePlan, reach: int = 12) -> float:
 
     Args:
         values: (H, W), e.g. log-depth.
+        floor: a step that is too small to matter, in the unit of `values`: on a flat wall only rounding is left.
     """
     at_border, beside = [], []
     for axis, extent in ((0, plan.height), (1, plan.width)):
@@ -231,4 +232,5 @@ def seam_excess(values: np.ndarray, plan: TilePlan, reach: int = 12) -> float:
             beside.append(float(np.delete(steps, line, axis=0).mean()))
     if not beside or sum(beside) == 0:
         return 0.0
-    return sum(at_border) / sum(beside) - 1
+    floors = floor * len(beside)
+    return (sum(at_border) + floors) / (sum(beside) + floors) - 1

@@ -142,9 +142,9 @@ def test_two_tile_sizes_agree(refiner, photograph, coarse):
 def test_a_wall_and_a_ramp_show_no_grid(refiner, slope):
     """Plaster, photographed with some noise: nothing in it says where a tile ends."""
     rng = np.random.default_rng(3)
-    rgb = np.clip(rng.normal(150, 8, (500, 760, 3)), 0, 255).astype(np.uint8)
-    coarse = (3 + slope * np.mgrid[0:500, 0:760][1] / 760).astype(np.float32)
-    result = refiner.refine(rgb, coarse_depth=coarse, tile=192, overlap=0.2)
+    rgb = np.clip(rng.normal(150, 8, (700, 1000, 3)), 0, 255).astype(np.uint8)
+    coarse = (3 + slope * np.mgrid[0:700, 0:1000][1] / 1000).astype(np.float32)
+    result = refiner.refine(rgb, coarse_depth=coarse, tile=256, overlap=0.2)
     assert result.tiles >= 12
     assert abs(result.seam) < 0.05
 
@@ -178,7 +178,8 @@ def test_out_of_memory_halves_the_batch_and_says_so_once(refiner, photograph, co
     with caplog.at_level(logging.WARNING, "prv2cli"):
         result = refiner.refine(photograph, coarse_depth=coarse, tile=128, batch_size=8)
         refiner.refine(photograph, coarse_depth=coarse, tile=128, batch_size=8)
-    assert seen[:3] == [8, 4, 2]
+    first = seen.index(8)  # the pass at half size has fewer tiles
+    assert seen[first : first + 3] == [8, 4, 2]
     assert result.batch_size == 2
     assert len(caplog.records) == 1
     np.testing.assert_allclose(result.depth, whole.depth, rtol=1e-4)
