@@ -192,10 +192,10 @@ class TrainConfig(Settings):
             raise ValueError(f"stage: {self.stage} trains a model of kind {wanted}, not {self.model.kind}")
         if self.data.tile > self.data.size:
             raise ValueError(f"data.tile ({self.data.tile}) is larger than data.size ({self.data.size})")
-        if isinstance(self.model, RefinerConfig) and self.data.tile % self.model.tile_multiple:
-            raise ValueError(
-                f"data.tile must be a multiple of {self.model.tile_multiple}, not {self.data.tile}"
-            )
+        if isinstance(self.model, RefinerConfig):
+            multiple = 2 * self.model.tile_multiple  # the pass at half size needs one too
+            if self.data.tile % multiple:
+                raise ValueError(f"data.tile must be a multiple of {multiple}, not {self.data.tile}")
         return self
 
 

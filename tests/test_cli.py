@@ -51,7 +51,7 @@ JSON_KEYS = {
     "notes",
     "seconds",
 }
-PARTS = {"decode", "load", "coarse", "tiles", "fuse", "encode", "total"}
+PARTS = {"decode", "load", "coarse", "reduced", "tiles", "fuse", "encode", "total"}
 
 
 class Answer(NamedTuple):

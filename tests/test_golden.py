@@ -109,7 +109,7 @@ def test_fusion(name: str) -> None:
     for unit in model.f2c.join_depths:
         unit.register_forward_hook(lambda _module, _inputs, output: joined.append(output))
     depths = torch.cat([depth, c2f.auxiliary_depth], dim=1)
-    residual = model.head(model.f2c(coarse, c2f.features, depths), pixels)
+    residual = model.head(model.f2c(coarse, c2f.features, depths))
     for level, feature in enumerate(joined):
         assert golden.error(f"f2c_level{level}", feature) < TOLERANCE
     assert golden.error("offset", residual) < TOLERANCE

@@ -189,7 +189,7 @@ def test_a_run_leaves_a_model_and_a_log(stage: str, cache: Path, tmp_path: Path,
 def test_a_resumed_run_is_the_uninterrupted_run_bit_for_bit(cache: Path, tmp_path: Path) -> None:
     """Stopped at step 3, after the save at step 2, with a line of the log half-written."""
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    run: dict[str, Any] = {"steps": 4, "data.tile": 64}
+    run: dict[str, Any] = {"steps": 4, "data.tile": 128}
     assert _train("refine", whole, cache, **run) == 0
     _stop_at(3, stopped, load_train_config(STAGE_CONFIGS["refine"], _overrides(cache, **run)))
     lines = (whole / "log.jsonl").read_text().splitlines(keepends=True)
