@@ -28,11 +28,11 @@ def train(
     The folder of the run holds last.safetensors (the model), state.pt (for --resume) and log.jsonl.
     """
     from prv2cli.config import load_train_config
-    from prv2cli.data.augment import import_cv2
+    from prv2cli.textures import opencv
 
     settings = load_train_config(config, overrides or [])
     folder = out or Path("runs") / config.stem
-    import_cv2()  # a missing extra, a wrong device or place: all said before anything runs
+    opencv()  # a missing extra, a wrong device or place: all said before anything runs
     _make_folder(folder)
 
     from prv2cli.devices import choose_device

@@ -2,21 +2,9 @@
 
 from __future__ import annotations
 
-from types import ModuleType
-
 import numpy as np
 
-from prv2cli.errors import MissingExtraError
-
-
-def import_cv2() -> ModuleType:
-    """OpenCV, one thread per process (samples are made in several processes). Raises MissingExtraError."""
-    try:
-        import cv2
-    except ImportError as error:
-        raise MissingExtraError("Training on procedural scenes", "train") from error
-    cv2.setNumThreads(1)
-    return cv2
+from prv2cli.textures import opencv
 
 
 def photograph(rgb: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -24,7 +12,7 @@ def photograph(rgb: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
     White balance and exposure; now and then a soft lens, sensor noise (shot and read), a tone curve, JPEG.
     """
-    cv2 = import_cv2()
+    cv2 = opencv()
     pixels = rgb.astype(np.float32)
     pixels *= (rng.uniform(0.75, 1.25, 3) * rng.uniform(0.6, 1.3)).astype(np.float32)
     if rng.random() < 0.4:

@@ -18,10 +18,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from prv2cli.config import DegradeConfig, SceneDataConfig
-from prv2cli.data.augment import import_cv2, photograph
+from prv2cli.data.augment import photograph
 from prv2cli.data.degrade import degrade
 from prv2cli.model.coarse.given import to_guide
 from prv2cli.model.normalise import LogNormalisation
+from prv2cli.textures import opencv
 
 Sample = dict[str, Tensor]
 _GUIDE_SIZES = (96, 72, 56)
@@ -86,7 +87,7 @@ class _SceneSamples(Dataset[Sample]):
 
     def _scene(self, rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
         """A random scene, randomly mirrored, at the given size: rgb (size, size, 3) uint8, depth float32."""
-        cv2 = import_cv2()
+        cv2 = opencv()
         rgb, depth = self.pool.load(int(rng.integers(self.data.scenes)))
         if rng.random() < 0.5:
             rgb, depth = rgb[:, ::-1], depth[:, ::-1]
