@@ -21,7 +21,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from prv2cli.atomic import atomic_write
-from prv2cli.config import LiteConfig, RefinerConfig, parse_model_config
+from prv2cli.config import AnyModelConfig, parse_model_config
 from prv2cli.errors import CheckpointError, ConfigError
 from prv2cli.model import build_model
 
@@ -33,7 +33,7 @@ _HEADER_KEY = "prv2"
 class Checkpoint:
     """A model file, read and checked. `sha256` is of the file's bytes, `name` what messages call it."""
 
-    config: RefinerConfig | LiteConfig
+    config: AnyModelConfig
     tensors: dict[str, Tensor]
     provenance: dict[str, Any] = field(default_factory=dict)
     sha256: str = ""
@@ -50,7 +50,7 @@ class Checkpoint:
 
 
 def save_checkpoint(
-    path: Path, model: nn.Module, config: RefinerConfig | LiteConfig, provenance: dict[str, Any]
+    path: Path, model: nn.Module, config: AnyModelConfig, provenance: dict[str, Any]
 ) -> None:
     """Write one safetensors file, atomically, without BatchNorm's integer counters: eval never reads them."""
     tensors = {
@@ -82,7 +82,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint(config, tensors, header.get("provenance", {}), digest, str(path))
 
 
-def read_config(path: Path) -> RefinerConfig | LiteConfig:
+def read_config(path: Path) -> AnyModelConfig:
     """The configuration in the header of a model file; no tensor is read. Raises CheckpointError."""
     with _opened(path) as file:
         metadata = file.metadata() or {}
@@ -101,7 +101,7 @@ def _opened(path: Path) -> Iterator[Any]:
         raise CheckpointError(f"{path}: not a readable safetensors file ({error})") from error
 
 
-def _parse_config(path: Path, header: dict[str, Any]) -> RefinerConfig | LiteConfig:
+def _parse_config(path: Path, header: dict[str, Any]) -> AnyModelConfig:
     try:
         return parse_model_config(header["config"], f"{path}: configuration in the header")
     except ConfigError as error:  # the file is wrong, not the call

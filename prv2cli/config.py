@@ -123,7 +123,39 @@ class Dav2Config(Settings):
     max_depth: Annotated[float, Field(gt=0)] = 20.0
 
 
-ModelConfig = Annotated[RefinerConfig | LiteConfig, Field(discriminator="kind")]
+class ZoeDepthConfig(Settings):
+    """ZoeDepth as transformers builds it (extra `transformers`); the settings are its own config.json."""
+
+    kind: Literal["zoedepth"] = "zoedepth"
+    transformers: dict[str, Any]
+    input_size: tuple[PositiveInt, PositiveInt] = (384, 512)
+
+
+CoarseConfig = Annotated[LiteConfig | Dav2Config | ZoeDepthConfig, Field(discriminator="kind")]
+
+
+class BundleConfig(Settings):
+    """A coarse network and the refiner that was trained on its features: one file, one model.
+
+    process_size: (height, width) at which both networks run in the authors' tiling, e.g. 448 x 448 with DAv2.
+    """
+
+    kind: Literal["bundle"] = "bundle"
+    coarse: CoarseConfig
+    refiner: RefinerConfig
+    process_size: tuple[PositiveInt, PositiveInt]
+
+    @model_validator(mode="after")
+    def _refiner_takes_features(self) -> BundleConfig:
+        if self.refiner.coarse.kind != "external":
+            raise ValueError("refiner.coarse.kind must be external: a bundle's refiner takes its network's features")
+        return self
+
+
+ModelConfig = Annotated[
+    RefinerConfig | LiteConfig | Dav2Config | ZoeDepthConfig | BundleConfig, Field(discriminator="kind")
+]
+AnyModelConfig = RefinerConfig | LiteConfig | Dav2Config | ZoeDepthConfig | BundleConfig
 
 
 class SceneDataConfig(Settings):
@@ -139,15 +171,21 @@ class SceneDataConfig(Settings):
 
 
 class DegradeConfig(Settings):
-    """How a true depth map is spoilt into a coarse one; lengths are in low-resolution pixels."""
+    """How a true depth map is spoilt into a coarse one; lengths are in low-resolution pixels.
+
+    `displaced`, `noisy` and `drop_thin` are the shares of samples with that fault. Mild faults in few samples teach
+    most: where an edge may lie anywhere, the coarse map says nothing about where it is.
+    """
 
     factor: tuple[float, float] = (4.0, 16.0)
-    blur: tuple[float, float] = (0.0, 1.3)
+    blur: tuple[float, float] = (0.0, 1.4)
     displacement: float = 0.25
-    distortion: float = 0.05
+    displaced: Probability = 0.3
+    distortion: float = 0.01
     noise: float = 0.03
-    drop_thin: Probability = 0.4
-    spaces: tuple[float, float, float] = (0.5, 0.35, 0.15)
+    noisy: Probability = 0.15
+    drop_thin: Probability = 0.2
+    spaces: tuple[float, float, float] = (0.4, 0.35, 0.25)
 
     @model_validator(mode="after")
     def _ranges_are_ranges(self) -> DegradeConfig:
@@ -156,6 +194,17 @@ class DegradeConfig(Settings):
         if not 0 <= self.blur[0] <= self.blur[1]:
             raise ValueError(f"blur must be two numbers >= 0, the smaller first, got {list(self.blur)}")
         return self
+
+
+class RefineStageConfig(Settings):
+    """The course of a refiner's training, in shares of the run.
+
+    smooth_until: the loss is Huber's before and L1 after; a start from trained weights needs no smooth phase.
+    cascade_from: from then on most tiles have been through the passes at reduced size (inference.py).
+    """
+
+    smooth_until: Probability = 0.25
+    cascade_from: Probability = 0.5
 
 
 class OptimiserConfig(Settings):
@@ -178,6 +227,7 @@ class TrainConfig(Settings):
     seed: int = 1
     data: SceneDataConfig = SceneDataConfig()
     degrade: DegradeConfig = DegradeConfig()
+    refine: RefineStageConfig = RefineStageConfig()
     optimiser: OptimiserConfig = OptimiserConfig()
     precision: Literal["fp32", "bf16"] = "fp32"
     device: str = "auto"
@@ -193,7 +243,7 @@ class TrainConfig(Settings):
         if self.data.tile > self.data.size:
             raise ValueError(f"data.tile ({self.data.tile}) is larger than data.size ({self.data.size})")
         if isinstance(self.model, RefinerConfig):
-            multiple = 2 * self.model.tile_multiple  # the pass at half size needs one too
+            multiple = 4 * self.model.tile_multiple  # the passes at reduced size need one too
             if self.data.tile % multiple:
                 raise ValueError(f"data.tile must be a multiple of {multiple}, not {self.data.tile}")
         return self
@@ -212,7 +262,7 @@ def explain(error: ValidationError, where: str) -> ConfigError:
     return ConfigError(f"{where}: {key}: {text}{value}")
 
 
-def parse_model_config(raw: Any, where: str) -> RefinerConfig | LiteConfig:
+def parse_model_config(raw: Any, where: str) -> AnyModelConfig:
     """Validate a model's configuration, e.g. one read from a checkpoint header. Raises ConfigError."""
     try:
         return _AnyModel.model_validate({"model": raw}).model

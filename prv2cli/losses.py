@@ -8,7 +8,6 @@ from torch.nn import functional as F
 
 _HARD_ERROR = 0.08  # of the spread of log-depth
 _HARD_WEIGHT = 8.0
-_SMOOTH_UNTIL = 0.25  # of the run
 _HUBER_BETA = 0.4
 _GRADIENT_WEIGHT = 0.2
 
@@ -23,7 +22,7 @@ def silog(prediction: Tensor, truth: Tensor, valid: Tensor, beta: float = 0.15) 
     return 10 * torch.sqrt(torch.var(g) + beta * torch.mean(g) ** 2)
 
 
-def weighted_residual_loss(residual: Tensor, target: Tensor, progress: float) -> Tensor:
+def weighted_residual_loss(residual: Tensor, target: Tensor, *, smooth: bool) -> Tensor:
     """How far a predicted residual is from the one that would give the truth, mostly where the coarse map is wrong.
 
     With a plain mean, leaving the coarse map alone is a strong local optimum: a sharp edge one pixel off costs as much
@@ -32,14 +31,14 @@ def weighted_residual_loss(residual: Tensor, target: Tensor, progress: float) ->
 
     Args:
         residual, target: (B, 1, H, W) in units of the image's own spread of log-depth.
-        progress: share of the run that is done, 0..1.
+        smooth: Huber's loss, for the beginning.
     """
     error = residual - target
     hard = 1 + _HARD_WEIGHT * (target.abs() > _HARD_ERROR).float()
     weight = hard / hard.mean((1, 2, 3), keepdim=True) / (0.5 + target.std((1, 2, 3), keepdim=True))
-    if progress < _SMOOTH_UNTIL:
-        smooth = F.smooth_l1_loss(residual, target, reduction="none", beta=_HUBER_BETA)
-        return ((2 * smooth + 0.3 * error.abs()) * weight).mean()
+    if smooth:
+        huber = F.smooth_l1_loss(residual, target, reduction="none", beta=_HUBER_BETA)
+        return ((2 * huber + 0.3 * error.abs()) * weight).mean()
     gradient = sum(
         (error[..., k:, :] - error[..., :-k, :]).abs().mean()
         + (error[..., :, k:] - error[..., :, :-k]).abs().mean()

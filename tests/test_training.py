@@ -283,7 +283,7 @@ def loop(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., tuple
     """A trainer of stage `coarse` whose loss is that of one number, and NaN in the steps that are named."""
 
     def make(steps: int, broken: range) -> tuple[Trainer, list[dict]]:
-        def step(model: nn.Module, batch: dict[str, Tensor], progress: float) -> StepOutput:
+        def step(model: nn.Module, batch: dict[str, Tensor], progress: float, config: TrainConfig) -> StepOutput:
             loss = model.weight.square().sum()  # type: ignore[operator, union-attr]
             return StepOutput(loss * math.nan if round(progress * steps) in broken else loss, {})
 
@@ -325,7 +325,7 @@ def test_a_batch_with_nan_does_not_poison_the_model(monkeypatch: pytest.MonkeyPa
         def __getitem__(self, index: int) -> Sample:
             return {"rgb": torch.full((1, 3, 4, 4), math.nan if index == 1 else 1.0)}
 
-    def step(model: nn.Module, batch: dict[str, Tensor], progress: float) -> StepOutput:
+    def step(model: nn.Module, batch: dict[str, Tensor], progress: float, config: TrainConfig) -> StepOutput:
         return StepOutput(model(batch["rgb"]).square().mean(), {})
 
     monkeypatch.setitem(STAGES, "coarse", Stage(Spoilt, step))
@@ -455,27 +455,27 @@ def target() -> Tensor:
     return target
 
 
-@pytest.mark.parametrize("progress", [0.0, 0.9])
-def test_a_perfect_residual_costs_nothing_and_any_other_does(target: Tensor, progress: float) -> None:
-    assert weighted_residual_loss(target, target, progress) == 0
-    losses = [float(weighted_residual_loss(target * k, target, progress)) for k in (0.9, 0.5, 0.0, -0.5)]
+@pytest.mark.parametrize("smooth", [True, False])
+def test_a_perfect_residual_costs_nothing_and_any_other_does(target: Tensor, smooth: bool) -> None:
+    assert weighted_residual_loss(target, target, smooth=smooth) == 0
+    losses = [float(weighted_residual_loss(target * k, target, smooth=smooth)) for k in (0.9, 0.5, 0.0, -0.5)]
     assert losses == sorted(losses) and losses[0] > 0
 
 
-@pytest.mark.parametrize("progress", [0.0, 0.9])
-def test_an_error_costs_more_where_the_coarse_map_is_wrong(target: Tensor, progress: float) -> None:
+@pytest.mark.parametrize("smooth", [True, False])
+def test_an_error_costs_more_where_the_coarse_map_is_wrong(target: Tensor, smooth: bool) -> None:
     def loss_of_an_error_in(columns: slice) -> float:
         residual = target.clone()
         residual[..., columns] += 0.05
-        return float(weighted_residual_loss(residual, target, progress))
+        return float(weighted_residual_loss(residual, target, smooth=smooth))
 
     assert loss_of_an_error_in(slice(10, 14)) > 2 * loss_of_an_error_in(slice(20, 24))
 
 
-@pytest.mark.parametrize("progress", [0.0, 0.9])
-def test_a_flat_tile_has_a_finite_gradient(progress: float) -> None:
+@pytest.mark.parametrize("smooth", [True, False])
+def test_a_flat_tile_has_a_finite_gradient(smooth: bool) -> None:
     residual = torch.full((2, 1, 16, 16), 0.1, requires_grad=True)
-    weighted_residual_loss(residual, torch.zeros(2, 1, 16, 16), progress).backward()
+    weighted_residual_loss(residual, torch.zeros(2, 1, 16, 16), smooth=smooth).backward()
     assert residual.grad is not None and torch.isfinite(residual.grad).all() and residual.grad.abs().sum() > 0
 
 

@@ -64,7 +64,7 @@ def degrade(depth: Tensor, config: DegradeConfig, generator: torch.Generator) ->
     if dice.chance(config.drop_thin):
         log_depth = _lose_thin_parts(log_depth, dice)
     factor = math.exp(dice.uniform(*(math.log(f) for f in config.factor)))
-    if config.displacement > 0 and dice.chance(0.8):
+    if config.displacement > 0 and dice.chance(config.displaced):
         log_depth = _displace(log_depth, dice.uniform(0, config.displacement) * factor, dice)
     size = (max(_MIN_SIDE, round(height / factor)), max(_MIN_SIDE, round(width / factor)))
     low = F.interpolate(_to_space(log_depth, space), size=size, mode="area")
@@ -75,7 +75,7 @@ def degrade(depth: Tensor, config: DegradeConfig, generator: torch.Generator) ->
     if config.distortion > 0 and dice.chance(0.8):
         amount = spread * dice.uniform(0, config.distortion)
         out = out + dice.field(height, width, dice.pick(1, 2)) * amount
-    if config.noise > 0 and dice.chance(0.5):
+    if config.noise > 0 and dice.chance(config.noisy):
         grain = F.interpolate(dice.normal(*size), size=(height, width), mode="bilinear", align_corners=False)
         out = out + grain * spread * dice.uniform(0, config.noise)
     return out.exp().clamp(*_LIMITS)

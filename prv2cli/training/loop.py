@@ -105,7 +105,9 @@ class Trainer:
         # The forward pass updates BatchNorm's statistics: what a spoilt batch leaves there must be undone.
         buffers = [buffer.clone() for buffer in self.model.buffers()]
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
-            output = STAGES[self.config.stage].step(self.model, batch, self.step / self.config.steps)
+            output = STAGES[self.config.stage].step(
+                self.model, batch, self.step / self.config.steps, self.config
+            )
         self.optimiser.zero_grad(set_to_none=True)
         if not torch.isfinite(output.loss):
             for buffer, before in zip(self.model.buffers(), buffers, strict=True):

@@ -1,4 +1,4 @@
-"""One step function per training stage: (model, batch, share of the run done) -> StepOutput.
+"""One step function per training stage: (model, batch, share of the run done, settings) -> StepOutput.
 
 The loop knows nothing of their insides.
 """
@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from prv2cli.config import TrainConfig
@@ -19,7 +20,7 @@ from prv2cli.model.patchrefiner import PatchRefiner
 
 Batch = dict[str, Tensor]
 AUXILIARY_WEIGHT = 0.5
-CASCADE_FROM = 0.5  # of the run: before, the network has nothing to hand on
+CASCADES = ((), (2,), (2,), (4, 2))  # dealt to the tiles in turn: the passes before the one that learns
 
 
 class StepOutput(NamedTuple):
@@ -33,7 +34,7 @@ class Stage(NamedTuple):
     """What a stage trains on and how it takes a step."""
 
     samples: Callable[[TrainConfig], Dataset[Sample]]
-    step: Callable[[nn.Module, Batch, float], StepOutput]
+    step: Callable[[nn.Module, Batch, float, TrainConfig], StepOutput]
 
 
 def _refine_samples(config: TrainConfig) -> Dataset[Sample]:
@@ -41,7 +42,7 @@ def _refine_samples(config: TrainConfig) -> Dataset[Sample]:
     return RefineSamples(config.data, config.degrade, config.seed, length, config.batch_size)
 
 
-def refine_step(model: nn.Module, batch: Batch, progress: float) -> StepOutput:
+def refine_step(model: nn.Module, batch: Batch, progress: float, config: TrainConfig) -> StepOutput:
     """Refine a batch of tiles of spoilt coarse maps (behind `given`).
 
     C2F's auxiliary depth is asked for the residual too: its features then learn before the head has found its two
@@ -52,23 +53,24 @@ def refine_step(model: nn.Module, batch: Batch, progress: float) -> StepOutput:
     index = torch.arange(scenes, device=batch["rgb"].device).repeat_interleave(tiles // scenes)
     guide = model.encode_image(batch["guide_rgb"], batch["guide_depth"])
     coarse = batch["coarse"]
-    if progress >= CASCADE_FROM:
-        coarse = _after_half_size_pass(model, batch, guide, index)
+    if progress >= config.refine.cascade_from:
+        coarse = _after_reduced_passes(model, batch, guide, index)
     features = model.crop(guide, batch["box"], index, batch["rgb"].shape[-2:])
     out = model.residual(batch["rgb"], coarse, features)
     # All in the image's own spread: the jitter of the normalisation must not change what counts as an error.
     ratio = batch["spread_ratio"]
     target, residual = (batch["truth"] - coarse) * ratio, out.residual.float() * ratio
-    main = weighted_residual_loss(residual, target, progress)
+    smooth = progress < config.refine.smooth_until
+    main = weighted_residual_loss(residual, target, smooth=smooth)
     stride = target.shape[-1] // out.auxiliary_depth.shape[-1]  # of level 0
     auxiliary = weighted_residual_loss(
-        out.auxiliary_depth.float() * ratio, torch.nn.functional.avg_pool2d(target, stride), 0.0
+        out.auxiliary_depth.float() * ratio, F.avg_pool2d(target, stride), smooth=True
     )
     with torch.no_grad():
         parts = {
             "main": main.detach(),
             "auxiliary": auxiliary.detach(),
-            "unrefined": weighted_residual_loss(torch.zeros_like(target), target, progress),
+            "unrefined": weighted_residual_loss(torch.zeros_like(target), target, smooth=smooth),
             "error": (residual - target).abs().mean(),
             "coarse_error": target.abs().mean(),
         }
@@ -76,29 +78,41 @@ def refine_step(model: nn.Module, batch: Batch, progress: float) -> StepOutput:
 
 
 @torch.no_grad()
-def _after_half_size_pass(model: PatchRefiner, batch: Batch, guide: list[Tensor], index: Tensor) -> Tensor:
-    """The coarse depth of the tiles, for most of them as the pass at half size hands it on (see inference.py).
+def _after_reduced_passes(model: PatchRefiner, batch: Batch, guide: list[Tensor], index: Tensor) -> Tensor:
+    """The coarse depth of the tiles, for most of them as the passes at reduced size hand it on (see inference.py).
 
     A network that never saw its own output sharpens it once more where nothing is left to sharpen.
     """
-    half, coarse = torch.nn.functional.avg_pool2d, batch["coarse"]
     was_training = model.training
     model.eval()  # BatchNorm's statistics are of the pass that learns
-    refined = model.refine_tiles(half(batch["rgb"], 2), half(coarse, 2), guide, batch["box"], index)
+    coarse = batch["coarse"].clone()
+    turn = torch.arange(len(coarse), device=coarse.device) % len(CASCADES)
+    for divisor in (4, 2):
+        chosen = torch.stack([turn == k for k, passes in enumerate(CASCADES) if divisor in passes]).any(0)
+        coarse[chosen] = _pass_at(divisor, model, batch, coarse, guide, index, chosen)
     model.train(was_training)
-    handed_on = torch.nn.functional.interpolate(
-        refined, size=coarse.shape[-2:], mode="bilinear", align_corners=False
-    )
-    # Every third tile keeps its coarse map: that is what the first pass of a cascade sees.
-    keep = (torch.arange(len(coarse), device=coarse.device) % 3 == 0).view(-1, 1, 1, 1)
-    return torch.where(keep, coarse, handed_on)
+    return coarse
+
+
+def _pass_at(
+    divisor: int,
+    model: PatchRefiner,
+    batch: Batch,
+    coarse: Tensor,
+    guide: list[Tensor],
+    index: Tensor,
+    chosen: Tensor,
+) -> Tensor:
+    rgb, depth = (F.avg_pool2d(t[chosen], divisor) for t in (batch["rgb"], coarse))
+    refined = model.refine_tiles(rgb, depth, guide, batch["box"][chosen], index[chosen])
+    return F.interpolate(refined, size=coarse.shape[-2:], mode="bilinear", align_corners=False)
 
 
 def _coarse_samples(config: TrainConfig) -> Dataset[Sample]:
     return CoarseSamples(config.data, config.seed, config.steps * config.batch_size)
 
 
-def coarse_step(model: nn.Module, batch: Batch, progress: float) -> StepOutput:
+def coarse_step(model: nn.Module, batch: Batch, progress: float, config: TrainConfig) -> StepOutput:
     """Supervise a monocular network with SILog of each image and gradients of log-depth; the metre counts little.
 
     The scale of a procedural scene is hardly to be seen in its picture: asked for with full weight, it drowns what

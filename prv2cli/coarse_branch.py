@@ -1,0 +1,87 @@
+"""Coarse networks as the pipeline sees them: a photograph in, its coarse depth out, whatever the network.
+
+    lite, dav2, zoedepth   our own modules, from a checkpoint   (this file)
+    hf:org/name            whatever transformers loads          (transformers_depth.py)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from prv2cli.checkpoint import Checkpoint
+from prv2cli.coarse_map import shrink
+from prv2cli.config import Dav2Config, LiteConfig
+from prv2cli.errors import CheckpointError
+
+Kind = Literal["depth", "inverse"]
+Unit = Literal["metre", "relative"]
+
+
+@dataclass(frozen=True)
+class CoarseDepth:
+    """What a coarse network says of one photograph.
+
+    Attributes:
+        values: (1, 1, h, w) float32 on the CPU, of the photograph's aspect within 2 %; depth, or inverse depth.
+        unit: metres (1/metres where inverse), or relative: known up to a scale only.
+        features: for the refiner of a bundle: maps of levels 0.., on the device.
+    """
+
+    values: Tensor
+    kind: Kind = "depth"
+    unit: Unit = "metre"
+    features: list[Tensor] = field(default_factory=list)
+
+
+class CoarseNetwork(Protocol):
+    """A coarse network, ready on a device. `identity` tells its weights apart: a sha256 or a commit."""
+
+    name: str
+    identity: str
+
+    def predict(self, rgb: np.ndarray, focal_px: float | None = None) -> CoarseDepth:
+        """Coarse depth of an (H, W, 3) uint8 or uint16 sRGB photograph; focal length in its pixels, if known."""
+        ...
+
+
+class LiteNetwork:
+    """Our small monocular network (model/coarse/lite.py)."""
+
+    def __init__(self, module: nn.Module, config: LiteConfig, device: torch.device, name: str, identity: str) -> None:
+        self.module, self.config, self.device = module, config, device
+        self.name, self.identity = name, identity
+
+    @torch.inference_mode()
+    def predict(self, rgb: np.ndarray, focal_px: float | None = None) -> CoarseDepth:
+        from prv2cli.model.coarse.lite import input_size
+
+        size = input_size(*rgb.shape[:2], self.config.long_side)
+        out = self.module(shrink(rgb, size).to(self.device))
+        return CoarseDepth(out.depth.float().cpu(), features=out.features)
+
+
+def coarse_network(checkpoint: Checkpoint, device: torch.device, name: str) -> CoarseNetwork:
+    """The coarse network of a checkpoint of ours, ready on a device. Raises CheckpointError for other kinds."""
+    config = checkpoint.config
+    if not isinstance(config, LiteConfig | Dav2Config):
+        raise CheckpointError(
+            f"{checkpoint.name}: a model of kind {config.kind} gives no coarse depth; use it with --model"
+        )
+    module: nn.Module = checkpoint.build().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return wrap(module.requires_grad_(False), config, device, name, checkpoint.sha256)
+
+
+def wrap(
+    module: nn.Module, config: LiteConfig | Dav2Config, device: torch.device, name: str, identity: str
+) -> CoarseNetwork:
+    """A built module with its pre- and post-processing."""
+    if isinstance(config, LiteConfig):
+        return LiteNetwork(module, config, device, name, identity)
+    from prv2cli.model.coarse.dav2 import Dav2Network
+
+    return Dav2Network(module, config, device, name, identity)
