@@ -27,7 +27,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--scenes", type=int, default=60)
     count = parser.parse_args().scenes
-    model = read_checkpoint(hub.resolve("lite")).build()
+    model = read_checkpoint(hub.resolve("lite").path).build()
     errors = []
     for index in range(count):
         scene = make_scene((HELD_OUT_SEED, index), SIZE)

@@ -56,6 +56,8 @@ def run_program(photo: Path, out: Path, device: str) -> tuple[float, float]:
         "-o",
         str(out),
         "-q",
+        "--coarse",
+        "lite",
         "--device",
         device,
     ]
@@ -99,7 +101,7 @@ def run_parts(photo: Path, out: Path, device: str) -> dict[str, tuple[float, flo
     marks.append(("decode", time.perf_counter()))
     image = read_photo(photo)
     marks.append(("load", time.perf_counter()))
-    refiner = Refiner.from_pretrained(device=device)
+    refiner = Refiner.from_pretrained(coarse="lite", device=device)
     moment = time.perf_counter()
     result = refiner.refine(image.rgb)
     for part, seconds in result.seconds.items():

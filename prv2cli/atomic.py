@@ -11,18 +11,22 @@ get the bytes once all of them are made. A symbolic link is written through to t
 from __future__ import annotations
 
 import errno
+import hashlib
 import io
 import os
 import secrets
+import socket
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from prv2cli.errors import OutputError
+from prv2cli.errors import DiskFullError, OutputError
 
 TEMP_SUFFIX = ".prv2tmp"
+_DAY = 86400.0  # seconds
 _STREAM_PREFIXES = ("/dev/stdout", "/dev/stderr", "/dev/fd/", "/proc/")
 
 
@@ -69,8 +73,8 @@ def output_error(target: object, exc: BaseException) -> OutputError:
     """The one-line OutputError for an exception raised while writing `target`."""
     code = getattr(exc, "errno", None)
     if code in (errno.ENOSPC, errno.EDQUOT):
-        reason = "no space left on the device; free some space or write elsewhere"
-    elif code == errno.EPIPE:
+        return DiskFullError(f"{target}: no space left on the device; free some space or write elsewhere")
+    if code == errno.EPIPE:
         reason = "the reading program has closed the pipe"
     elif code in (errno.EACCES, errno.EPERM, errno.EROFS):
         reason = "no permission to write there; write elsewhere"
@@ -117,10 +121,44 @@ def _write_and_rename(path: Path) -> Iterator[BinaryIO]:
 
 def _open_temp(path: Path) -> tuple[Path, BinaryIO]:
     """A new hidden file beside `path`, with a short name: a long one could pass the limit of 255 bytes."""
-    temp = path.with_name(f".{path.name[:40]}.{os.getpid()}-{secrets.token_hex(4)}{TEMP_SUFFIX}")
+    owner = f"{_machine()}-{os.getpid()}-{secrets.token_hex(4)}"
+    temp = path.with_name(f".{path.name[:40]}.{owner}{TEMP_SUFFIX}")
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
     fd = os.open(temp, flags, 0o666)  # less the umask, as for any new file
     return temp, open(temp, "r+b", opener=lambda *_: fd)  # an opener, so that .name is the path
+
+
+def remove_leftovers(folder: Path) -> int:
+    """Remove the temporary files that killed processes left below a folder; how many there were.
+
+    A file is one when its process ran on this machine and does not any more, or when it is older than a day.
+    """
+    removed = 0
+    for temp in folder.rglob(f".*{TEMP_SUFFIX}"):
+        with suppress(OSError, ValueError):
+            machine, pid, _ = temp.name.removesuffix(TEMP_SUFFIX).rpartition(".")[2].split("-")
+            ours = machine == _machine() and not is_running(int(pid))
+            if ours or time.time() - temp.stat().st_mtime > _DAY:
+                temp.unlink()
+                removed += 1
+    return removed
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process of this machine is alive; True where that cannot be told."""
+    if os.name != "posix":
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _machine() -> str:
+    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
 
 
 def _sync_folder(folder: Path) -> None:

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import functools
+import importlib
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
@@ -37,14 +42,70 @@ def declare_missing_torchvision_ops() -> list[str]:
 
 
 def import_timm() -> ModuleType:
-    """timm, importable whatever the torchvision build."""
-    try:
-        import torchvision  # noqa: F401
-    except RuntimeError:
-        declare_missing_torchvision_ops()
-    import timm
+    """timm, importable whatever the torchvision build, and without the compiler that nothing here asks for."""
+    with _dynamo_on_demand():
+        try:
+            import torchvision  # noqa: F401
+        except RuntimeError:
+            declare_missing_torchvision_ops()
+        import timm
 
     return timm
+
+
+_DYNAMO = ("torch._dynamo", "torch._dynamo.utils")
+
+
+class _OnDemand(ModuleType):
+    """Stands in for a module of torch.compile's front end; whoever asks it for anything gets the real one."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # what the import system itself looks for
+            raise AttributeError(name)
+        _give_way()
+        return getattr(importlib.import_module(self.__name__), name)
+
+
+@contextmanager
+def _dynamo_on_demand() -> Iterator[None]:
+    """Keep `import timm` from importing torch._dynamo: two seconds, for two functions that prv2 never calls.
+
+    torchvision.ops.roi_align wants `is_compile_supported` when it is imported, one of timm's models `disable`. They
+    get ones that load the compiler when they are called. The stand-ins are gone when the import is over.
+    """
+    if any(name in sys.modules for name in _DYNAMO):
+        yield
+        return
+    for name in _DYNAMO:
+        sys.modules[name] = _OnDemand(name)
+    sys.modules[_DYNAMO[0]].__path__ = []  # a package, to the import system
+    sys.modules[_DYNAMO[0]].disable = _disable  # type: ignore[attr-defined]
+    sys.modules[_DYNAMO[1]].is_compile_supported = _is_compile_supported  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        _give_way()
+
+
+def _give_way() -> None:
+    """Take the stand-ins away."""
+    for name in _DYNAMO:
+        if isinstance(sys.modules.get(name), _OnDemand):
+            del sys.modules[name]
+
+
+def _disable(function: Callable[..., Any], recursive: bool = True, **options: Any) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def outside_the_compiler(*arguments: Any, **keywords: Any) -> Any:
+        real = importlib.import_module(_DYNAMO[0]).disable(function, recursive, **options)
+        return real(*arguments, **keywords)
+
+    return outside_the_compiler
+
+
+def _is_compile_supported(device_type: str) -> bool:
+    utils = importlib.import_module(_DYNAMO[1])
+    return bool(utils.is_compile_supported(device_type))
 
 
 def create_pyramid(name: str, key: str, **options: Any) -> Any:

@@ -1,7 +1,7 @@
 """Coarse networks as the pipeline sees them: a photograph in, its coarse depth out, whatever the network.
 
-    lite, dav2, zoedepth   our own modules, from a checkpoint   (this file)
-    hf:org/name            whatever transformers loads          (transformers_depth.py)
+lite, dav2, zoedepth   our own modules, from a checkpoint   (this file)
+hf:org/name            whatever transformers loads          (transformers_depth.py)
 """
 
 from __future__ import annotations
@@ -52,7 +52,9 @@ class CoarseNetwork(Protocol):
 class LiteNetwork:
     """Our small monocular network (model/coarse/lite.py)."""
 
-    def __init__(self, module: nn.Module, config: LiteConfig, device: torch.device, name: str, identity: str) -> None:
+    def __init__(
+        self, module: nn.Module, config: LiteConfig, device: torch.device, name: str, identity: str
+    ) -> None:
         self.module, self.config, self.device = module, config, device
         self.name, self.identity = name, identity
 
@@ -60,7 +62,7 @@ class LiteNetwork:
     def predict(self, rgb: np.ndarray, focal_px: float | None = None) -> CoarseDepth:
         from prv2cli.model.coarse.lite import input_size
 
-        size = input_size(*rgb.shape[:2], self.config.long_side)
+        size = input_size(rgb.shape[0], rgb.shape[1], self.config.long_side)
         out = self.module(shrink(rgb, size).to(self.device))
         return CoarseDepth(out.depth.float().cpu(), features=out.features)
 

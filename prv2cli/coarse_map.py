@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import overload
 
 import numpy as np
 import torch
@@ -10,7 +11,9 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from prv2cli.band_shrink import reduce_spooled, shrink_spooled
 from prv2cli.errors import InputError
+from prv2cli.spooled import SpooledArray
 
 ASPECT_TOLERANCE = 0.02
 
@@ -52,22 +55,34 @@ def _halve(x: Tensor) -> Tensor:
     return F.avg_pool2d(x, 2, ceil_mode=True, count_include_pad=False)
 
 
-def reduce_photograph(rgb: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """(H, W, 3) uint8 or uint16 -> (*size, 3) of the same type, area-averaged."""
+@overload
+def reduce_photograph(rgb: np.ndarray, size: tuple[int, int]) -> np.ndarray: ...
+@overload
+def reduce_photograph(rgb: SpooledArray, size: tuple[int, int]) -> SpooledArray | np.ndarray: ...
+def reduce_photograph(
+    rgb: np.ndarray | SpooledArray, size: tuple[int, int]
+) -> np.ndarray | SpooledArray:
+    """(H, W, 3) uint8 or uint16 -> (*size, 3) of the same type, area-averaged; on disk where both are large."""
+    if isinstance(rgb, SpooledArray):
+        return reduce_spooled(rgb, size)
     scale = 255 if rgb.dtype == np.uint8 else 65535
     small = shrink(rgb, size)[0].permute(1, 2, 0).numpy()
     return np.round(small * scale).astype(rgb.dtype)
 
 
-def shrink(rgb: np.ndarray, size: tuple[int, int]) -> Tensor:
+def shrink(rgb: np.ndarray | SpooledArray, size: tuple[int, int]) -> Tensor:
     """(H, W, 3) uint8 or uint16 -> (1, 3, *size) float in 0..1, area-averaged without a full-size float copy."""
-    target = (size[1], size[0])
-    if rgb.dtype == np.uint8:
-        small = np.asarray(Image.fromarray(rgb).resize(target, Image.Resampling.BOX), np.float32) / 255
+    if isinstance(rgb, SpooledArray):
+        small = shrink_spooled(rgb, size)
+    elif rgb.dtype == np.uint8:
+        small = np.asarray(_average(rgb, size), np.float32) / 255
     else:
-        channels = [
-            Image.fromarray(rgb[..., c].astype(np.float32)).resize(target, Image.Resampling.BOX)
-            for c in range(3)
-        ]
+        channels = [_average(rgb[..., c].astype(np.float32), size) for c in range(3)]
         small = np.stack([np.asarray(channel) for channel in channels], axis=-1) / 65535
     return torch.from_numpy(np.ascontiguousarray(small.transpose(2, 0, 1)))[None]
+
+
+def _average(pixels: np.ndarray, size: tuple[int, int]) -> Image.Image:
+    """Along the rows, then along the columns. In one call Pillow chooses the order, and rounds in between."""
+    along_rows = Image.fromarray(pixels).resize((size[1], pixels.shape[0]), Image.Resampling.BOX)
+    return along_rows.resize((size[1], size[0]), Image.Resampling.BOX)

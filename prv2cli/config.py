@@ -121,6 +121,7 @@ class Dav2Config(Settings):
     kind: Literal["dav2"] = "dav2"
     encoder: Literal["vits", "vitb", "vitl"] = "vits"
     max_depth: Annotated[float, Field(gt=0)] = 20.0
+    input_size: Annotated[PositiveInt, Field(multiple_of=14)] = 518
 
 
 class ZoeDepthConfig(Settings):
@@ -148,7 +149,9 @@ class BundleConfig(Settings):
     @model_validator(mode="after")
     def _refiner_takes_features(self) -> BundleConfig:
         if self.refiner.coarse.kind != "external":
-            raise ValueError("refiner.coarse.kind must be external: a bundle's refiner takes its network's features")
+            raise ValueError(
+                "refiner.coarse.kind must be external: a bundle's refiner takes its network's features"
+            )
         return self
 
 
@@ -243,7 +246,7 @@ class TrainConfig(Settings):
         if self.data.tile > self.data.size:
             raise ValueError(f"data.tile ({self.data.tile}) is larger than data.size ({self.data.size})")
         if isinstance(self.model, RefinerConfig):
-            multiple = 4 * self.model.tile_multiple  # the passes at reduced size need one too
+            multiple = 2 * self.model.tile_multiple  # the pass at half size needs one too
             if self.data.tile % multiple:
                 raise ValueError(f"data.tile must be a multiple of {multiple}, not {self.data.tile}")
         return self

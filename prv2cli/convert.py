@@ -4,6 +4,7 @@
     convert_encoder    LightWeightRefiner alone -> its `encoder.` tensors
     convert_fusion     BiDirectionalFusion alone -> its `c2f.`, `f2c.` and `head.` tensors
     convert_dav2       DepthAnythingV2, alone or as a coarse branch -> a Dav2Coarse
+    convert_dav2_hf    the same network in transformers' layout (repositories whose names end in -hf)
 
 Every name must be known: it is renamed, or it is on a list of what the authors' forward pass never reads.
 Anything else, and anything missing or misshapen, is a CheckpointError. Nothing is read from disk here.
@@ -11,8 +12,9 @@ Anything else, and anything missing or misshapen, is a CheckpointError. Nothing 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -26,13 +28,14 @@ from prv2cli.config import (
     RefinerConfig,
 )
 from prv2cli.errors import CheckpointError
-from prv2cli.model.coarse.dav2 import SIZES, Dav2Coarse
+from prv2cli.model.coarse.dav2 import SIZES, Dav2Coarse, Dav2Size
 from prv2cli.model.patchrefiner import PatchRefiner
 
 Tensors = dict[str, Tensor]
 Rules = Mapping[str, str | None]  # their prefix -> ours, or None: never read by their forward pass
 
 LEVELS = 5
+DINOV2_HEAD_WIDTH = 64  # channels of one attention head, in every size
 # Channels of encoder levels 1.. -> the timm network (METHOD 2.2); its tag fixes its input's mean and std.
 ENCODERS = {
     (32, 32, 64, 96, 960): "mobilenetv4_conv_small.e2400_r224_in1k",
@@ -125,10 +128,94 @@ def convert_dav2(state: Mapping[str, Tensor], *, max_depth: float) -> tuple[Dav2
     if tokens not in sizes:
         raise CheckpointError(f"{what}: tokens of {tokens} channels; known are {sizes}")
     config = Dav2Config.model_validate({"encoder": sizes[tokens], "max_depth": max_depth})
+    _check_dav2(tensors, config, _DAV2_RULES, what)
+    return config, tensors
+
+
+def convert_dav2_hf(
+    state: Mapping[str, Tensor], settings: Mapping[str, Any]
+) -> tuple[Dav2Config, Tensors]:
+    """A metric Depth Anything V2 in transformers' layout -> the configuration and the tensors of a Dav2Coarse.
+
+    The result is the authors' network, not transformers': away from an input of 518 x 518 the two enlarge the
+    positional embedding differently (see `resize_positions`), and the weights were trained with the authors' way.
+
+    Args:
+        state: the tensors of model.safetensors, of a DepthAnythingForDepthEstimation.
+        settings: its config.json; it tells the range, and what shapes do not tell.
+
+    Raises:
+        CheckpointError: not a published size of the metric network, or as for convert_official.
+    """
+    what = "Depth Anything V2 (transformers' layout)"
+    config = _read_dav2_settings(settings, what)
+    size = SIZES[config.encoder]
+    tensors = _rename(state, _DAV2_HF_RULES, what)
+    for block in range(size.taps[-1] + 1):
+        _join_attention(tensors, f"vit.blocks.{block}.attn", size.tokens, what)
+    _check_dav2(tensors, config, _DAV2_HF_RULES, what)
+    return config, tensors
+
+
+def _check_dav2(tensors: Tensors, config: Dav2Config, rules: Rules, what: str) -> None:
     with torch.device("meta"):
         expected = _floating(Dav2Coarse(config))
-    _check(tensors, expected, _DAV2_RULES, what)
-    return config, tensors
+    _check(tensors, expected, rules, what)
+
+
+def _read_dav2_settings(settings: Mapping[str, Any], what: str) -> Dav2Config:
+    """Size and range from a config.json. Left-out keys have transformers' defaults."""
+    if settings.get("model_type") != "depth_anything":
+        raise CheckpointError(f"{what}: config.json is of model_type {settings.get('model_type')!r}")
+    kind = settings.get("depth_estimation_type", "relative")
+    if kind != "metric":
+        raise CheckpointError(
+            f"{what}: a model of depth_estimation_type {kind!r} gives no metres; "
+            "run it through transformers: --coarse hf:org/name"
+        )
+    max_depth, backbone = settings.get("max_depth"), settings.get("backbone_config")
+    if not isinstance(max_depth, int | float) or not 0 < max_depth < math.inf:
+        raise CheckpointError(f"{what}: max_depth in config.json must be metres, got {max_depth!r}")
+    if not isinstance(backbone, dict):
+        raise CheckpointError(f"{what}: config.json has no backbone_config")
+    names = {size.tokens: name for name, size in SIZES.items()}
+    tokens = backbone.get("hidden_size", 768)
+    if tokens not in names:
+        raise CheckpointError(f"{what}: backbone_config.hidden_size is {tokens!r}; known are {names}")
+    _check_backbone(backbone, SIZES[names[tokens]], what)
+    return Dav2Config.model_validate({"encoder": names[tokens], "max_depth": float(max_depth)})
+
+
+def _check_backbone(backbone: Mapping[str, Any], size: Dav2Size, what: str) -> None:
+    """What the tensors' shapes do not tell: above all the blocks that are read, for version 1 reads others."""
+    stages = [tap + 1 for tap in size.taps]  # stage n is what block n - 1 gives
+    by_index = backbone.get("out_indices") is not None
+    expected = {
+        "model_type": ("dinov2", None),
+        "num_attention_heads": (size.tokens // DINOV2_HEAD_WIDTH, 12),
+        "hidden_act": ("gelu", "gelu"),
+        "layer_norm_eps": (1e-6, 1e-6),
+        "out_indices" if by_index else "out_features": (
+            stages if by_index else [f"stage{stage}" for stage in stages],
+            None,
+        ),
+    }
+    for key, (value, default) in expected.items():
+        if (found := backbone.get(key, default)) != value:
+            raise CheckpointError(
+                f"{what}: backbone_config.{key} is {found!r}, in the published networks {value!r}; "
+                "run it through transformers: --coarse hf:org/name"
+            )
+
+
+def _join_attention(tensors: Tensors, attention: str, tokens: int, what: str) -> None:
+    """Three matrices (and biases) of a block's attention -> timm's one: queries, keys, values."""
+    for leaf, shape in (("weight", (tokens, tokens)), ("bias", (tokens,))):
+        names = [f"{attention}.{part}.{leaf}" for part in ("query", "key", "value")]
+        _refuse([_original(n, _DAV2_HF_RULES) for n in names if n not in tensors], "missing", what)
+        for name in names:
+            _check_shape(name, tensors[name], shape, _DAV2_HF_RULES, what)
+        tensors[f"{attention}.qkv.{leaf}"] = torch.cat([tensors.pop(name) for name in names])
 
 
 def _encoder_rules() -> Rules:
@@ -189,9 +276,46 @@ def _dav2_rules() -> Rules:
     return rules
 
 
+def _dav2_hf_rules() -> Rules:
+    fusion, reassemble = "neck.fusion_stage.layers", "neck.reassemble_stage.layers"
+    rules: dict[str, str | None] = {
+        "backbone.embeddings.mask_token": None,  # for training DINOv2
+        "backbone.embeddings.cls_token": "vit.cls_token",
+        "backbone.embeddings.position_embeddings": "vit.pos_embed",
+        "backbone.embeddings.patch_embeddings.projection": "vit.patch_embed.proj",
+        "backbone.layernorm": "vit.norm",
+        f"{fusion}.0.residual_layer1": None,  # the lowest block has no previous map
+        "head.conv1": "head.reduce",
+        "head.conv2": "head.to_depth.0",
+        "head.conv3": "head.to_depth.2",
+    }
+    for block in range(max(size.taps[-1] for size in SIZES.values()) + 1):
+        theirs, ours = f"backbone.encoder.layer.{block}", f"vit.blocks.{block}"
+        rules |= {
+            f"{theirs}.attention.attention": f"{ours}.attn",  # query, key, value: joined afterwards
+            f"{theirs}.attention.output.dense": f"{ours}.attn.proj",
+            f"{theirs}.layer_scale1.lambda1": f"{ours}.ls1.gamma",
+            f"{theirs}.layer_scale2.lambda1": f"{ours}.ls2.gamma",
+        }
+        rules |= {f"{theirs}.{part}": f"{ours}.{part}" for part in ("norm1", "norm2", "mlp")}
+    for k in range(4):
+        theirs, ours = f"{fusion}.{3 - k}", f"head.blocks.{k}"  # theirs begin with the lowest
+        rules[f"{reassemble}.{k}.projection"] = f"head.read.{k}"
+        rules[f"{reassemble}.{k}.resize"] = f"head.rescale.{k}"
+        rules[f"neck.convs.{k}"] = f"head.levels.{k}"
+        rules[f"{theirs}.projection"] = f"{ours}.project"
+        for number, unit in ((1, "skip_unit"), (2, "unit")):
+            if (k, number) == (3, 1):
+                continue
+            rules[f"{theirs}.residual_layer{number}.convolution1"] = f"{ours}.{unit}.first"
+            rules[f"{theirs}.residual_layer{number}.convolution2"] = f"{ours}.{unit}.second"
+    return rules
+
+
 _ENCODER_RULES = _encoder_rules()
 _FUSION_RULES = _fusion_rules()
 _DAV2_RULES = _dav2_rules()
+_DAV2_HF_RULES = _dav2_hf_rules()
 
 
 def _infer_refiner(tensors: Tensors, guidance: str) -> RefinerConfig:
@@ -282,11 +406,14 @@ def _check(tensors: Tensors, expected: Tensors, rules: Rules, what: str) -> None
     _refuse([_original(n, rules) for n in sorted(tensors.keys() - expected.keys())], "surplus", what)
     _refuse([_original(n, rules) for n in sorted(expected.keys() - tensors.keys())], "missing", what)
     for name, tensor in tensors.items():
-        if tensor.shape != expected[name].shape:
-            raise CheckpointError(
-                f"{what}: tensor {_original(name, rules)} has shape {tuple(tensor.shape)}, "
-                f"{tuple(expected[name].shape)} was expected"
-            )
+        _check_shape(name, tensor, tuple(expected[name].shape), rules, what)
+
+
+def _check_shape(name: str, tensor: Tensor, expected: tuple[int, ...], rules: Rules, what: str) -> None:
+    if tuple(tensor.shape) != expected:
+        raise CheckpointError(
+            f"{what}: tensor {_original(name, rules)} has shape {tuple(tensor.shape)}, {expected} was expected"
+        )
 
 
 def _refuse(names: list[str], problem: str, what: str) -> None:

@@ -24,9 +24,9 @@ import numpy as np
 from prv2cli import __version__
 from prv2cli.atomic import atomic_write, check_output, output_error
 from prv2cli.depth_metadata import SOFTWARE, DepthMetadata, Kind
-from prv2cli.depth_readers import Stored, decode
+from prv2cli.depth_readers import Stored, decode, read_text
 from prv2cli.depth_writers import ENCODERS, Rows, import_openexr, row_bands
-from prv2cli.errors import InputError, UsageError
+from prv2cli.errors import InputError, Prv2Error, UsageError
 
 __all__ = [
     "DEFAULT_SCALE",
@@ -41,6 +41,7 @@ __all__ = [
     "depth_format",
     "depth_info",
     "read_depth",
+    "read_depth_metadata",
     "write_depth",
 ]
 
@@ -204,6 +205,23 @@ def read_depth(
     if np.isnan(values).all():
         raise InputError(f"{name}: no pixel holds a valid depth (all are 0, negative, infinite or NaN)")
     return DepthMap(values, metadata)
+
+
+def read_depth_metadata(source: Path) -> DepthMetadata | None:
+    """What a depth file says of itself, None where it says nothing. The numbers are not read where that can be helped.
+
+    Raises InputError for a file that is not there, is no depth file, or whose metadata is wrong.
+    """
+    try:
+        with source.open("rb") as file:
+            text = read_text(file)
+        return None if text is None else DepthMetadata.from_json(text)
+    except InputError as exc:
+        raise InputError(f"{source}: {exc}") from exc
+    except Prv2Error:
+        raise
+    except Exception as exc:  # the decoders meet arbitrary bytes
+        raise InputError(f"{source}: not a readable depth file ({type(exc).__name__})") from exc
 
 
 def _decode(source: Path | BinaryIO) -> tuple[str, Stored]:

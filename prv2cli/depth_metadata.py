@@ -21,7 +21,7 @@ UNITS: dict[str, Kind] = {
 }
 MAX_JSON = 1 << 20  # characters; ours have a few hundred
 _SCALE_RANGE = (1e-9, 1e9)
-_TEXT_KEYS = ("model", "model_id", "tiling", "precision", "coarse", "source_sha256")
+_TEXT_KEYS = ("model", "model_id", "tiling", "precision", "coarse", "source_sha256", "settings_sha256")
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ class DepthMetadata:
     precision: str | None = None
     coarse: str | None = None  # the coarse model or map behind the refiner
     source_sha256: str | None = None
+    settings_sha256: str | None = None  # of all that decided the content, for a batch to know its own
     extra: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:

@@ -66,6 +66,23 @@ def decode(file: BinaryIO, name: str) -> Stored:
     return Stored(numbers, metadata, kind)
 
 
+def read_text(file: BinaryIO) -> str | None:
+    """The text of prv2 metadata in a seekable file; of a PNG or TIFF its header alone is read."""
+    kind = _recognise(file.read(16))
+    file.seek(0)
+    if kind == "png":
+        from PIL.PngImagePlugin import PngImageFile
+
+        return PngImageFile(file).info.get(PNG_KEY)
+    if kind == "tiff":
+        import tifffile
+
+        with tifffile.TiffFile(file) as tiff:
+            description = tiff.pages.first.description
+        return description if is_ours(description) else None
+    return DECODERS[kind](file)[1]
+
+
 def _recognise(head: bytes) -> str:
     starts = {
         PNG_SIGNATURE: "png",

@@ -5,6 +5,7 @@
     │   └── ConfigError       a configuration file or a key=value override
     ├── InputError            a file that cannot be read as what it should be
     ├── OutputError           a place that cannot be written to
+    │   └── DiskFullError     no space is left there
     ├── CheckpointError       a model file that is unsafe, damaged or not what its header says
     ├── DeviceError           the requested device does not exist or does not have enough memory
     └── MissingExtraError     an optional dependency is not installed
@@ -37,6 +38,10 @@ class InputError(Prv2Error):
 
 class OutputError(Prv2Error):
     """An output cannot be written."""
+
+
+class DiskFullError(OutputError):
+    """No space is left where an output should go: what follows would fail as well."""
 
 
 class CheckpointError(Prv2Error):

@@ -9,28 +9,33 @@ The photograph and the result stay in main memory; only tiles travel to the devi
 from __future__ import annotations
 
 import logging
+import random
 import time
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from prv2cli import hub
-from prv2cli.checkpoint import Checkpoint, read_checkpoint
+from prv2cli.checkpoint import Checkpoint
+from prv2cli.coarse_branch import CoarseDepth, CoarseNetwork, Kind, Unit
 from prv2cli.coarse_map import check_aspect, fill_holes, reduce_photograph, shrink
-from prv2cli.config import LiteConfig, RefinerConfig
+from prv2cli.config import BundleConfig, RefinerConfig
 from prv2cli.devices import choose_device, choose_precision, free_memory
 from prv2cli.errors import CheckpointError, DeviceError, InputError, UsageError
+from prv2cli.loading import Scene, load_coarse, load_model
+from prv2cli.model.coarse import CoarseOutput
 from prv2cli.model.coarse.given import guide_size, to_guide
-from prv2cli.model.coarse.lite import input_size
-from prv2cli.model.layers import crop_to_boxes
-from prv2cli.model.normalise import LogNormalisation
+from prv2cli.model.layers import crop_to_boxes, resize
+from prv2cli.model.normalise import MIN_METRES, LogNormalisation, PlainMetres
 from prv2cli.model.patchrefiner import PatchRefiner
+from prv2cli.paper import PaperSetup, refine_paper, to_process
+from prv2cli.publish import push_to_hub, save_pretrained
 from prv2cli.tiling import Blender, Tile, TilePlan, parse_mode, plan_paper_tiles, plan_tiles, seam_excess
 
 logger = logging.getLogger("prv2cli")
@@ -41,11 +46,9 @@ DEFAULT_OVERLAP = 0.0625
 MAX_OVERLAP = 0.5
 BYTES_PER_TILE_PIXEL = 400  # activations of the shipped refiner in fp32: 320 measured, and some slack
 MAX_BATCH = 16
-INVISIBLE_STEP = 1e-6  # of the depth, from pixel to pixel: a tenth of what a 16-bit file resolves at its best
 REDUCED_PASSES = (2,)  # divisors of the photograph's size, before the pass at full size
 
 Progress = Callable[[int, int], None]
-Kind = Literal["depth", "inverse"]
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ class Depth:
     """The result for one photograph.
 
     Attributes:
-        depth: (H, W) float32, > 0 everywhere. Metres, unless the coarse map had no physical unit (then its unit).
+        depth: (H, W) float32, > 0 everywhere, in `unit`: metres, or relative where the coarse depth had no unit.
         coarse: (h, w) float32, the coarse depth that was refined, holes filled.
         tiling: the tile plan in words. seam: how much steeper the map is across tile borders (0 = nothing to be seen).
         seconds: by part (coarse, reduced, tiles, fuse).
@@ -67,6 +70,7 @@ class Depth:
     batch_size: int
     device: str
     precision: str
+    unit: Unit = "metre"
     seconds: dict[str, float] = field(default_factory=dict)
 
 
@@ -79,58 +83,87 @@ class Refiner:
     def __init__(
         self,
         refiner: Checkpoint,
-        coarse: Checkpoint | None = None,
+        coarse: CoarseNetwork | None = None,
         *,
         device: str = "auto",
         precision: str = "auto",
         name: str = "refiner",
-        coarse_name: str | None = None,
     ) -> None:
+        """`coarse`: None when only given depth maps will be refined, and with a bundle, which has its own."""
+        self.name, self.checkpoint = name, refiner
+        self.device = choose_device(device)
+        self.dtype = choose_precision(precision, self.device)
+        self._bundle_coarse: nn.Module | None = None
+        self.bundle = refiner.config if isinstance(refiner.config, BundleConfig) else None
+        if self.bundle is not None:
+            if coarse is not None:
+                raise UsageError(f"{name} is a bundle: its refiner works with its own coarse network only")
+            self._bundle_coarse = self._on_device(refiner.part("coarse"))
+            refiner = refiner.part("refiner")
         if not isinstance(refiner.config, RefinerConfig):
             raise CheckpointError(
                 f"a model of kind {refiner.config.kind} cannot refine; use it with --coarse"
             )
-        if coarse is not None and not isinstance(coarse.config, LiteConfig):
+        if refiner.config.coarse.kind == "external" and self.bundle is None:
             raise CheckpointError(
-                f"a model of kind {coarse.config.kind} gives no coarse depth; use it with --model"
+                f"{refiner.name}: this refiner needs the features of the coarse network it was trained with, "
+                "and holds none; convert the two together with: prv2 models convert"
             )
         self.config = refiner.config
-        self.name, self.coarse_name = name, coarse_name
-        self.device = choose_device(device)
-        self.dtype = choose_precision(precision, self.device)
-        self.checkpoint, self.coarse_checkpoint = refiner, coarse
+        self.coarse = coarse
         self._refiner = self._on_device(refiner)
-        self._coarse = self._on_device(coarse) if coarse is not None else None
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        model: str | Path = hub.DEFAULT_REFINER,
-        *,
-        coarse: str | Path | None = hub.DEFAULT_COARSE,
-        device: str = "auto",
-        precision: str = "auto",
-    ) -> Refiner:
-        """Load a refiner and its coarse network by name (`prv2` ships `refiner-s` and `lite`) or path.
-
-        Args:
-            coarse: None when only given depth maps will be refined.
-
-        Raises:
-            UsageError: unknown name. CheckpointError: a file that is no model. DeviceError: no such device.
-        """
-        return cls(
-            read_checkpoint(hub.resolve(model)),
-            read_checkpoint(hub.resolve(coarse)) if coarse is not None else None,
-            device=device,
-            precision=precision,
-            name=hub.display_name(model),
-            coarse_name=hub.display_name(coarse) if coarse is not None else None,
-        )
 
     def _on_device(self, checkpoint: Checkpoint) -> nn.Module:
         model: nn.Module = checkpoint.build().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         return model.requires_grad_(False)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: str | Path = "auto",
+        *,
+        coarse: str | Path | None = "auto",
+        scene: Scene | None = None,
+        revision: str | None = None,
+        cache_dir: str | Path | None = None,
+        offline: bool = False,
+        device: str = "auto",
+        precision: str = "auto",
+    ) -> Refiner:
+        """Load a refiner and its coarse network.
+
+        Args:
+            model: a registered name (`prv2 models list`), a path, a Hub repository `org/name`, or "auto".
+            coarse: the same for the coarse network, or `hf:org/name` for any depth model of transformers. "auto" is
+                the best registered one that is cached or can be downloaded, else the embedded one. None when only
+                given depth maps will be refined. A bundle brings its own.
+            scene: which metric coarse network "auto" takes.
+            revision: of the model's Hub repository: a commit, a branch or a tag. offline: use the cache only.
+            cache_dir: instead of the Hub's cache (HF_HUB_CACHE).
+
+        Raises:
+            UsageError: unknown name. CheckpointError: a file that is no model. DeviceError: no such device.
+        """
+        name = hub.DEFAULT_REFINER if model == "auto" else model
+        source = hub.resolve(name, revision=revision, offline=offline, cache_dir=cache_dir)
+        checkpoint = load_model(source)
+        network = None
+        if coarse is not None and not (coarse == "auto" and isinstance(checkpoint.config, BundleConfig)):
+            if coarse == "auto":
+                chosen = hub.auto_coarse(scene, offline=offline, cache_dir=cache_dir)
+            else:
+                chosen = hub.resolve(coarse, offline=offline, cache_dir=cache_dir)
+            network = load_coarse(chosen, choose_device(device), scene)
+        logger.info("refiner %s; coarse %s", source.name, network.name if network else "none of its own")
+        return cls(checkpoint, network, device=device, precision=precision, name=source.name)
+
+    def save_pretrained(self, folder: str | Path) -> Path:
+        """Write the refiner (of a bundle: both networks) and a model card to a folder; see publish.py."""
+        return save_pretrained(self.checkpoint, folder, name=self.name)
+
+    def push_to_hub(self, repo_id: str, *, private: bool = False, token: str | None = None) -> str:
+        """Upload the refiner (of a bundle: both networks) with a model card; returns the commit. See publish.py."""
+        return push_to_hub(self.checkpoint, repo_id, private=private, token=token)
 
     def __call__(self, rgb: np.ndarray, **options: Any) -> Depth:
         """The same as refine()."""
@@ -143,6 +176,8 @@ class Refiner:
         *,
         coarse_depth: np.ndarray | None = None,
         coarse_kind: Kind = "depth",
+        coarse_unit: Unit = "metre",
+        focal_px: float | None = None,
         tile: tuple[int, int] | int = 0,
         overlap: float = DEFAULT_OVERLAP,
         batch_size: int = 0,
@@ -156,6 +191,7 @@ class Refiner:
             rgb: (H, W, 3) uint8 or uint16, sRGB, upright.
             coarse_depth: (h, w) depth to refine instead of running the coarse network, any size of the photograph's
                 aspect; 0, negative, NaN and infinite pixels are holes. With coarse_kind="inverse" it is 1/depth.
+            focal_px: focal length in pixels of this photograph, for the coarse networks that use it.
             tile: rows, columns (or one number for both); 0 = chosen here. overlap: share of a tile, 0..0.5.
             batch_size: tiles at a time; 0 = from the free memory.
             mode: None = our overlapped grid; "m1", "m2", "rN" = the paper's tilings.
@@ -173,7 +209,7 @@ class Refiner:
             self.config,
             height,
             width,
-            tile=tile,
+            tile=tile or self._own_tile,
             overlap=overlap,
             mode=mode,
             seed=seed,
@@ -181,52 +217,85 @@ class Refiner:
         )
         seconds: dict[str, float] = {}
         with _timed(seconds, "coarse"):
-            coarse = self._coarse_map(rgb, coarse_depth, coarse_kind)
-            norm = LogNormalisation.of(coarse)
-            normalised = norm.encode(coarse)
-            features = self._encode_image(rgb, normalised)
+            coarse = self._coarse_depth(rgb, coarse_depth, coarse_kind, coarse_unit, focal_px)
+            scale = self._space.of(coarse.values)
+            normalised = scale.encode(coarse.values)
+            features = coarse.features if self.bundle else self._encode_image(rgb, normalised)
         with _timed(seconds, "reduced"):
-            normalised = self._reduced_passes(rgb, normalised, features, tile, batch_size)
+            if not self.bundle:
+                normalised = self._reduced_passes(rgb, normalised, features, tile, batch_size)
         with _timed(seconds, "tiles"):
-            log_depth, batch = self._refine_all(rgb, normalised, features, plan, batch_size, progress)
+            if self.bundle and mode is not None:
+                refined, batch = self._refine_as_the_authors(rgb, mode, seed), 1
+            else:
+                refined, batch = self._refine_all(rgb, normalised, features, plan, batch_size, progress)
         with _timed(seconds, "fuse"):
-            seam = seam_excess(log_depth, plan, floor=INVISIBLE_STEP / float(norm.spread))
-            depth = _decode_in_place(log_depth, float(norm.centre), float(norm.spread))
+            seam = seam_excess(refined, plan, floor=scale.floor)
+            depth = scale.decode_in_place(refined)
         return Depth(
             depth=depth,
-            coarse=coarse[0, 0].cpu().numpy(),
+            coarse=coarse.values[0, 0].numpy(),
             tiling=plan.description,
             seam=seam,
             tiles=len(plan.tiles),
             batch_size=batch,
             device=str(self.device),
             precision=str(self.dtype).removeprefix("torch."),
+            unit=coarse.unit,
             seconds=seconds,
         )
+
+    @property
+    def _space(self) -> type[LogNormalisation] | type[PlainMetres]:
+        return LogNormalisation if self.config.depth_space == "normalised-log" else PlainMetres
 
     def _choose_tile(self) -> int:
         """The largest tile that takes at most half of the free memory."""
         pixels = free_memory(self.device) // 2 // BYTES_PER_TILE_PIXEL
         return next((size for size in TILE_SIZES if size * size <= pixels), TILE_SIZES[-1])
 
-    def _coarse_map(self, rgb: np.ndarray, given: np.ndarray | None, kind: Kind) -> Tensor:
-        """(1, 1, h, w) coarse depth on the CPU, finite and > 0."""
+    @property
+    def _own_tile(self) -> tuple[int, int] | int:
+        """The tile size a bundle was trained at; 0 where any will do."""
+        return self.bundle.process_size if self.bundle else 0
+
+    def _coarse_depth(
+        self, rgb: np.ndarray, given: np.ndarray | None, kind: Kind, unit: Unit, focal_px: float | None
+    ) -> CoarseDepth:
+        """The coarse depth (never inverse), finite and > 0, with the features of a bundle's network."""
+        if self._bundle_coarse is not None:
+            if given is not None:
+                raise UsageError(f"--coarse-depth: {self.name} is a bundle and refines its own depth only")
+            return self._run_bundle_coarse(shrink(rgb, self._process_size))
         if given is not None:
             check_aspect(given.shape, rgb.shape[:2])
-            depth = torch.from_numpy(np.array(given, dtype=np.float32))[None, None]
-            valid = torch.isfinite(depth) & (depth > 0)
-            if not valid.any():
-                raise InputError(
-                    "the coarse depth map has no valid pixel (all are 0, negative, NaN or infinite)"
-                )
-            if kind == "inverse":
-                depth = torch.where(valid, 1 / depth, depth)
-            return fill_holes(depth, valid)
-        if self._coarse is None or not isinstance(self._coarse.config, LiteConfig):
+            coarse = CoarseDepth(torch.from_numpy(np.array(given, dtype=np.float32))[None, None], kind, unit)
+        elif self.coarse is not None:
+            coarse = self.coarse.predict(rgb, focal_px)
+        else:
             raise UsageError("no coarse network was loaded: give a coarse depth map (--coarse-depth FILE)")
-        height, width = rgb.shape[:2]
-        size = input_size(height, width, self._coarse.config.long_side)
-        return self._coarse(shrink(rgb, size).to(self.device)).depth.float().cpu()
+        return CoarseDepth(_positive_depth(coarse), unit=coarse.unit)
+
+    def _run_bundle_coarse(self, image: Tensor) -> CoarseDepth:
+        assert self._bundle_coarse is not None
+        output: CoarseOutput = self._bundle_coarse(image.to(self.device))
+        return CoarseDepth(output.depth.float().cpu().clamp_min(MIN_METRES), features=output.features)
+
+    @property
+    def _process_size(self) -> tuple[int, int]:
+        assert self.bundle is not None
+        return self.bundle.process_size
+
+    def _refine_as_the_authors(self, rgb: np.ndarray, mode: str, seed: int) -> np.ndarray:
+        """(H, W) metres of a bundle in the exact tiling of the paper (paper.py), brought to the photograph's size."""
+        image = torch.from_numpy(rgb).permute(2, 0, 1)[None].float() / np.iinfo(rgb.dtype).max
+        coarse = self._run_bundle_coarse(to_process(image, self._process_size))
+        output = CoarseOutput(coarse.values.to(self.device), coarse.features)
+        setup = PaperSetup(self._process_size)
+        depth = refine_paper(
+            self._patch_refiner, image.to(self.device), output, setup, mode, random.Random(seed)
+        )
+        return resize(depth, rgb.shape[:2], True)[0, 0].numpy()
 
     def _encode_image(self, rgb: np.ndarray, normalised: Tensor) -> list[Tensor]:
         settings = self.config.coarse
@@ -335,6 +404,17 @@ class Refiner:
         return refined[:, 0].float().cpu().numpy()
 
 
+def _positive_depth(coarse: CoarseDepth) -> Tensor:
+    """(1, 1, h, w) depth, finite and > 0, holes filled. Raises InputError when no pixel is valid."""
+    values = coarse.values
+    valid = torch.isfinite(values) & (values > 0)
+    if not valid.any():
+        raise InputError("the coarse depth map has no valid pixel (all are 0, negative, NaN or infinite)")
+    if coarse.kind == "inverse":
+        values = torch.where(valid, 1 / values, values)
+    return fill_holes(values, valid)
+
+
 def _check_photograph(rgb: np.ndarray) -> None:
     if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype not in (np.uint8, np.uint16):
         raise InputError(f"the photograph must be (H, W, 3) uint8 or uint16, not {rgb.shape} {rgb.dtype}")
@@ -379,14 +459,6 @@ def _cut(rgb: np.ndarray, tile: Tile) -> np.ndarray:
     part = rgb[rows.start : rows.start + rows.length, columns.start : columns.start + columns.length]
     below, right = rows.length - part.shape[0], columns.length - part.shape[1]
     return np.pad(part, ((0, below), (0, right), (0, 0)), mode="edge") if below or right else part
-
-
-def _decode_in_place(normalised: np.ndarray, centre: float, spread: float) -> np.ndarray:
-    """exp(normalised * spread + centre) without a second full-size array; never beyond float32."""
-    normalised *= spread
-    normalised += centre
-    np.clip(normalised, -80, 80, out=normalised)
-    return np.exp(normalised, out=normalised)
 
 
 @contextmanager

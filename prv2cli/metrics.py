@@ -1,29 +1,45 @@
 """How good a depth map is, as numbers: accuracy everywhere, accuracy at depth edges, sharpness of the edges.
 
-    abs_rel  rmse  silog  delta            everywhere, as the depth papers define them
-    edge_abs_rel  soft_edge_error          near the depth edges of the truth
-    boundary_f1  flying_pixels             is an edge a step, and is it in the right place
+    abs_rel  sq_rel  rmse  rmse_log  log10  silog  delta     everywhere, as the depth papers define them
+    edge_abs_rel  soft_edge_error                            near the depth edges of the truth
+    boundary_f1  flying_pixels                               is an edge a step, and is it in the right place
+    paper_metrics  paper_soft_edge_error                     the table of PatchFusion and PatchRefiner (METHOD 4)
+    edge_map_metrics  depth_pro_f1  consistency_error        boundaries and tile seams, as published
 
-Every function takes `pred` and `truth`, (H, W) floats in metres, and `mask`, (H, W) bool: True where the
-truth was measured. Pixels outside the mask never count. Results are plain fractions (0.1 is 10 %); NaN means
-"nothing to measure here", and belongs in no mean. Higher is better for `delta` and `boundary_f1`, lower for
-the others.
+Unless said otherwise a function takes `pred` and `truth`, (H, W) floats in metres, and `mask`, (H, W) bool: True
+where the truth was measured. Pixels outside the mask never count. Results are plain fractions (0.1 is 10 %); NaN
+means "nothing to measure here", and belongs in no mean. Higher is better for `delta`, the two F1, and precision,
+recall and agreement of edge maps; lower for the others.
+
+Published figures come from truth within a range of depths and often a crop (`evaluated_pixels`) and a
+prediction clipped to that range (`clip_depth`).
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from prv2cli.edges import distance_to
+
 FloatMap = npt.NDArray[np.floating[Any]]  # (H, W)
 BoolMap = npt.NDArray[np.bool_]  # (H, W)
+Crop = Literal["garg", "eigen-kitti", "eigen-nyu"]
 
 EDGE_JUMP = 0.03  # neighbouring depths whose ratio exceeds 1.03 form a depth edge
 EDGE_RADIUS = 4  # px: "near an edge"
 F1_THRESHOLDS = (1.02, 1.15)  # first and last depth ratio of boundary_f1
+DEPTH_PRO_THRESHOLDS = (1.05, 1.25)
+EDGE_LIMIT = 10.0  # px: two boundaries farther apart have nothing to do with each other
+EDGE_MATCH = 2  # px, along each axis, by which precision and recall of edge maps forgive
 _TINY = 1e-6  # metres: keeps ratios of depths finite
+_CROPS = {  # top, bottom, left, right as shares of the image
+    "garg": (0.40810811, 0.99189189, 0.03594771, 0.96405229),
+    "eigen-kitti": (0.3324324, 0.91351351, 0.0359477, 0.96405229),
+}
+_EIGEN_NYU = (480, 640), (slice(45, 471), slice(41, 601))  # the size it is made for, and rows and columns
 
 
 def abs_rel(pred: FloatMap, truth: FloatMap, mask: BoolMap) -> float:
@@ -31,9 +47,24 @@ def abs_rel(pred: FloatMap, truth: FloatMap, mask: BoolMap) -> float:
     return _mean(np.abs(pred[mask] - truth[mask]) / truth[mask])
 
 
+def sq_rel(pred: FloatMap, truth: FloatMap, mask: BoolMap) -> float:
+    """Mean of (pred - truth)^2 / truth, metres."""
+    return _mean((pred[mask] - truth[mask]) ** 2 / truth[mask])
+
+
 def rmse(pred: FloatMap, truth: FloatMap, mask: BoolMap) -> float:
     """Root of the mean squared error, metres."""
     return float(np.sqrt(_mean((pred[mask] - truth[mask]) ** 2)))
+
+
+def rmse_log(pred: FloatMap, truth: FloatMap, mask: BoolMap) -> float:
+    """Root of the mean squared difference of natural logarithms."""
+    return float(np.sqrt(_mean(_log_ratio(truth[mask], pred[mask]) ** 2)))
+
+
+def log10(pred: FloatMap, truth: FloatMap, mask: BoolMap) -> float:
+    """Mean difference of decimal logarithms."""
+    return _mean(np.abs(_log_ratio(truth[mask], pred[mask]))) / float(np.log(10))
 
 
 def silog(pred: FloatMap, truth: FloatMap, mask: BoolMap) -> float:
@@ -78,13 +109,8 @@ def soft_edge_error(pred: FloatMap, truth: FloatMap, mask: BoolMap, jump: float 
     pixels q of the 3x3 neighbourhood of p, divided by truth(p) so that near and far scenes average fairly.
     Then the mean over p. The papers' SEE is the same without the division.
     """
-    ys, xs = np.nonzero(depth_edges(truth, mask, jump))
-    padded = np.pad(np.where(mask, truth, np.inf), 1, constant_values=np.inf)
-    shifts = [(dy, dx) for dy in range(3) for dx in range(3)]
-    error = np.full(ys.shape, np.inf)
-    for dy, dx in shifts:
-        error = np.minimum(error, np.abs(pred[ys, xs] - padded[ys + dy, xs + dx]))
-    return _mean(error / truth[ys, xs])
+    edges = depth_edges(truth, mask, jump)
+    return _mean(_soft_errors(pred, truth, mask, edges, radius=1) / truth[edges])
 
 
 def boundary_f1(
@@ -136,6 +162,165 @@ def flying_pixels(
     return _mean(flies[~true_middle])
 
 
+def evaluated_pixels(
+    truth: FloatMap, min_depth: float, max_depth: float, crop: Crop | None = None
+) -> BoolMap:
+    """Where published figures are taken: truth strictly between two depths, inside the usual crop of a data set.
+
+    Args:
+        crop: "garg" and "eigen-kitti" are shares of the image; "eigen-nyu" is for 480 x 640 only.
+
+    Raises:
+        ValueError: "eigen-nyu" on a map of another size.
+    """
+    inside = np.zeros(truth.shape, dtype=bool)
+    inside[_crop_window(truth.shape, crop)] = True
+    inside &= (truth > min_depth) & (truth < max_depth)
+    return inside
+
+
+def clip_depth(pred: FloatMap, min_depth: float, max_depth: float) -> FloatMap:
+    """A copy with depths brought into the range; NaN becomes the smallest depth, as in the authors' evaluation."""
+    return np.clip(np.where(np.isnan(pred), min_depth, pred), min_depth, max_depth).astype(pred.dtype)
+
+
+def paper_metrics(pred: FloatMap, truth: FloatMap, mask: BoolMap) -> dict[str, float]:
+    """The columns of the papers' tables (METHOD 4), in their order; silog times 100."""
+    return {
+        **{f"delta{n}": delta(pred, truth, mask, power=n) for n in (1, 2, 3)},
+        "abs_rel": abs_rel(pred, truth, mask),
+        "sq_rel": sq_rel(pred, truth, mask),
+        "rmse": rmse(pred, truth, mask),
+        "rmse_log": rmse_log(pred, truth, mask),
+        "silog": 100 * silog(pred, truth, mask),
+        "log10": log10(pred, truth, mask),
+    }
+
+
+def disparity_edges(disparity: FloatMap, threshold: float = 1.0, dilation: int = 0) -> BoolMap:
+    """Pixels of which a 4-neighbour differs by more than `threshold` px of disparity (PatchFusion's edges).
+
+    Args:
+        disparity: (H, W) px.
+        dilation: side in px of a square that thickens the edges; an even one reaches one pixel farther to the right
+            and down than to the left and up.
+    """
+    edges = np.zeros(disparity.shape, dtype=bool)
+    for a, b in _neighbours(disparity, np.ones(disparity.shape, dtype=bool)):
+        steep = np.abs(disparity[b] - disparity[a]) > threshold
+        edges[a] |= steep
+        edges[b] |= steep
+    if dilation > 1:
+        edges = _window_max(edges, (dilation - 1) // 2, dilation // 2)
+    return edges
+
+
+def paper_soft_edge_error(
+    pred: FloatMap, truth: FloatMap, mask: BoolMap, edges: BoolMap, radius: int = 1, *, exact: bool = False
+) -> float:
+    """The papers' SEE, metres: mean over the edge pixels of the smallest error within a shift of the truth.
+
+    Args:
+        mask: where the metric is evaluated; any positive truth may match, inside the mask or not.
+        edges: (H, W) bool, `disparity_edges` of the truth.
+        radius: px, the largest shift along each axis.
+        exact: 0 instead of NaN without edge pixels, as in the authors' code, whose means it lowers.
+    """
+    errors = _soft_errors(pred, truth, truth > 0, mask & edges, radius)
+    return 0.0 if exact and not errors.size else _mean(errors)
+
+
+def edge_map_metrics(
+    pred_edges: BoolMap, true_edges: BoolMap, mask: BoolMap, limit: float = EDGE_LIMIT, *, exact: bool = False
+) -> dict[str, float]:
+    """How well two edge maps agree, say `edges.canny_edges` of two depth maps.
+
+    accuracy       px, mean distance of predicted edges to the nearest true one, of those closer than `limit`;
+                   `limit` if there is none
+    completeness   px, mean distance of true edges to the nearest predicted one, each at most `limit`
+    precision, recall, f1, hamming (share of differing pixels), agreement (1 - hamming): of the edges
+                   thickened by 2 px to each side, so that a shift of a pixel or two costs little
+
+    Edges outside the mask do not count, but may be the nearest. NaN where the mask holds no true edge.
+
+    Args:
+        pred_edges, true_edges: (H, W) bool.
+        exact: completeness as in the authors' code, where distances have no limit but the mean is `limit` if no
+            predicted edge is accurate.
+
+    Raises:
+        MissingExtraError: scipy, which comes with scikit-image, is not installed.
+    """
+    to_truth, to_pred = distance_to(true_edges), distance_to(pred_edges)
+    accurate = to_truth[pred_edges & mask & (to_truth < limit)]
+    missed = to_pred[true_edges & mask]
+    if not exact:
+        missed = np.minimum(missed, limit)
+    elif not accurate.size:
+        missed = np.full_like(missed, limit)
+    measurable = bool(missed.size)
+    return {
+        "accuracy": (_mean(accurate) if accurate.size else limit) if measurable else float("nan"),
+        "completeness": _mean(missed),
+        **_overlap(
+            edge_band(pred_edges, EDGE_MATCH)[mask], edge_band(true_edges, EDGE_MATCH)[mask], measurable
+        ),
+    }
+
+
+def depth_pro_f1(
+    pred: FloatMap,
+    truth: FloatMap,
+    mask: BoolMap,
+    thresholds: tuple[float, float] = DEPTH_PRO_THRESHOLDS,
+    steps: int = 10,
+) -> float:
+    """Depth Pro's scale-invariant boundary F1, as published (arXiv 2410.02073): no tolerance.
+
+    A boundary lies between two 4-neighbours whose ratio of depths exceeds t, in one of four directions. Precision and
+    recall are means over the directions, F1 a mean over t weighted by t. A direction or a t without
+    boundaries counts as zero, so that even the truth itself may score less than one. `boundary_f1` is the
+    forgiving relative. NaN where the truth has no boundary at all.
+
+    Only pairs of measured pixels count.
+    """
+    levels = np.linspace(*thresholds, steps)
+    counts = []
+    for a, b in _neighbours(truth, mask):
+        known = mask[a] & mask[b]
+        true_ratio, pred_ratio = (_log_ratio(depth[a][known], depth[b][known]) for depth in (truth, pred))
+        for sign in (1, -1):
+            ratios = sign * true_ratio, sign * pred_ratio, np.minimum(sign * true_ratio, sign * pred_ratio)
+            counts.append([_count_above(r, np.log(levels)) for r in ratios])
+    in_truth, in_pred, in_both = np.moveaxis(np.asarray(counts, dtype=float), 1, 0)  # (4, steps) each
+    if not in_truth.any():
+        return float("nan")
+    recall = (in_both / np.maximum(in_truth, 1)).mean(axis=0)
+    precision = (in_both / np.maximum(in_pred, 1)).mean(axis=0)
+    f1 = 2 * precision * recall / np.maximum(precision + recall, _TINY)
+    return float(np.average(f1, weights=levels))
+
+
+def consistency_error(tiles: npt.NDArray[np.floating[Any]], overlap: tuple[int, int]) -> float:
+    """Tile consistency error (PatchFusion), metres: mean |difference| of neighbouring tiles where they overlap.
+
+    Args:
+        tiles: (rows, columns, h, w) metres, a regular grid of predictions, not blended.
+        overlap: px that tiles share with the one below, and with the one to the right. The papers: 270, 270 of
+            540 x 960.
+
+    Returns:
+        NaN for a single tile, or without overlap.
+    """
+    height, width = tiles.shape[2:]
+    down, across = overlap
+    if not (0 <= down <= height and 0 <= across <= width):
+        raise ValueError(f"tiles of {height} x {width} px cannot overlap by {down} and {across} px")
+    vertical = np.abs(tiles[:-1, :, height - down :] - tiles[1:, :, :down])
+    horizontal = np.abs(tiles[:, :-1, :, width - across :] - tiles[:, 1:, :, :across])
+    return _mean(np.concatenate([vertical.ravel(), horizontal.ravel()]))
+
+
 def _mean(values: npt.NDArray[Any]) -> float:
     return float(values.mean(dtype=np.float64)) if values.size else float("nan")
 
@@ -154,13 +339,57 @@ def _log_ratio(a: FloatMap, b: FloatMap) -> FloatMap:
     return np.asarray(log_b - log_a)
 
 
-def _window_max(values: npt.NDArray[Any], radius: int) -> npt.NDArray[Any]:
-    """Largest value of each (2 radius + 1)^2 window, cut at the border; on a mask: dilation."""
+def _crop_window(shape: tuple[int, ...], crop: Crop | None) -> tuple[slice, ...]:
+    if crop is None:
+        return (slice(None), slice(None))
+    if crop == "eigen-nyu":
+        size, window = _EIGEN_NYU
+        if shape != size:
+            raise ValueError(f"the crop 'eigen-nyu' is for maps of 480 x 640, got {shape[0]} x {shape[1]}")
+        return window
+    height, width = shape
+    top, bottom, left, right = _CROPS[crop]
+    return slice(int(top * height), int(bottom * height)), slice(int(left * width), int(right * width))
+
+
+def _soft_errors(
+    pred: FloatMap, truth: FloatMap, known: BoolMap, chosen: BoolMap, radius: int
+) -> npt.NDArray[np.floating[Any]]:
+    """Per chosen pixel: the smallest |pred - truth| over the known truth within `radius` px along each axis."""
+    ys, xs = np.nonzero(chosen)
+    padded = np.pad(np.where(known, truth, np.inf), radius, constant_values=np.inf)
+    error = np.full(ys.shape, np.inf)
+    for dy, dx in np.ndindex(2 * radius + 1, 2 * radius + 1):
+        error = np.minimum(error, np.abs(pred[ys, xs] - padded[ys + dy, xs + dx]))
+    return error
+
+
+def _overlap(pred: BoolMap, truth: BoolMap, measurable: bool) -> dict[str, float]:
+    """Scores of a binary classification; without anything to find only the share of errors exists."""
+    both = int((pred & truth).sum())
+    differing = _mean(pred != truth)
+    scores = {
+        "precision": both / max(int(pred.sum()), 1),
+        "recall": both / max(int(truth.sum()), 1),
+        "f1": 2 * both / max(int(pred.sum()) + int(truth.sum()), 1),
+    }
+    if not measurable:
+        scores = dict.fromkeys(scores, float("nan"))
+    return {**scores, "hamming": differing, "agreement": 1 - differing}
+
+
+def _window_max(values: npt.NDArray[Any], before: int, after: int | None = None) -> npt.NDArray[Any]:
+    """Largest value of each (2 before + 1)^2 window, cut at the border; on a mask: dilation.
+
+    With `after`, a value reaches `before` px up and left, and `after` px down and right.
+    """
+    after = before if after is None else after
     for axis in (0, 1):
         source = np.moveaxis(values, axis, 0)
         largest = source.copy()
-        for shift in range(1, min(radius, len(source) - 1) + 1):
+        for shift in range(1, min(after, len(source) - 1) + 1):
             np.maximum(largest[shift:], source[:-shift], out=largest[shift:])
+        for shift in range(1, min(before, len(source) - 1) + 1):
             np.maximum(largest[:-shift], source[shift:], out=largest[:-shift])
         values = np.moveaxis(largest, 0, axis)
     return values

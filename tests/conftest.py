@@ -6,12 +6,19 @@ import numpy as np
 import pytest
 
 
+@pytest.fixture(autouse=True)
+def _no_hub(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No test asks the real Hub or looks into the user's cache: those that test the Hub say which one."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path_factory.getbasetemp() / "hub-cache"))
+
+
 @pytest.fixture(scope="session")
 def refiner():
     """The shipped refiner and coarse network on the CPU."""
     from prv2cli import Refiner
 
-    return Refiner.from_pretrained(device="cpu", precision="fp32")
+    return Refiner.from_pretrained("refiner-s", coarse="lite", device="cpu", precision="fp32")
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import io
 import json
@@ -103,22 +102,24 @@ def prv2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsysbinary: Any) -> 
     return call
 
 
+_LOADED: dict[tuple[str | None, ...], Any] = {}
+
+
 @pytest.fixture
 def loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each pair of models is loaded once for all the tests that ask for this."""
+    """Each pair of models is loaded once for all the tests that ask for this; auto is what is embedded."""
     from prv2cli import Refiner
 
-    monkeypatch.setattr(Refiner, "from_pretrained", _from_pretrained)
+    load = Refiner.from_pretrained
 
+    def load_once(*, model: str, coarse: str | None, device: str, precision: str, **_: Any) -> Any:
+        name = hub.DEFAULT_REFINER if model == "auto" else model
+        network = hub.DEFAULT_COARSE if coarse == "auto" else coarse
+        if (name, network) not in _LOADED:
+            _LOADED[name, network] = load(name, coarse=network, device=device, precision=precision)
+        return _LOADED[name, network]
 
-@functools.cache
-def _from_pretrained(name: str, **options: Any) -> Any:
-    from prv2cli.checkpoint import read_checkpoint
-    from prv2cli.inference import Refiner
-
-    coarse = options.pop("coarse")
-    network = None if coarse is None else read_checkpoint(hub.resolve(coarse))
-    return Refiner(read_checkpoint(hub.resolve(name)), network, name=name, coarse_name=coarse, **options)
+    monkeypatch.setattr(Refiner, "from_pretrained", load_once)
 
 
 @pytest.fixture
@@ -164,8 +165,7 @@ def test_typer_errors_are_known_for_what_they_are() -> None:
 def test_refine_writes_a_depth_map_that_explains_itself(prv2: Prv2) -> None:
     answer = prv2("refine", "photo.jpg", *EXACT)
     assert (answer.code, answer.out) == (0, b"")
-    warning, sentence = answer.err.splitlines()
-    assert warning.startswith("warning: the embedded coarse network") and "--coarse-depth" in warning
+    (sentence,) = answer.err.splitlines()
     assert sentence.startswith(f"photo_depth.tif: {WIDTH}x{HEIGHT}, ")
 
     depth = read_depth(Path("photo_depth.tif"))
@@ -174,7 +174,7 @@ def test_refine_writes_a_depth_map_that_explains_itself(prv2: Prv2) -> None:
     about = depth.metadata
     assert (about.version, about.unit, about.kind, about.scale) == (__version__, "metre", "depth", 256)
     assert about.model == "refiner-s"
-    assert about.model_id == hashlib.sha256(hub.resolve("refiner-s").read_bytes()).hexdigest()
+    assert about.model_id == hashlib.sha256(hub.resolve("refiner-s").path.read_bytes()).hexdigest()
     assert about.source_sha256 == hashlib.sha256(Path("photo.jpg").read_bytes()).hexdigest()
     assert (about.precision, about.coarse) == ("float32", "lite")
     assert about.tiling and about.tiling.startswith("grid 1x1")
@@ -186,7 +186,9 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
     """What every way to write the photograph's depth must agree with: metres in float32."""
     path = tmp_path_factory.mktemp("reference") / "photo.jpg"
     plain(_picture()).save(path, quality=95)
-    refiner = _from_pretrained("refiner-s", coarse="lite", device="cpu", precision="fp32")
+    from prv2cli import Refiner
+
+    refiner = Refiner.from_pretrained("refiner-s", coarse="lite", device="cpu", precision="fp32")
     return refiner.refine(np.asarray(Image.open(path))).depth
 
 
@@ -273,7 +275,7 @@ def test_a_network_asked_for_by_name_is_not_warned_of(prv2: Prv2) -> None:
 
 @pytest.mark.usefixtures("loaded_once")
 def test_a_local_checkpoint_works_like_a_name(prv2: Prv2) -> None:
-    shutil.copy(hub.resolve("refiner-s"), "mine.safetensors")
+    shutil.copy(hub.resolve("refiner-s").path, "mine.safetensors")
     np.save("coarse.npy", _ramp())
     given = ("--coarse-depth", "coarse.npy", "--coarse-scale", "1")
     assert prv2("refine", "photo.jpg", "-m", "mine.safetensors", *given, *EXACT).code == 0
@@ -360,7 +362,7 @@ def test_a_pipe_carries_the_depth_map_and_nothing_else(tmp_path: Path) -> None:
     done = _python(*command, input=photo.getvalue(), cwd=tmp_path)
     errors = done.stderr.decode()
     assert done.returncode == 0, errors
-    assert len(errors.splitlines()) == 1 and errors.startswith("warning: the embedded coarse network")
+    assert len(errors.splitlines()) == 1 and errors.startswith("warning: dav2-hypersim-small is not at hand")
     assert done.stdout.startswith(b"\x89PNG") and done.stdout.endswith(b"IEND\xaeB`\x82")
     with Image.open(io.BytesIO(done.stdout)) as picture:
         assert (picture.mode, picture.size) == ("I;16", (WIDTH, HEIGHT))

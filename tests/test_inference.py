@@ -206,7 +206,7 @@ def test_coarse_and_refiner_are_not_confused(refiner):
     from prv2cli.errors import CheckpointError
 
     with pytest.raises(CheckpointError, match="--coarse"):
-        Refiner.from_pretrained("lite")
+        Refiner.from_pretrained("lite", coarse="lite")
     with pytest.raises(CheckpointError, match="--model"):
         Refiner.from_pretrained(coarse="refiner-s")
 

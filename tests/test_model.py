@@ -326,3 +326,30 @@ def test_timm_imports_beside_a_torchvision_that_does_not_load() -> None:
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == ["timm", 5, []]
+
+
+_COMPILER_AFTER_TIMM = """
+import json, sys
+from prv2cli.backbones import import_timm
+timm = import_timm()
+loaded = [name for name in sys.modules if name.startswith("torch._dynamo")]
+import torch, torchvision
+boxes = torch.tensor([[0, 0, 0, 4, 4.0]])
+cut = torchvision.ops.roi_align(torch.ones(1, 1, 8, 8), boxes, 2)  # asks whether it may compile
+double = torch.compile(lambda x: 2 * x, backend="eager")
+model = timm.create_model("naflexvit_base_patch16_gap", num_classes=0, depth=1, embed_dim=48, num_heads=1)
+tokens = model(torch.rand(1, 3, 32, 32))  # one of its functions is kept out of the compiler
+json.dump([loaded, cut.sum().item(), double(torch.ones(1)).item(), list(tokens.shape)], sys.stdout)
+"""
+
+
+def test_timm_is_imported_without_the_compiler_which_works_afterwards() -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", _COMPILER_AFTER_TIMM],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).parents[1],
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == [[], 4.0, 2.0, [1, 48]]

@@ -61,12 +61,12 @@ def test_the_version_is_written_once() -> None:
     assert not re.search(r"^version\s*=", settings, re.MULTILINE)
 
 
-def test_every_registered_model_is_a_file_of_ours() -> None:
-    models = hub.registry()
-    assert {hub.DEFAULT_REFINER, hub.DEFAULT_COARSE} <= set(models)
-    for name, entry in models.items():
-        assert hub.resolve(name) == hub.weights_folder() / entry["file"]
-        assert entry["kind"] in ("refiner", "coarse")
+def test_the_embedded_models_are_files_of_ours() -> None:
+    embedded = {name: entry for name, entry in hub.registry().items() if entry.embedded}
+    assert {hub.DEFAULT_REFINER, hub.DEFAULT_COARSE} == set(embedded)
+    for name, entry in embedded.items():
+        assert entry.file is not None
+        assert hub.resolve(name).path == hub.weights_folder() / entry.file
 
 
 # --- the wheel --------------------------------------------------------------------------------------------
@@ -110,19 +110,22 @@ def test_the_wheel_holds_the_package_and_the_weights_and_nothing_else(wheel: Pat
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     assert {path.relative_to(ROOT).as_posix() for path in SOURCES} <= names
-    weights = {f"prv2cli/weights/{entry['file']}" for entry in hub.registry().values()}
+    weights = {f"prv2cli/weights/{entry.file}" for entry in hub.registry().values() if entry.embedded}
     assert weights | {"prv2cli/weights/registry.yaml"} <= names
     assert all(re.match(r"prv2cli(-[^/]+\.dist-info)?/", name) for name in names)
     assert not [name for name in names if "__pycache__" in name or name.endswith(".prv2tmp")]
 
 
 def test_an_unpacked_wheel_finds_its_own_weights(unpacked: Path, tmp_path: Path) -> None:
-    code = "from prv2cli import hub, __version__; print(__version__, hub.resolve('lite'), hub.resolve('refiner-s'))"
+    code = """
+from prv2cli import hub, __version__
+print(__version__, hub.resolve('lite').path, hub.resolve('refiner-s').path)
+"""
     version, *paths = _python(code, unpacked, cwd=tmp_path).split()
     assert version == prv2cli.__version__
     for path, name in zip(paths, ("lite", "refiner-s"), strict=True):
         assert Path(path).parent == unpacked / "prv2cli" / "weights"
-        assert Path(path).read_bytes() == hub.resolve(name).read_bytes()
+        assert Path(path).read_bytes() == hub.resolve(name).path.read_bytes()
 
 
 def test_an_editable_install_finds_the_weights_of_the_checkout(tmp_path: Path) -> None:
@@ -133,7 +136,7 @@ def test_an_editable_install_finds_the_weights_of_the_checkout(tmp_path: Path) -
     (wheel,) = built.iterdir()
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(site)
-    code = f"import site; site.addsitedir({str(site)!r}); from prv2cli import hub; print(hub.resolve('lite'))"
+    code = f"import site; site.addsitedir({str(site)!r}); from prv2cli import hub; print(hub.resolve('lite').path)"
     assert Path(_python(code, cwd=tmp_path)) == ROOT / "weights" / "lite.safetensors"
 
 

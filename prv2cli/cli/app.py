@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from prv2cli import __version__
-from prv2cli.cli import files, refine, train
+from prv2cli.cli import batch, files, models, refine, train
 from prv2cli.cli.ui import close_stdout_quietly, stderr
 from prv2cli.errors import Prv2Error
 
@@ -25,9 +25,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(refine.refine)
+app.command()(batch.batch)
 app.command()(files.info)
 app.command()(files.convert)
 app.command()(train.train)
+app.add_typer(models.models)
 
 
 def _print_version(value: bool) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json as json_module
 import os
 import sys
@@ -13,22 +12,26 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from prv2cli.cli.files import DtypeName, KindName
+from prv2cli.cli.options import check_models, check_tiling
 from prv2cli.cli.ui import (
     DeviceOption,
     JsonOption,
     PrecisionOption,
     QuietOption,
+    SceneName,
+    VerboseOption,
+    configure_logging,
     progress_bar,
     say,
-    warn,
     warn_of_16_bits,
 )
 
 if TYPE_CHECKING:
-    from prv2cli.depth_files import DepthMap, WriteReport
+    from prv2cli.depth_files import DepthMap
     from prv2cli.depth_metadata import DepthMetadata
     from prv2cli.images import Photo
     from prv2cli.inference import Depth, Refiner
+    from prv2cli.pipeline import Encoding
 
 COARSE = "Coarse depth"
 OUTPUT = "Output"
@@ -77,13 +80,34 @@ def refine(
     model: Annotated[
         str,
         typer.Option(
-            "-m", "--model", help="The refiner: a name that prv2 knows, a checkpoint file, or auto."
+            "-m",
+            "--model",
+            help="The refiner: a name of `prv2 models list`, a Hub repository org/name, a file, or auto.",
         ),
     ] = "auto",
+    revision: Annotated[
+        str | None, typer.Option(help="Of the model's Hub repository: a commit, branch or tag.")
+    ] = None,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Never ask the Hub; use what is cached.")
+    ] = False,
     coarse: Annotated[
-        str | None,
+        str,
         typer.Option(
-            help="The coarse network: a name that prv2 knows or a checkpoint file. Default lite.",
+            help="The coarse network: a name of `prv2 models list`, org/name, a file, hf:org/name for any depth model "
+            "of transformers, or auto: the best that is cached or can be downloaded, else the embedded one.",
+            rich_help_panel=COARSE,
+        ),
+    ] = "auto",
+    scene: Annotated[
+        SceneName | None,
+        typer.Option(help="Which metric coarse network auto takes. Default indoor.", rich_help_panel=COARSE),
+    ] = None,
+    focal_px: Annotated[
+        float | None,
+        typer.Option(
+            min=1,
+            help="Focal length in pixels of the photograph, where EXIF does not tell it.",
             rich_help_panel=COARSE,
         ),
     ] = None,
@@ -138,10 +162,13 @@ def refine(
     ] = None,
     json: JsonOption = False,
     quiet: QuietOption = False,
+    verbose: VerboseOption = False,
 ) -> None:
     """Turn one photograph into a depth map of the same size."""
     from prv2cli.errors import UsageError
+    from prv2cli.pipeline import describe, summary, write
 
+    configure_logging(quiet=quiet, verbose=verbose)
     start = time.perf_counter()
     to_stdout = str(output) == "-"
     if json and to_stdout:
@@ -149,9 +176,13 @@ def refine(
     # What can be refused is refused before anything is read and torch is imported, the rest before the model.
     target = output or _default_target(image, format)
     _check_targets(target, preview, image, overwrite)
-    fmt = _check_format(target, format, dtype, depth_scale, preview)
-    tiling = _check_tiling(tile, overlap, mode, seed)
-    name, network = _check_model(model, coarse, coarse_depth, device, precision)
+    encoding = _check_encoding(target, format, dtype, depth_scale, inverse, preview)
+    tiling = check_tiling(tile, overlap, mode, seed)
+    models = check_models(model, coarse, coarse_depth, device, precision) | {
+        "scene": scene.value if scene else None,
+        "revision": revision,
+        "offline": offline,
+    }
     given = _read_coarse(coarse_depth, coarse_scale, coarse_relative, coarse_kind)
     photo = _read_photo(image, max_pixels)
     seconds = {"decode": time.perf_counter() - start}
@@ -159,27 +190,22 @@ def refine(
         say(f"{photo.name}: {note}", quiet=quiet)
 
     began = time.perf_counter()
-    _check_fit(name, photo, given, tiling, device, precision)
-    refiner = _load(name, network, device, precision)
-    if network is not None and coarse is None:
-        warn(
-            "the embedded coarse network has seen only procedural scenes: edges are sharp, metres are rough. "
-            "For better depth give a map of a strong model with --coarse-depth",
-            quiet=quiet,
-        )
+    refiner = _load(models, photo, given, tiling, device, precision)
     seconds["load"] = time.perf_counter() - began
     with progress_bar("tiles", quiet=quiet) as progress:
         result = refiner.refine(
             photo.rgb,
             coarse_depth=None if given is None else given.values,
             coarse_kind="depth" if given is None else given.metadata.kind,
+            coarse_unit="relative" if given and given.metadata.unit.endswith("relative") else "metre",
+            focal_px=focal_px or photo.focal_px,
             batch_size=batch_size,
             progress=progress,
             **tiling,
         )
-    metadata = _metadata(refiner, result, photo, given, coarse_depth)
+    metadata = describe(refiner, result, photo, coarse_file=coarse_depth, focal_px=focal_px)
     began = time.perf_counter()
-    report = _write(target, result, metadata, fmt, dtype, depth_scale, inverse)
+    report = write(sys.stdout.buffer if to_stdout else target, result.depth, metadata, encoding)
     if preview is not None:
         from prv2cli.preview import write_preview
 
@@ -187,8 +213,9 @@ def refine(
     seconds |= {**result.seconds, "encode": time.perf_counter() - began, "total": time.perf_counter() - start}
     warn_of_16_bits(report, target, quiet=quiet)
     if json:
-        summary = _summary(image, target, result, photo, metadata, report, seconds, preview)
-        typer.echo(json_module.dumps(summary, allow_nan=False))
+        found = summary(str(image), str(target), result, photo, metadata, report, seconds)
+        found["preview"] = str(preview) if preview else None
+        typer.echo(json_module.dumps(found, allow_nan=False))
     elif not to_stdout:
         say(_sentence(target, result, metadata, seconds["total"]), quiet=quiet)
 
@@ -201,63 +228,24 @@ def _default_target(image: Path, format: str | None) -> Path:
     return Path(f"{stem}_depth.{(format or 'tif').lower().lstrip('.')}")
 
 
-def _check_format(
-    target: Path, format: str | None, dtype: DtypeName | None, scale: float, preview: Path | None
-) -> str:
-    """The output's format. A type or scale that it cannot have, or a missing extra, is found here already."""
-    import numpy as np
-
-    from prv2cli.depth_files import DepthMetadata, depth_format, write_depth
+def _check_encoding(
+    target: Path,
+    format: str | None,
+    dtype: DtypeName | None,
+    scale: float,
+    inverse: bool,
+    preview: Path | None,
+) -> Encoding:
+    """How to store the map. A type or scale that the format cannot have, or a missing extra, is found here already."""
+    from prv2cli.depth_files import depth_format
+    from prv2cli.pipeline import Encoding, check_encoding
     from prv2cli.preview import preview_format
 
-    fmt = depth_format(target, format)
+    encoding = Encoding(depth_format(target, format), dtype.value if dtype else None, scale, inverse)
     if preview is not None:
         preview_format(preview)
-    one_pixel = np.ones((1, 1), np.float32)
-    stored = dtype.value if dtype else "uint16"
-    write_depth(io.BytesIO(), one_pixel, DepthMetadata(), fmt=fmt, dtype=stored, scale=scale)  # type: ignore[arg-type]
-    return fmt
-
-
-def _check_tiling(tile: str, overlap: float | None, mode: str | None, seed: int) -> dict[str, Any]:
-    """How the photograph is cut, as arguments of Refiner.refine. Its own overlap where none is asked for."""
-    from prv2cli.errors import UsageError
-    from prv2cli.tiling import parse_mode
-
-    parse_mode(mode)
-    if mode is not None and (overlap is not None or _parse_tile(tile) != (0, 0)):
-        raise UsageError("--mode has tiles of its own; leave out --tile and --overlap")
-    tiling = {"tile": _parse_tile(tile), "mode": mode, "seed": seed}
-    return tiling if overlap is None else {**tiling, "overlap": overlap}
-
-
-def _parse_tile(text: str) -> tuple[int, int]:
-    from prv2cli.errors import UsageError
-
-    rows, _, columns = text.lower().partition("x")
-    try:
-        return int(rows), int(columns or rows)
-    except ValueError as error:
-        raise UsageError(f"--tile {text}: write rows or rows x columns, e.g. 512 or 512x768") from error
-
-
-def _check_model(
-    model: str, coarse: str | None, coarse_depth: Path | None, device: str, precision: str
-) -> tuple[str, str | None]:
-    """The names of the refiner and of the coarse network (None: a map is given instead)."""
-    from prv2cli import hub
-    from prv2cli.devices import check_names
-    from prv2cli.errors import UsageError
-
-    if coarse is not None and coarse_depth is not None:
-        raise UsageError("--coarse and --coarse-depth exclude each other: a network, or a map of your own")
-    check_names(device, precision)
-    name = hub.DEFAULT_REFINER if model == "auto" else model
-    network = None if coarse_depth is not None else coarse or hub.DEFAULT_COARSE
-    for wanted in (name, network):
-        if wanted is not None:
-            hub.resolve(wanted)
-    return name, network
+    check_encoding(encoding)
+    return encoding
 
 
 def _check_targets(target: Path, preview: Path | None, image: Path, overwrite: bool) -> None:
@@ -275,25 +263,6 @@ def _check_targets(target: Path, preview: Path | None, image: Path, overwrite: b
             raise OutputError(f"{path} exists; remove it or leave out --no-overwrite")
     if preview is not None and os.path.realpath(preview) == os.path.realpath(target):
         raise UsageError(f"--preview {preview}: that is the depth map itself; choose another name")
-
-
-def _check_fit(
-    name: str, photo: Photo, given: DepthMap | None, tiling: dict[str, Any], device: str, precision: str
-) -> None:
-    """What does not go together, now that the photograph is known: the model's header is enough to tell."""
-    from prv2cli import hub
-    from prv2cli.checkpoint import read_config
-    from prv2cli.config import RefinerConfig
-    from prv2cli.devices import choose_device, choose_precision
-    from prv2cli.inference import check_aspect, plan_photograph
-
-    choose_precision(precision, choose_device(device))
-    height, width = photo.rgb.shape[:2]
-    if given is not None:
-        check_aspect(given.values.shape, (height, width))
-    config = read_config(hub.resolve(name))
-    if isinstance(config, RefinerConfig):  # anything else is refused by the refiner itself
-        plan_photograph(config, height, width, **tiling)
 
 
 # --- reading, loading, writing ----------------------------------------------------------------------------
@@ -337,87 +306,32 @@ def _read_coarse(
     )
 
 
-def _load(name: str, network: str | None, device: str, precision: str) -> Refiner:
-    from prv2cli.inference import Refiner
-
-    return Refiner.from_pretrained(name, coarse=network, device=device, precision=precision)
-
-
-def _metadata(
-    refiner: Refiner, result: Depth, photo: Photo, given: DepthMap | None, coarse_file: Path | None
-) -> DepthMetadata:
-    from prv2cli.depth_metadata import DepthMetadata
-
-    relative = given is not None and given.metadata.unit.endswith("relative")
-    return DepthMetadata(
-        model=refiner.name,
-        model_id=refiner.checkpoint.sha256,
-        unit="relative" if relative else "metre",
-        focal_px=photo.focal_px,
-        tiling=result.tiling,
-        precision=result.precision,
-        coarse=refiner.coarse_name if given is None else f"file {coarse_file.name if coarse_file else ''}",
-        source_sha256=photo.sha256,
-    )
-
-
-def _write(
-    target: Path,
-    result: Depth,
-    metadata: DepthMetadata,
-    fmt: str,
-    dtype: DtypeName | None,
-    scale: float,
-    inverse: bool,
-) -> WriteReport:
-    from prv2cli.depth_files import write_depth
-
-    # A map without a unit has no natural 16-bit scale: 256 steps per unknown unit may be one step in all.
-    stored = (
-        dtype.value if dtype else ("float32" if fmt == "tiff" and metadata.unit == "relative" else "uint16")
-    )
-    options: dict[str, Any] = {"fmt": fmt, "dtype": stored, "scale": scale, "inverse": inverse}
-    to_stdout = str(target) == "-"
-    return write_depth(sys.stdout.buffer if to_stdout else target, result.depth, metadata, **options)
-
-
-def _summary(
-    image: Path,
-    target: Path,
-    result: Depth,
+def _load(
+    models: dict[str, Any],
     photo: Photo,
-    metadata: DepthMetadata,
-    report: WriteReport,
-    seconds: dict[str, float],
-    preview: Path | None,
-) -> dict[str, Any]:
-    import numpy as np
+    given: DepthMap | None,
+    tiling: dict[str, Any],
+    device: str,
+    precision: str,
+) -> Refiner:
+    """The models; what does not go together is refused first, as the refiner's header is enough to tell."""
+    from prv2cli import hub
+    from prv2cli.coarse_map import check_aspect
+    from prv2cli.config import BundleConfig, RefinerConfig
+    from prv2cli.devices import choose_device, choose_precision
+    from prv2cli.inference import Refiner, plan_photograph
+    from prv2cli.loading import model_config
 
-    height, width = result.depth.shape
-    return {
-        "input": str(image),
-        "output": str(target),
-        "preview": str(preview) if preview else None,
-        "width": width,
-        "height": height,
-        "unit": metadata.unit,
-        "min": float(result.depth.min()),
-        "median": float(np.median(result.depth[::4, ::4])),
-        "max": float(result.depth.max()),
-        "clipped": report.clipped,
-        "rounded": report.rounded,
-        "seam": round(result.seam, 5),
-        "tiles": result.tiles,
-        "tiling": result.tiling,
-        "model": metadata.model,
-        "model_id": metadata.model_id,
-        "coarse": metadata.coarse,
-        "device": result.device,
-        "precision": result.precision,
-        "focal_px": photo.focal_px,
-        "notes": list(photo.notes),
-        "seconds": {part: round(value, 3) for part, value in seconds.items()},
-    }
+    choose_precision(precision, choose_device(device))
+    height, width = photo.rgb.shape[:2]
+    if given is not None:
+        check_aspect(given.values.shape, (height, width))
+    name = hub.DEFAULT_REFINER if models["model"] == "auto" else models["model"]
+    config = model_config(hub.resolve(name, revision=models["revision"], offline=models["offline"]))
+    config = config.refiner if isinstance(config, BundleConfig) else config
+    if isinstance(config, RefinerConfig):  # anything else is refused by the refiner itself
+        plan_photograph(config, height, width, **tiling)
+    return Refiner.from_pretrained(**models, device=device, precision=precision)
 
 
 def _sentence(target: Path, result: Depth, metadata: DepthMetadata, seconds: float) -> str:

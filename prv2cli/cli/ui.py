@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
+import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from enum import Enum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,6 +18,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 if TYPE_CHECKING:
     from prv2cli.depth_files import WriteReport
+
+SECONDS_BETWEEN_LINES = 10.0
 
 # emoji=False: a file may be called a:smile:.jpg.
 stderr = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
@@ -25,6 +31,7 @@ PrecisionOption = Annotated[
     str, typer.Option("--precision", help="auto, fp32, bf16 or fp16.", rich_help_panel="Speed and memory")
 ]
 QuietOption = Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only.")]
+VerboseOption = Annotated[bool, typer.Option("-v", "--verbose", help="Say more of what is done.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 
 
@@ -38,6 +45,31 @@ def warn(message: str, *, quiet: bool = False) -> None:
     """One warning line on stderr."""
     if not quiet:
         stderr.print(f"warning: {message}", style="yellow", markup=False)
+
+
+class SceneName(str, Enum):
+    """What a metric network was trained for."""
+
+    indoor = "indoor"
+    outdoor = "outdoor"
+
+
+class _OnStderr(logging.Handler):
+    """What the library has to say, in the words of the command line."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno >= logging.WARNING:
+            warn(record.getMessage())
+        else:
+            say(record.getMessage())
+
+
+def configure_logging(*, quiet: bool, verbose: bool = False) -> None:
+    """Show the library's warnings, with `verbose` its notes too, with `quiet` its errors only."""
+    logger = logging.getLogger("prv2cli")
+    logger.handlers = [_OnStderr()]
+    logger.setLevel(logging.ERROR if quiet else logging.INFO if verbose else logging.WARNING)
+    logger.propagate = False
 
 
 def warn_of_16_bits(report: WriteReport, target: object, *, quiet: bool = False) -> None:
@@ -66,6 +98,49 @@ def progress_bar(label: str, *, quiet: bool = False) -> Iterator[Callable[[int, 
     with Progress(*columns, console=stderr, transient=True) as progress:
         task = progress.add_task(label, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+@contextmanager
+def batch_progress(total: int, *, quiet: bool = False) -> Iterator[Callable[[Counter[str]], None]]:
+    """Files done, images/s and time left: a bar on a terminal, a plain line now and then elsewhere.
+
+    Yields advance(counts of files by state).
+    """
+    if quiet:
+        yield lambda counts: None
+        return
+    start = time.perf_counter()
+
+    def rate(counts: Counter[str]) -> float:
+        return (counts["done"] + counts["failed"]) / max(1e-9, time.perf_counter() - start)
+
+    if not stderr.is_terminal:
+        last = start
+
+        def tell(counts: Counter[str]) -> None:
+            nonlocal last
+            ended, now = sum(counts.values()), time.perf_counter()
+            if now - last < SECONDS_BETWEEN_LINES or ended == total:
+                return
+            last, speed = now, rate(counts)
+            left = (total - ended) / speed if speed else 0
+            say(
+                f"{ended} of {total}, {counts['failed']} failed, {speed:.2f} images/s, {left / 60:.0f} min left"
+            )
+
+        yield tell
+        return
+    speed = TextColumn("{task.fields[speed]:.2f} images/s")
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        speed,
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=stderr, transient=True) as progress:
+        task = progress.add_task("photographs", total=total, speed=0.0)
+        yield lambda counts: progress.update(task, completed=sum(counts.values()), speed=rate(counts))
 
 
 def close_stdout_quietly() -> None:

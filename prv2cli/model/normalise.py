@@ -1,18 +1,21 @@
-"""Normalised log-depth: one centre and one spread per image, so that the refiner knows no unit.
+"""The space a refiner works in.
 
-Scaling the coarse map by k moves the centre by log k and nothing else: the result scales by k.
+Normalised log-depth (ours): one centre and one spread per image, so that the refiner knows no unit. Scaling the coarse
+map by k moves the centre by log k and nothing else: the result scales by k. Metres: the authors'.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-import torch
+import numpy as np
 from torch import Tensor
 
 SPREAD_FLOOR = 1e-3  # relative depth; a flat map may change by at most a few times this
 SPREAD_OF_DEVIATION = 1.5
 NETWORK_LIMIT = 6.0  # sky beside a hand is 400:1; what the network sees is clamped, what it corrects is not
+INVISIBLE_STEP = 1e-6  # of the depth, from pixel to pixel: a tenth of what a 16-bit file resolves at its best
+MIN_METRES = 1e-3
 _SAMPLES = 1 << 18
 
 
@@ -36,6 +39,38 @@ class LogNormalisation(NamedTuple):
         """Metres -> normalised log-depth."""
         return (depth.log() - self.centre) / self.spread
 
-    def decode(self, normalised: Tensor) -> Tensor:
-        """Normalised log-depth -> metres."""
-        return torch.exp(normalised * self.spread + self.centre)
+    @property
+    def floor(self) -> float:
+        """A step of normalised log-depth that is too small to matter."""
+        return INVISIBLE_STEP / float(self.spread)
+
+    def decode_in_place(self, normalised: np.ndarray) -> np.ndarray:
+        """(H, W) normalised log-depth of one image -> metres, without a second full-size array or infinities."""
+        normalised *= float(self.spread)
+        normalised += float(self.centre)
+        np.clip(normalised, -80, 80, out=normalised)
+        return np.exp(normalised, out=normalised)
+
+
+class PlainMetres(NamedTuple):
+    """The authors' space: nothing is changed on the way in."""
+
+    median: float
+
+    @classmethod
+    def of(cls, depth: Tensor) -> PlainMetres:
+        """Of (N, 1, h, w) metres."""
+        return cls(float(depth.median()))
+
+    def encode(self, depth: Tensor) -> Tensor:
+        """Metres -> metres."""
+        return depth
+
+    @property
+    def floor(self) -> float:
+        """A step in metres that is too small to matter."""
+        return INVISIBLE_STEP * self.median
+
+    def decode_in_place(self, depth: np.ndarray) -> np.ndarray:
+        """(H, W) metres, never below the authors' smallest depth."""
+        return np.maximum(depth, MIN_METRES, out=depth)

@@ -20,7 +20,7 @@ from prv2cli.model.patchrefiner import PatchRefiner
 
 Batch = dict[str, Tensor]
 AUXILIARY_WEIGHT = 0.5
-CASCADES = ((), (2,), (2,), (4, 2))  # dealt to the tiles in turn: the passes before the one that learns
+CASCADES = ((), (), (2,), ())  # dealt to the tiles in turn: the passes before the one that learns
 
 
 class StepOutput(NamedTuple):
@@ -73,6 +73,8 @@ def refine_step(model: nn.Module, batch: Batch, progress: float, config: TrainCo
             "unrefined": weighted_residual_loss(torch.zeros_like(target), target, smooth=smooth),
             "error": (residual - target).abs().mean(),
             "coarse_error": target.abs().mean(),
+            "first_error": (residual - target)[:: len(CASCADES)].abs().mean(),  # tiles that were not refined before
+            "first_coarse_error": target[:: len(CASCADES)].abs().mean(),
         }
     return StepOutput(main + AUXILIARY_WEIGHT * auxiliary, parts)
 
@@ -87,7 +89,7 @@ def _after_reduced_passes(model: PatchRefiner, batch: Batch, guide: list[Tensor]
     model.eval()  # BatchNorm's statistics are of the pass that learns
     coarse = batch["coarse"].clone()
     turn = torch.arange(len(coarse), device=coarse.device) % len(CASCADES)
-    for divisor in (4, 2):
+    for divisor in sorted({divisor for passes in CASCADES for divisor in passes}, reverse=True):
         chosen = torch.stack([turn == k for k, passes in enumerate(CASCADES) if divisor in passes]).any(0)
         coarse[chosen] = _pass_at(divisor, model, batch, coarse, guide, index, chosen)
     model.train(was_training)

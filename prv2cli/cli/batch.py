@@ -1,0 +1,247 @@
+"""`prv2 batch`: every photograph of a folder, a list or a pattern, one depth map each."""
+
+from __future__ import annotations
+
+import json as json_module
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from prv2cli.cli.files import DtypeName
+from prv2cli.cli.options import check_models, check_tiling
+from prv2cli.cli.ui import (
+    DeviceOption,
+    JsonOption,
+    PrecisionOption,
+    QuietOption,
+    SceneName,
+    VerboseOption,
+    batch_progress,
+    configure_logging,
+    say,
+    stderr,
+)
+
+if TYPE_CHECKING:
+    from prv2cli.batch import BatchSettings, Job, Outcome
+
+WHICH = "Which files"
+OUTPUT = "Output"
+COARSE = "Coarse depth"
+SPEED = "Speed and memory"
+
+
+def batch(
+    inputs: Annotated[
+        list[Path], typer.Argument(help="Folders, photographs, patterns; - reads a list of paths from stdin.")
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o", "--output", help="The output folder. Default <folder>_depth.", rich_help_panel=OUTPUT
+        ),
+    ] = None,
+    recursive: Annotated[
+        bool, typer.Option("-r", "--recursive", help="Folders with all below them.", rich_help_panel=WHICH)
+    ] = False,
+    null: Annotated[
+        bool,
+        typer.Option("-0", "--null", help="The list on stdin is separated by NUL.", rich_help_panel=WHICH),
+    ] = False,
+    shard: Annotated[
+        str | None,
+        typer.Option(metavar="I/N", help="Only the I-th of N parts, for job arrays.", rich_help_panel=WHICH),
+    ] = None,
+    name: Annotated[
+        str,
+        typer.Option(
+            help="Name of an output without its suffix; {stem}, {name}, {suffix} of the photograph.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = "{stem}",
+    format: Annotated[
+        str, typer.Option("--format", help="tif, png, npy, npz or exr.", rich_help_panel=OUTPUT)
+    ] = "tif",
+    dtype: Annotated[
+        DtypeName | None, typer.Option(help="Of a TIFF. Default uint16.", rich_help_panel=OUTPUT)
+    ] = None,
+    depth_scale: Annotated[
+        float,
+        typer.Option(
+            help="Units per metre of 16-bit files: 256 KITTI, 1000 millimetres.", rich_help_panel=OUTPUT
+        ),
+    ] = 256.0,
+    inverse: Annotated[
+        bool, typer.Option("--inverse", help="Write inverse depth (1/m).", rich_help_panel=OUTPUT)
+    ] = False,
+    overwrite: Annotated[
+        bool,
+        typer.Option(
+            "--overwrite",
+            help="Make every output again, also those made from the same photograph with the same settings.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = False,
+    model: Annotated[
+        str, typer.Option("-m", "--model", help="As in `prv2 refine`.", rich_help_panel=COARSE)
+    ] = "auto",
+    revision: Annotated[
+        str | None, typer.Option(help="Of the model's Hub repository.", rich_help_panel=COARSE)
+    ] = None,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Never ask the Hub.", rich_help_panel=COARSE)
+    ] = False,
+    coarse: Annotated[str, typer.Option(help="As in `prv2 refine`.", rich_help_panel=COARSE)] = "auto",
+    scene: Annotated[
+        SceneName | None, typer.Option(help="As in `prv2 refine`.", rich_help_panel=COARSE)
+    ] = None,
+    focal_px: Annotated[
+        float | None,
+        typer.Option(min=1, help="Focal length of every photograph, in pixels.", rich_help_panel=COARSE),
+    ] = None,
+    tile: Annotated[
+        str, typer.Option(metavar="H[xW]", help="Tile size in pixels; 0 = chosen.", rich_help_panel=SPEED)
+    ] = "0",
+    overlap: Annotated[
+        float | None, typer.Option(min=0, max=0.5, help="Share of a tile in common.", rich_help_panel=SPEED)
+    ] = None,
+    mode: Annotated[str | None, typer.Option(help="The paper's tilings.", rich_help_panel=SPEED)] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the random tiles of rN.", rich_help_panel=SPEED)] = 0,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
+    max_pixels: Annotated[
+        int | None, typer.Option(min=1, help="Refuse larger photographs.", rich_help_panel=SPEED)
+    ] = None,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+) -> int:
+    """Depth maps of many photographs; a second run does only what is missing or was made with other settings."""
+    from prv2cli.batch import BatchSettings
+    from prv2cli.depth_files import depth_format
+    from prv2cli.images import MAX_PIXELS_DEFAULT
+    from prv2cli.jobs import SUFFIX_OF, plan
+    from prv2cli.jobs import shard as part_of
+    from prv2cli.pipeline import Encoding, check_encoding
+
+    configure_logging(quiet=quiet, verbose=verbose)
+    encoding = Encoding(depth_format(Path("-"), format), dtype.value if dtype else None, depth_scale, inverse)
+    check_encoding(encoding)
+    tiling = check_tiling(tile, overlap, mode, seed)
+    models = check_models(model, coarse, None, device, precision) | {
+        "scene": scene.value if scene else None,
+        "revision": revision,
+        "offline": offline,
+    }
+    folder = _output_folder(inputs, output)
+    jobs = plan(_photographs(inputs, recursive, null, folder), folder, name, SUFFIX_OF[encoding.format])
+    if shard is not None:
+        jobs = part_of(jobs, shard)
+    settings = BatchSettings(encoding, tiling, focal_px, max_pixels or MAX_PIXELS_DEFAULT, overwrite)
+    return _run(jobs, models, settings, folder, device, precision, as_json=json, quiet=quiet)
+
+
+def _output_folder(inputs: list[Path], output: Path | None) -> Path:
+    from prv2cli.errors import OutputError, UsageError
+
+    if output is None:
+        if len(inputs) != 1 or not inputs[0].is_dir():
+            raise UsageError("-o OUTDIR: say where the outputs go; only a single folder has a default")
+        given = inputs[0].resolve()
+        output = given.with_name(f"{given.name}_depth")
+    if output.exists() and not output.is_dir():
+        raise OutputError(f"-o {output}: that is a file; name a folder")
+    return output
+
+
+def _photographs(inputs: list[Path], recursive: bool, nul: bool, out: Path) -> list[tuple[Path, Path]]:
+    from prv2cli.errors import InputError, UsageError
+    from prv2cli.jobs import find_photographs, listed_photographs
+
+    if Path("-") in inputs:
+        if len(inputs) > 1:
+            raise UsageError("- reads the whole list from stdin; leave out the other inputs")
+        found = listed_photographs(sys.stdin.buffer.read(), nul=nul)
+        source = "the list on stdin"
+    else:
+        if nul:
+            raise UsageError("-0 is about a list on stdin; give - as the input")
+        found = find_photographs(inputs, recursive=recursive, leave_out=out)
+        source = ", ".join(map(str, inputs))
+    if not found:
+        hint = "" if recursive or source.startswith("the list") else " (-r looks into the folders below)"
+        raise InputError(f"no photograph in {source}{hint}")
+    return found
+
+
+def _run(
+    jobs: list[Job],
+    models: dict[str, Any],
+    settings: BatchSettings,
+    folder: Path,
+    device: str,
+    precision: str,
+    *,
+    as_json: bool,
+    quiet: bool,
+) -> int:
+    from prv2cli.batch import run_batch
+    from prv2cli.claims import Claims
+    from prv2cli.errors import DiskFullError
+    from prv2cli.inference import Refiner
+
+    counts: Counter[str] = Counter()
+    started = time.perf_counter()
+    refiner = Refiner.from_pretrained(**models, device=device, precision=precision)
+    outcomes = run_batch(jobs, refiner, settings, Claims(folder))
+    full: str | None = None
+    with _sigterm_interrupts(), batch_progress(len(jobs), quiet=quiet) as advance:
+        try:
+            for outcome in outcomes:
+                counts[outcome.state] += 1
+                _tell(outcome, as_json=as_json)
+                advance(counts)
+        except DiskFullError as error:
+            full = str(error)
+        finally:
+            outcomes.close()
+    left = len(jobs) - sum(counts.values())
+    if full:
+        stderr.print(
+            f"error: {full}; {left} left: run the same command again to go on", style="red", markup=False
+        )
+    seconds = time.perf_counter() - started
+    say(
+        f"{folder}: {counts['done']} done, {counts['skipped']} already done, {counts['failed']} failed"
+        f"{f', {left} not tried' if left else ''} in {seconds:.1f} s",
+        quiet=quiet and not counts["failed"],
+    )
+    return 1 if counts["failed"] or full else 0
+
+
+def _tell(outcome: Outcome, *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json_module.dumps(outcome.report, allow_nan=False))
+    if outcome.error:
+        stderr.print(f"error: {outcome.error}", style="red", markup=False)
+
+
+@contextmanager
+def _sigterm_interrupts() -> Iterator[None]:
+    """SIGTERM ends a batch as Ctrl-C does: temporaries removed, claims given back."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

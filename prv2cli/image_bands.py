@@ -1,0 +1,141 @@
+"""Read one photograph into a file of pixels: what images.read_photo reads, without ever holding it.
+
+    file or pipe -> identify -> TIFF: strips one after the other (tiff_bands)
+                                others: decoded whole by their library (image_decode), then given up
+                 -> colours, alpha over white, upright: band by band -> SpooledArray
+
+A JPEG has to be decoded whole: Pillow takes 4 bytes a pixel for it, and libjpeg 3 to 6 more for a progressive one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from prv2cli import images
+from prv2cli.errors import InputError, Prv2Error
+from prv2cli.focal import focal_px
+from prv2cli.image_colour import ToSrgb, plan_srgb, to_8_bits
+from prv2cli.image_decode import CheckSize, Stored, decode
+from prv2cli.image_kinds import HEAD_BYTES, Unreadable, identify
+from prv2cli.images import MAX_PIXELS_DEFAULT, Photo
+from prv2cli.spooled import SpooledArray
+from prv2cli.tiff_bands import open_in_bands
+
+_BAND_PIXELS = 1 << 20
+_TURNED_ROWS = 256  # rows become columns: the more at a time, the longer the pieces that are written
+
+
+@contextmanager
+def spool_photo(
+    source: Path | BinaryIO,
+    folder: Path,
+    *,
+    max_pixels: int = MAX_PIXELS_DEFAULT,
+    name: str | None = None,
+) -> Iterator[Photo]:
+    """As images.read_photo, with the same values, but `rgb` is a SpooledArray in `folder` until the block ends.
+
+    Raises what read_photo raises, and DiskFullError where the folder's disk is too small.
+    """
+    label = name or images._label(source)
+    with readable(label), images._opened(source, label) as file:
+        photo = _spool(file, label, folder, max_pixels)
+    rgb: Any = photo.rgb
+    with rgb:
+        yield photo
+
+
+@contextmanager
+def readable(label: str) -> Iterator[None]:
+    """Make one InputError that names the file of whatever a decoder raises, with Pillow's own limits off."""
+    try:
+        with images._quiet_pillow():
+            yield
+    except Prv2Error:
+        raise
+    except MemoryError as error:
+        raise InputError(
+            f"{label}: not enough memory to decode this picture. Close other programs or make it smaller"
+        ) from error
+    except Unreadable as error:
+        raise InputError(f"{label}: {error}") from error
+    except Exception as error:  # decoders raise dozens of kinds for bytes that break their format's rules
+        detail = str(error).partition("\n")[0][:120] or type(error).__name__
+        raise InputError(
+            f"{label}: damaged or cut short ({detail}). "
+            "Copy or download it again, or re-save it in an image editor"
+        ) from error
+
+
+def size_check(max_pixels: int) -> CheckSize:
+    """What refuses a picture of a size that is impossible, or larger than `max_pixels`, with Unreadable."""
+
+    def check(width: int, height: int) -> None:
+        if width < 1 or height < 1:
+            raise Unreadable(f"it has no pixels ({width} x {height}). Export the picture again")
+        if width * height > max_pixels:
+            raise Unreadable(
+                f"{width} x {height} is {images._megapixels(width * height)} megapixels, over the limit of "
+                f"{images._megapixels(max_pixels)}. If you trust the file, use --max-pixels {width * height}"
+            )
+
+    return check
+
+
+def kind_of(file: BinaryIO, label: str) -> str:
+    """What identify() says of a file that stands at its start. Raises Unreadable, MissingExtraError."""
+    head = file.read(HEAD_BYTES)
+    if not head:
+        raise Unreadable("it is empty (0 bytes). Copy or download it again")
+    kind = identify(head, label)
+    if kind == "HEIC":
+        images._require_heif(label)
+    file.seek(0)
+    return kind
+
+
+def _spool(file: BinaryIO, label: str, folder: Path, max_pixels: int) -> Photo:
+    kind, check = kind_of(file, label), size_check(max_pixels)
+    stored = open_in_bands(file, check) if kind == "TIFF" else decode(kind, file, check)
+    plan = plan_srgb(stored.icc, stored.model, stored.deep)
+    rgb, composited = _assemble(stored, plan, folder)
+    notes = (*stored.notes, *plan.notes, *(["alpha channel composited on white"] if composited else []))
+    focal = focal_px(stored.exif or {}, stored.width, stored.height)
+    pixels: Any = rgb
+    return Photo(pixels, focal, notes, images._sha256(file), label)
+
+
+def _assemble(stored: Stored, plan: ToSrgb, folder: Path) -> tuple[SpooledArray, bool]:
+    """Bring all bands to upright sRGB: (H, W, 3) uint8 or uint16, and whether any pixel was transparent."""
+    turned = stored.orientation >= 5
+    shape = (stored.width, stored.height, 3) if turned else (stored.height, stored.width, 3)
+    rgb = SpooledArray(shape, np.uint16 if plan.deep else np.uint8, folder)
+    composited = False
+    step = max(1, _BAND_PIXELS // stored.width, _TURNED_ROWS if turned else 0)
+    try:
+        for y in range(0, stored.height, step):
+            stop = min(y + step, stored.height)
+            band = stored.band(y, stop)
+            colour = plan.convert(band.colour)
+            if band.alpha is not None:
+                alpha = to_8_bits(band.alpha) if stored.deep and not plan.deep else band.alpha
+                colour, seen = images._over_white(colour, alpha)
+                composited |= seen
+            rgb[_upright_place(y, stop, stored)] = images._turn(colour, stored.orientation)
+    except BaseException:  # Ctrl-C too: the disk space is given back at once
+        rgb.close()
+        raise
+    return rgb, composited
+
+
+def _upright_place(y0: int, y1: int, stored: Stored) -> tuple[slice, slice]:
+    """Where the stored rows y0 to y1 lie in the upright picture."""
+    if stored.orientation in (3, 4, 6, 7):  # stored from the bottom
+        y0, y1 = stored.height - y1, stored.height - y0
+    place, whole = slice(y0, y1), slice(None)
+    return (whole, place) if stored.orientation >= 5 else (place, whole)

@@ -1,0 +1,115 @@
+"""One photograph's way through the program: Photo -> Depth -> file. No Typer, no printing.
+
+read_photo ─ Photo ─ Refiner.refine ─ Depth ─ describe ─ write
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+
+from prv2cli.depth_files import Dtype, WriteReport, write_depth
+from prv2cli.depth_metadata import DepthMetadata
+
+if TYPE_CHECKING:
+    from prv2cli.images import Photo
+    from prv2cli.inference import Depth, Refiner
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How depth is stored. `dtype` None: 16-bit integers where the format has them, else float32."""
+
+    format: str
+    dtype: Dtype | None = None
+    scale: float = 256.0
+    inverse: bool = False
+
+    def stored_as(self, unit: str) -> Dtype:
+        """The number type for a map of this unit."""
+        if self.dtype is not None:
+            return self.dtype
+        # A map without a unit has no natural 16-bit scale: 256 steps per unknown unit may be one step in all.
+        return "float32" if self.format == "tiff" and unit == "relative" else "uint16"
+
+
+def check_encoding(encoding: Encoding) -> None:
+    """Find out before any work what the format cannot do, or which extra is missing: UsageError, MissingExtraError."""
+    write(io.BytesIO(), np.ones((1, 1), np.float32), DepthMetadata(), encoding)
+
+
+def describe(
+    refiner: Refiner,
+    result: Depth,
+    photo: Photo,
+    *,
+    coarse_file: Path | None = None,
+    focal_px: float | None = None,
+) -> DepthMetadata:
+    """What the file will say of itself; `coarse_file` where a map was refined instead of a network's depth."""
+    network = refiner.coarse.name if refiner.coarse else refiner.name
+    return DepthMetadata(
+        model=refiner.name,
+        model_id=refiner.checkpoint.sha256,
+        unit=result.unit,
+        focal_px=focal_px or photo.focal_px,
+        tiling=result.tiling,
+        precision=result.precision,
+        coarse=network if coarse_file is None else f"file {coarse_file.name}",
+        source_sha256=photo.sha256,
+    )
+
+
+def write(
+    target: Path | BinaryIO, depth: np.ndarray, metadata: DepthMetadata, encoding: Encoding
+) -> WriteReport:
+    """Encode (H, W) depth to a file (atomically) or a stream."""
+    return write_depth(
+        target,
+        depth,
+        metadata,
+        fmt=encoding.format,
+        dtype=encoding.stored_as(metadata.unit),
+        scale=encoding.scale,
+        inverse=encoding.inverse,
+    )
+
+
+def summary(
+    source: str,
+    target: str,
+    result: Depth,
+    photo: Photo,
+    metadata: DepthMetadata,
+    report: WriteReport,
+    seconds: dict[str, float],
+) -> dict[str, Any]:
+    """What `--json` prints of one file; lengths in pixels, depth in `unit`, times in seconds."""
+    height, width = result.depth.shape
+    return {
+        "input": source,
+        "output": target,
+        "width": width,
+        "height": height,
+        "unit": metadata.unit,
+        "min": float(result.depth.min()),
+        "median": float(np.median(result.depth[::4, ::4])),
+        "max": float(result.depth.max()),
+        "clipped": report.clipped,
+        "rounded": report.rounded,
+        "seam": round(result.seam, 5),
+        "tiles": result.tiles,
+        "tiling": result.tiling,
+        "model": metadata.model,
+        "model_id": metadata.model_id,
+        "coarse": metadata.coarse,
+        "device": result.device,
+        "precision": result.precision,
+        "focal_px": metadata.focal_px,
+        "notes": list(photo.notes),
+        "seconds": {part: round(value, 3) for part, value in seconds.items()},
+    }

@@ -1,0 +1,60 @@
+"""A thread that does one thing after another, and does not keep the program from ending."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Worker:
+    """One daemon thread with a queue. concurrent.futures' threads are joined at exit, so Ctrl-C would wait for them."""
+
+    def __init__(self, name: str) -> None:
+        self._queue: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def submit(self, function: Callable[[], Result]) -> Future[Result]:
+        """Have the function called; its result or exception comes in the Future."""
+        future: Future[Result] = Future()
+        self._queue.put((future, function))
+        return future
+
+    def stop(self, timeout: float | None = None) -> None:
+        """Drop what has not begun, and wait for what has."""
+        while True:
+            try:
+                item = self._queue.get_nowait()
+            except queue.Empty:
+                break
+            if item is not None:
+                item[0].cancel()
+        self._queue.put(None)
+        self._thread.join(timeout)
+
+    def _run(self) -> None:
+        while (item := self._queue.get()) is not None:
+            future, function = item
+            if not future.set_running_or_notify_cancel():
+                continue
+            try:
+                future.set_result(function())
+            except BaseException as error:  # it is the waiting thread's to handle
+                future.set_exception(error)
+
+
+def ahead(items: Iterable[Item], submit: Callable[[Item], Result], count: int) -> Iterator[Result]:
+    """submit(item) for each, up to `count` of them before the first is asked for."""
+    waiting: deque[Result] = deque()
+    for item in items:
+        waiting.append(submit(item))
+        if len(waiting) > count:
+            yield waiting.popleft()
+    yield from waiting

@@ -1,0 +1,60 @@
+"""A refiner that takes no time and no torch: what a batch does around it is what is tested.
+
+python fake_refiner.py FOLDER OUT SECONDS      a whole batch in a process of its own, to be killed
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from prv2cli.batch import BatchSettings, run_batch
+from prv2cli.claims import Claims
+from prv2cli.errors import InputError
+from prv2cli.jobs import find_photographs, plan
+from prv2cli.pipeline import Encoding
+
+
+class FakeRefiner:
+    """Depth = 1 + mean colour / 100; refuses photographs whose first pixel is pure red."""
+
+    def __init__(self, seconds: float = 0.0, sha256: str = "a" * 64) -> None:
+        self.seconds, self.calls = seconds, 0
+        self.name, self.dtype = "fake", "float32"
+        self.checkpoint = SimpleNamespace(sha256=sha256)
+        self.coarse = SimpleNamespace(name="none", identity="b" * 64)
+
+    def refine(self, rgb: np.ndarray, **options: Any) -> Any:
+        self.calls += 1
+        time.sleep(self.seconds)
+        if tuple(rgb[0, 0]) == (255, 0, 0):
+            raise InputError("this one is red")
+        depth = (1 + rgb.mean(axis=2) / 100).astype(np.float32)
+        return SimpleNamespace(
+            depth=depth,
+            unit="metre",
+            tiling="one",
+            tiles=1,
+            seam=0.0,
+            device="cpu",
+            precision="float32",
+            seconds={"tiles": self.seconds},
+        )
+
+
+def main(folder: str, out: str, seconds: str) -> None:
+    jobs = plan(
+        find_photographs([Path(folder)], recursive=True, leave_out=Path(out)), Path(out), "{stem}", ".tif"
+    )
+    refiner: Any = FakeRefiner(float(seconds))
+    for outcome in run_batch(jobs, refiner, BatchSettings(Encoding("tiff")), Claims(Path(out))):
+        print(outcome.state, outcome.job.target, flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

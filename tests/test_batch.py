@@ -1,0 +1,297 @@
+"""Batches: what is done, skipped, done again; dead and living neighbours; kills at any moment."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fake_refiner import FakeRefiner
+from PIL import Image
+
+from prv2cli.batch import AHEAD, BatchSettings, Job, run_batch
+from prv2cli.claims import FOLDER, Claims
+from prv2cli.depth_files import read_depth
+from prv2cli.errors import DiskFullError
+from prv2cli.jobs import find_photographs, plan
+from prv2cli.pipeline import Encoding
+
+TESTS = Path(__file__).parent
+SETTINGS = BatchSettings(Encoding("tiff"))
+
+
+def _photograph(path: Path, seed: int = 0, red: bool = False) -> Path:
+    pixels = np.random.default_rng(seed).integers(0, 200, (24, 32, 3), dtype=np.uint8)
+    if red:
+        pixels[0, 0] = (255, 0, 0)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for k, name in enumerate(("a.png", "b.png", "below/a.png", "below/deep/c.png")):
+        _photograph(tmp_path / "in" / name, k)
+    return tmp_path / "in"
+
+
+def _jobs(folder: Path, suffix: str = ".tif") -> list[Job]:
+    out = folder.parent / "out"
+    return plan(find_photographs([folder], recursive=True, leave_out=out), out, "{stem}", suffix)
+
+
+def _run(jobs: list[Job], refiner: Any = None, settings: BatchSettings = SETTINGS) -> Counter[str]:
+    out = jobs[0].target.parents[0]
+    root = next(p for p in (out, *out.parents) if p.name == "out")
+    return Counter(
+        o.state for o in run_batch(jobs, refiner or FakeRefiner(), settings, Claims(root, expires=5))
+    )
+
+
+def _tree(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_every_photograph_gets_its_depth_and_nothing_else_is_left(folder: Path) -> None:
+    assert _run(_jobs(folder)) == {"done": 4}
+    out = folder.parent / "out"
+    assert sorted(_tree(out)) == ["a.tif", "b.tif", "below/a.tif", "below/deep/c.tif"]
+    with Image.open(folder / "below/a.png") as picture:
+        expected = 1 + np.asarray(picture).mean(axis=2) / 100
+    depth = read_depth(out / "below/a.tif")
+    np.testing.assert_allclose(depth.values, expected, atol=0.5 / 256 + 1e-6)
+    assert not (out / FOLDER).exists()
+
+
+def test_a_second_run_does_nothing(folder: Path) -> None:
+    _run(_jobs(folder))
+    before = _tree(folder.parent / "out")
+    refiner = FakeRefiner()
+    assert _run(_jobs(folder), refiner) == {"skipped": 4}
+    assert refiner.calls == 0
+    assert _tree(folder.parent / "out") == before
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        BatchSettings(Encoding("tiff", scale=1000)),
+        BatchSettings(Encoding("tiff", inverse=True)),
+        BatchSettings(Encoding("tiff"), tiling={"overlap": 0.25}),
+        BatchSettings(Encoding("tiff"), focal_px=500.0),
+        BatchSettings(Encoding("tiff"), overwrite=True),
+    ],
+)
+def test_other_settings_are_done_again(folder: Path, settings: BatchSettings) -> None:
+    _run(_jobs(folder))
+    assert _run(_jobs(folder), settings=settings) == {"done": 4}
+
+
+def test_other_models_are_done_again(folder: Path) -> None:
+    _run(_jobs(folder))
+    assert _run(_jobs(folder), FakeRefiner(sha256="c" * 64)) == {"done": 4}
+    other: Any = FakeRefiner(sha256="c" * 64)
+    other.coarse.identity = "d" * 64
+    assert _run(_jobs(folder), other) == {"done": 4}
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".png", ".npy", ".npz"])
+def test_only_what_is_missing_changed_or_foreign_is_done(folder: Path, suffix: str) -> None:
+    encoding = {".tif": "tiff"}.get(suffix, suffix[1:])
+    settings = BatchSettings(Encoding(encoding))
+    jobs = _jobs(folder, suffix)
+    _run(jobs, settings=settings)
+    jobs[0].target.unlink()
+    _photograph(jobs[1].source, 99)  # another picture under the same name
+    jobs[2].target.write_bytes(b"not a depth map")
+    refiner = FakeRefiner()
+    assert _run(jobs, refiner, settings) == {"done": 3, "skipped": 1}
+    assert refiner.calls == 3
+    assert _run(jobs, settings=settings) == {"skipped": 4}
+
+
+def test_a_bad_photograph_is_told_and_the_others_are_done(folder: Path) -> None:
+    (folder / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n and then nothing")
+    _photograph(folder / "red.png", red=True)
+    (folder / "gone.png").symlink_to(folder / "nowhere.png")
+    out = folder.parent / "out"
+    outcomes = list(run_batch(_jobs(folder), FakeRefiner(), SETTINGS, Claims(out)))  # type: ignore[arg-type]
+    assert Counter(o.state for o in outcomes) == {"done": 4, "failed": 3}
+    errors = {o.job.source.name: o.error or "" for o in outcomes if o.state == "failed"}
+    assert "bad.png" in errors["bad.png"] and "nowhere" not in errors["bad.png"]
+    assert "red" in errors["red.png"] and "no such file" in errors["gone.png"]
+    assert len(_tree(out)) == 4
+
+
+def test_a_report_is_json_and_complete(folder: Path) -> None:
+    out = folder.parent / "out"
+    for outcome in run_batch(_jobs(folder), FakeRefiner(), SETTINGS, Claims(out)):  # type: ignore[arg-type]
+        found = json.loads(json.dumps(outcome.report, allow_nan=False))
+        assert {"state", "input", "output", "width", "height", "clipped", "seam", "model", "error"} <= set(
+            found
+        )
+        assert {"decode", "encode", "total"} <= set(found["seconds"])
+
+
+def test_few_photographs_are_in_memory_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import prv2cli.batch as module
+
+    folder = tmp_path / "in"
+    for k in range(12):
+        _photograph(folder / f"{k}.png", k)
+    alive = most = 0
+    read, encode = module.read_photo, module._Batch._encode
+
+    def counted_read(*args: Any, **options: Any) -> Any:
+        nonlocal alive, most
+        alive += 1
+        most = max(most, alive)
+        return read(*args, **options)
+
+    def counted_encode(self: Any, *args: Any) -> Any:
+        nonlocal alive
+        time.sleep(0.01)  # the slowest part: everything would pile up before it
+        alive -= 1
+        return encode(self, *args)
+
+    monkeypatch.setattr(module, "read_photo", counted_read)
+    monkeypatch.setattr(module._Batch, "_encode", counted_encode)
+    assert _run(_jobs(folder)) == {"done": 12}
+    assert most <= 2 * AHEAD + 3
+
+
+def test_a_full_disk_ends_the_batch_and_leaves_whole_files(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import prv2cli.atomic as atomic
+
+    jobs = _jobs(folder)
+    fsync, calls = os.fsync, 0
+
+    def full(descriptor: int) -> None:
+        nonlocal calls
+        calls += 1
+        if calls > 3:  # each output syncs its file and its folder
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fsync(descriptor)
+
+    monkeypatch.setattr(atomic.os, "fsync", full)
+    with pytest.raises(DiskFullError, match="no space"):
+        _run(jobs)
+    monkeypatch.undo()
+    out = folder.parent / "out"
+    written = len(_tree(out))
+    assert 1 <= written < 4
+    for path in out.rglob("*.tif"):
+        read_depth(path)
+    assert _run(jobs) == {"done": 4 - written, "skipped": written}
+    assert len(_tree(out)) == 4
+
+
+def test_closing_the_batch_gives_claims_back(folder: Path) -> None:
+    out = folder.parent / "out"
+    batch = run_batch(_jobs(folder), FakeRefiner(), SETTINGS, Claims(out))  # type: ignore[arg-type]
+    next(batch)
+    batch.close()
+    assert not (out / FOLDER).exists()
+    assert not list(out.rglob("*.prv2tmp"))
+
+
+# --- several processes ---------------------------------------------------------------------------------------
+
+
+def _start(folder: Path, out: Path, seconds: float) -> subprocess.Popen[str]:
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(TESTS.parent), os.environ.get("PYTHONPATH", "")]),
+    }
+    command = [
+        sys.executable,
+        "-W",
+        "ignore",
+        str(TESTS / "fake_refiner.py"),
+        str(folder),
+        str(out),
+        str(seconds),
+    ]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    )
+
+
+def test_two_processes_share_the_work(tmp_path: Path) -> None:
+    for k in range(10):
+        _photograph(tmp_path / "in" / f"{k}.png", k)
+    both = [_start(tmp_path / "in", tmp_path / "out", 0.15) for _ in range(2)]
+    states = []
+    for process in both:
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == 0, err
+        states.append(Counter(line.split()[0] for line in out.splitlines()))
+    assert states[0]["done"] + states[1]["done"] == 10
+    assert all(sum(state.values()) == 10 and state["done"] > 0 for state in states)
+    assert len(_tree(tmp_path / "out")) == 10
+
+
+def test_a_claim_of_a_dead_process_is_taken_over(tmp_path: Path) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    out, target = tmp_path, tmp_path / "a.tif"
+    first = Claims(out)
+    assert first.acquire(target)
+    assert not Claims(out).acquire(target)
+    claim = next((out / FOLDER).iterdir())
+    owner = json.loads(claim.read_text())
+    claim.write_text(json.dumps({**owner, "pid": ended.pid}))
+    assert Claims(out).acquire(target)
+
+
+def test_a_claim_of_another_machine_expires(tmp_path: Path) -> None:
+    target = tmp_path / "a.tif"
+    assert Claims(tmp_path).acquire(target)
+    claim = next((tmp_path / FOLDER).iterdir())
+    claim.write_text(json.dumps({"host": "elsewhere", "pid": 1, "since": 0}))
+    assert not Claims(tmp_path, expires=30).acquire(target)
+    os.utime(claim, (time.time() - 60, time.time() - 60))
+    assert Claims(tmp_path, expires=30).acquire(target)
+
+
+def test_killed_at_any_moment_and_run_again_the_result_is_the_same(tmp_path: Path) -> None:
+    """Fifty kills, spread over the time that a batch takes; then one run to the end."""
+    for k in range(8):
+        _photograph(tmp_path / "in" / f"{k % 3}" / f"{k}.png", k)
+    calm = tmp_path / "calm"
+    process = _start(tmp_path / "in", calm, 0.02)
+    start = time.perf_counter()
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    duration = time.perf_counter() - start
+    expected = _tree(calm)
+    rng, landed = random.Random(7), 0
+    for round_ in range(50):
+        out = tmp_path / f"killed{round_ // 5}"  # five kills on the same folder, then another
+        process = _start(tmp_path / "in", out, 0.02)
+        time.sleep(rng.uniform(0.3, 1.0) * duration)
+        landed += process.poll() is None
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        for path in out.rglob("*.tif"):
+            assert path.read_bytes() == expected[str(path.relative_to(out))]
+    assert landed >= 20
+    for k in range(10):
+        out = tmp_path / f"killed{k}"
+        process = _start(tmp_path / "in", out, 0.0)
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == 0, err
+        assert _tree(out) == expected
