@@ -132,7 +132,9 @@ def main() -> None:
     parser.add_argument("--formats", nargs="+", choices=SUFFIX, default=["tiff", "jpeg"])
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--cheap", action="store_true")
-    parser.add_argument("--folder", type=Path, help="where the files go; default: the system's temporary folder")
+    parser.add_argument(
+        "--folder", type=Path, help="where the files go; default: the system's temporary folder"
+    )
     parser.add_argument("--json", type=Path)
     parser.add_argument("--one", type=Path, nargs=2, metavar=("PHOTO", "OUT"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -159,7 +161,9 @@ def _report(kind: str, width: int, height: int, result: dict[str, Any]) -> None:
     print(f"peak {result['peak'] / GB:.2f} GB; output {result['bytes'] / GB:.2f} GB")
     print("| part | seconds | peak GB |\n|---|---|---|")
     for part, (seconds, memory) in result["parts"].items():
-        print(f"| {part} | {seconds:.1f} | {memory / GB:.2f} |" if memory else f"| {part} | {seconds:.1f} | |")
+        print(
+            f"| {part} | {seconds:.1f} | {memory / GB:.2f} |" if memory else f"| {part} | {seconds:.1f} | |"
+        )
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from prv2cli.errors import DiskFullError, OutputError
+from prv2cli.names import shown
 
 TEMP_SUFFIX = ".prv2tmp"
 _DAY = 86400.0  # seconds
@@ -35,20 +36,22 @@ def check_output(path: Path) -> None:
 
     Raises OutputError naming the path and the fix: a folder, a missing parent folder, no permission.
     """
+    name = shown(path)
     try:
         if path.is_dir():
-            raise OutputError(f"{path} is a folder; name a file in it")
+            raise OutputError(f"{name} is a folder; name a file in it")
         if _is_stream(path):
             return
         real = Path(os.path.realpath(path))
+        folder = shown(real.parent)
         if not real.parent.exists():
-            raise OutputError(f"{path}: its folder does not exist; make it first: mkdir -p '{real.parent}'")
+            raise OutputError(f"{name}: its folder does not exist; make it first: mkdir -p '{folder}'")
         if not real.parent.is_dir():
-            raise OutputError(f"{path}: {real.parent} is a file, not a folder; write elsewhere")
+            raise OutputError(f"{name}: {folder} is a file, not a folder; write elsewhere")
         if not os.access(real.parent, os.W_OK | os.X_OK):
-            raise OutputError(f"{path}: no permission to write in {real.parent}; write elsewhere")
+            raise OutputError(f"{name}: no permission to write in {folder}; write elsewhere")
         if real.exists() and not os.access(real, os.W_OK):
-            raise OutputError(f"{path}: the existing file is read-only; remove it or write elsewhere")
+            raise OutputError(f"{name}: the existing file is read-only; remove it or write elsewhere")
     except (OSError, ValueError) as exc:  # ValueError: a NUL byte in the name
         raise output_error(path, exc) from exc
 
@@ -71,7 +74,7 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
 
 def output_error(target: object, exc: BaseException) -> OutputError:
     """The one-line OutputError for an exception raised while writing `target`."""
-    code = getattr(exc, "errno", None)
+    target, code = shown(target), getattr(exc, "errno", None)
     if code in (errno.ENOSPC, errno.EDQUOT):
         return DiskFullError(f"{target}: no space left on the device; free some space or write elsewhere")
     if code == errno.EPIPE:
@@ -81,7 +84,7 @@ def output_error(target: object, exc: BaseException) -> OutputError:
     elif code is not None:
         reason = f"cannot be written: {os.strerror(code)}"
     else:
-        reason = f"cannot be written: {(str(exc).splitlines() or [type(exc).__name__])[0]}"
+        reason = f"cannot be written: {shown((str(exc).splitlines() or [type(exc).__name__])[0])}"
     return OutputError(f"{target}: {reason}")
 
 
@@ -150,7 +153,7 @@ def is_running(pid: int) -> bool:
         return True
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):  # the latter: no number of a process
         return False
     except OSError:
         return True

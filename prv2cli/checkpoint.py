@@ -24,14 +24,14 @@ from prv2cli.atomic import atomic_write
 from prv2cli.config import AnyModelConfig, BundleConfig, RefinerConfig, parse_model_config
 from prv2cli.errors import CheckpointError, ConfigError
 from prv2cli.model import build_model
-from prv2cli.weights_io import check_values, file_digest, open_safetensors
+from prv2cli.weights_io import check_values, file_digest, first_line, open_safetensors
 
 FORMAT = 1
 _HEADER_KEY = "prv2"
 # Numbers that building a model may make beyond those in its file: timm makes whole networks, some of them twice, and
 # then drops the stages that are not asked for.
 _SPARE_PARAMETER = 2**26
-_SPARE_MODEL = 2**30
+_SPARE_MODEL = 2**29
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Checkpoint:
         except (CheckpointError, ConfigError) as error:  # the configuration is the file's, not the caller's
             raise CheckpointError(f"{self.name}: {error}") from error
         except (RuntimeError, TypeError, ValueError) as error:  # torch's words for sizes that cannot be
-            raise CheckpointError(f"{self.name}: its configuration builds no model ({error})") from error
+            raise CheckpointError(f"{self.name}: its configuration builds no model ({first_line(error)})") from error
         return model.eval()
 
     def part(self, name: Literal["coarse", "refiner"]) -> Checkpoint:

@@ -90,7 +90,7 @@ class Claims:
 
     def _is_dead(self, claim: Path) -> bool:
         try:
-            age = time.time() - claim.stat().st_mtime
+            age = abs(time.time() - claim.stat().st_mtime)  # a time to come is no reason to wait for it
         except FileNotFoundError:
             return True
         try:
@@ -99,7 +99,7 @@ class Claims:
             return age > self.expires or (here and not is_running(int(owner["pid"])))
         except FileNotFoundError:
             return True
-        except (OSError, ValueError, LookupError, TypeError):  # its process had not written it yet, or died then
+        except (OSError, ValueError, LookupError, TypeError, ArithmeticError, RecursionError):  # its process had not written it yet, or died then
             return age > self.expires
 
     def _touch(self) -> None:

@@ -59,9 +59,7 @@ def _halve(x: Tensor) -> Tensor:
 def reduce_photograph(rgb: np.ndarray, size: tuple[int, int]) -> np.ndarray: ...
 @overload
 def reduce_photograph(rgb: SpooledArray, size: tuple[int, int]) -> SpooledArray | np.ndarray: ...
-def reduce_photograph(
-    rgb: np.ndarray | SpooledArray, size: tuple[int, int]
-) -> np.ndarray | SpooledArray:
+def reduce_photograph(rgb: np.ndarray | SpooledArray, size: tuple[int, int]) -> np.ndarray | SpooledArray:
     """(H, W, 3) uint8 or uint16 -> (*size, 3) of the same type, area-averaged; on disk where both are large."""
     if isinstance(rgb, SpooledArray):
         return reduce_spooled(rgb, size)

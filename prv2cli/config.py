@@ -6,6 +6,7 @@ tile after space-to-depth), level k has 2^k times its stride.
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,6 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from prv2cli.errors import ConfigError
+from prv2cli.names import shown
 
 PositiveInt = Annotated[int, Field(gt=0, strict=True)]
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -256,13 +258,18 @@ class _AnyModel(Settings):
     model: ModelConfig
 
 
+# A few lines of YAML with aliases can stand for more values than any memory holds: repr() would write them all.
+_VALUES = reprlib.Repr()
+_VALUES.maxstring = _VALUES.maxother = 80
+
+
 def explain(error: ValidationError, where: str) -> ConfigError:
     """The first problem pydantic found, as one line that names the key, the value and what would do."""
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"]) or "the configuration"
     text = first["msg"].removeprefix("Value error, ")
-    value = "" if isinstance(first["input"], dict) else f" (got {first['input']!r})"
-    return ConfigError(f"{where}: {key}: {text}{value}")
+    value = "" if isinstance(first["input"], dict) else f" (got {_VALUES.repr(first['input'])})"
+    return ConfigError(f"{where}: {shown(key)[:200]}: {shown(text)[:400]}{value}")
 
 
 def parse_model_config(raw: Any, where: str) -> AnyModelConfig:
@@ -279,22 +286,22 @@ def load_train_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
     Raises:
         ConfigError: the file is missing or no YAML, or a key or value is wrong; nothing has run yet.
     """
+    name = shown(path)
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise ConfigError(f"--config {path}: no such file") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(
-            f"--config {path}: not a readable YAML file ({str(error).splitlines()[0]})"
-        ) from error
+        raise ConfigError(f"--config {name}: no such file") from error
+    except Exception as error:  # besides YAMLError: whatever the makers of dates, numbers and deep nesting raise
+        reason = (str(error).splitlines() or [""])[0] or type(error).__name__
+        raise ConfigError(f"--config {name}: not a readable YAML file ({shown(reason)[:200]})") from error
     if not isinstance(raw, dict):
-        raise ConfigError(f"--config {path}: expected settings (key: value), found {type(raw).__name__}")
+        raise ConfigError(f"--config {name}: expected settings (key: value), found {type(raw).__name__}")
     for override in overrides:
         _apply_override(raw, override)
     try:
         return TrainConfig.model_validate(raw)
     except ValidationError as error:
-        raise explain(error, str(path)) from error
+        raise explain(error, name) from error
 
 
 def _apply_override(raw: dict[str, Any], override: str) -> None:
@@ -309,7 +316,7 @@ def _apply_override(raw: dict[str, Any], override: str) -> None:
             raise ConfigError(f"{override!r}: {name} is a value, not a group of settings")
     try:
         group[leaf] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except Exception as error:  # as in load_train_config
         raise ConfigError(
             f"{override!r}: the value is not readable YAML (a bracket or quote left open?)"
         ) from error

@@ -132,9 +132,7 @@ def convert_dav2(state: Mapping[str, Tensor], *, max_depth: float) -> tuple[Dav2
     return config, tensors
 
 
-def convert_dav2_hf(
-    state: Mapping[str, Tensor], settings: Mapping[str, Any]
-) -> tuple[Dav2Config, Tensors]:
+def convert_dav2_hf(state: Mapping[str, Tensor], settings: Mapping[str, Any]) -> tuple[Dav2Config, Tensors]:
     """A metric Depth Anything V2 in transformers' layout -> the configuration and the tensors of a Dav2Coarse.
 
     The result is the authors' network, not transformers': away from an input of 518 x 518 the two enlarge the

@@ -27,6 +27,7 @@ from prv2cli.depth_metadata import SOFTWARE, DepthMetadata, Kind
 from prv2cli.depth_readers import Stored, decode, read_text
 from prv2cli.depth_writers import ENCODERS, Rows, import_openexr, row_bands
 from prv2cli.errors import InputError, Prv2Error, UsageError
+from prv2cli.names import shown
 
 __all__ = [
     "DEFAULT_SCALE",
@@ -88,7 +89,7 @@ def depth_format(path: Path, flag: str | None = None) -> str:
     name = DEPTH_SUFFIXES.get(path.suffix.lower())
     if name is None:
         raise UsageError(
-            f"{path}: cannot tell the format from {path.suffix or 'a name without extension'!r}; "
+            f"{shown(path)}: cannot tell the format from {path.suffix or 'a name without extension'!r}; "
             f"use {', '.join(DEPTH_SUFFIXES)}, or --format"
         )
     return name
@@ -217,22 +218,22 @@ def read_depth_metadata(source: Path) -> DepthMetadata | None:
             text = read_text(file)
         return None if text is None else DepthMetadata.from_json(text)
     except InputError as exc:
-        raise InputError(f"{source}: {exc}") from exc
+        raise InputError(f"{shown(source)}: {exc}") from exc
     except Prv2Error:
         raise
     except Exception as exc:  # the decoders meet arbitrary bytes
-        raise InputError(f"{source}: not a readable depth file ({type(exc).__name__})") from exc
+        raise InputError(f"{shown(source)}: not a readable depth file ({type(exc).__name__})") from exc
 
 
 def _decode(source: Path | BinaryIO) -> tuple[str, Stored]:
     """The name for messages and the raw numbers."""
     if not isinstance(source, Path):
-        name = str(getattr(source, "name", "the input stream"))
+        name = shown(getattr(source, "name", "the input stream"))
         try:
             return name, decode(io.BytesIO(source.read()), name)
         except OSError as exc:
             raise InputError(f"{name}: cannot be read: {exc.strerror}") from exc
-    name = str(source)
+    name = shown(source)
     try:
         with source.open("rb") as file:
             return name, decode(file if file.seekable() else io.BytesIO(file.read()), name)
@@ -243,7 +244,7 @@ def _decode(source: Path | BinaryIO) -> tuple[str, Stored]:
     except OSError as exc:
         raise InputError(f"{name}: cannot be read: {exc.strerror}") from exc
     except ValueError as exc:
-        raise InputError(f"{name!r} is not a file name") from exc
+        raise InputError(f"{name} is not a file name") from exc
 
 
 def _interpret(

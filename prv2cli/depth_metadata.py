@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from prv2cli import __version__
 from prv2cli.errors import InputError
+from prv2cli.names import shown
 
 Kind = Literal["depth", "inverse"]
 SOFTWARE = "prv2cli"
@@ -20,6 +21,7 @@ UNITS: dict[str, Kind] = {
     "1/relative": "inverse",
 }
 MAX_JSON = 1 << 20  # characters; ours have a few hundred
+_MAX_DEPTH = 50
 _SCALE_RANGE = (1e-9, 1e9)
 _TEXT_KEYS = ("model", "model_id", "tiling", "precision", "coarse", "source_sha256", "settings_sha256")
 
@@ -66,6 +68,8 @@ class DepthMetadata:
             raise InputError(f"the prv2 metadata is wrong: {problem}")
         data["scale"] = float(data["scale"])
         data["invalid"] = float(data["invalid"])
+        for key in {"version", *_TEXT_KEYS} & {key for key, value in data.items() if value is not None}:
+            data[key] = shown(data[key])  # it is printed, and anyone can have written it
         known = {f.name for f in fields(cls)}
         later = {key: data.pop(key) for key in list(data) if key not in known}
         return cls(**{**data, "extra": {**later, **data.get("extra", {})}})
@@ -85,7 +89,8 @@ def _parse(text: str) -> dict[str, Any]:
     if len(text) > MAX_JSON:
         raise InputError("the prv2 metadata is wrong: far too long")
     try:
-        data = json.loads(text, parse_constant=_no_constant)
+        data = json.loads(text, parse_constant=_no_constant, parse_float=_finite)
+        _check_depth(data)
     except (ValueError, RecursionError) as exc:
         raise InputError("the prv2 metadata is wrong: not JSON") from exc
     if not isinstance(data, dict):
@@ -95,6 +100,28 @@ def _parse(text: str) -> dict[str, Any]:
 
 def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):  # Python reads 1e999, and would not write it again
+        raise ValueError(f"{text[:20]} is too large for a float")
+    return number
+
+
+def _check_depth(data: Any) -> None:
+    """Raise ValueError for lists and objects in each other deeper than _MAX_DEPTH: copying them recurses."""
+    level = [data]
+    for _ in range(_MAX_DEPTH):
+        level = [
+            part
+            for value in level
+            if isinstance(value, list | dict)
+            for part in (value.values() if isinstance(value, dict) else value)
+        ]
+        if not level:
+            return
+    raise ValueError("nested too deeply")
 
 
 def _problem(data: dict[str, Any]) -> str | None:

@@ -8,6 +8,7 @@ whatever is wrong with the bytes comes out as one InputError that names the file
 
 from __future__ import annotations
 
+import io
 import logging
 import math
 import os
@@ -26,10 +27,12 @@ import numpy as np
 from prv2cli.depth_metadata import MAX_JSON, DepthMetadata, is_ours
 from prv2cli.depth_writers import EXR_KEY, NPY_MAGIC, PNG_KEY, PNG_SIGNATURE, import_openexr
 from prv2cli.errors import InputError, Prv2Error
+from prv2cli.tiff_limits import check_expansion, check_tiles
 
 MAX_PIXELS = 1 << 30
 _MAX_RATIO = 3000  # more than deflate (1032) and LZW can pack: a file that claims more is damaged or a bomb
 _MAX_MEMBERS = 256  # arrays in an .npz
+_MAX_HEADER = 1 << 16  # bytes of text before the numbers of an .npy
 
 logging.getLogger("tifffile").addHandler(logging.NullHandler())  # it logs what it then raises, too
 
@@ -176,6 +179,8 @@ def _decode_tiff(file: BinaryIO) -> Decoded:
             raise InputError(f"{page.bitspersample}-bit samples; use 16-bit integers or 32-bit floats")
         _check(page.shape, page.dtype, _size(file) * _MAX_RATIO)
         text = page.description if is_ours(page.description) else None
+        check_tiles(page)
+        check_expansion(file, page)
         try:
             return page.asarray(), text
         except Exception as exc:
@@ -223,11 +228,16 @@ def _npy_text(file: BinaryIO, size: int) -> str | None:
 def _array_header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     """(shape, Fortran order, dtype) of the .npy at `file`. _check refuses object arrays: no pickles."""
     version = np.lib.format.read_magic(file)
+    if version not in ((1, 0), (2, 0)):
+        raise InputError(f"npy version {version[0]}.{version[1]}; a plain array is version 1.0 or 2.0")
+    size = file.read(2 if version == (1, 0) else 4)
+    length = int.from_bytes(size, "little")
+    if length > _MAX_HEADER:  # NumPy would first read it all: 4 GB out of a small archive
+        raise InputError(f"a header of {length} bytes; that of a depth map has about 100")
+    header = io.BytesIO(size + file.read(length))
     if version == (1, 0):
-        return np.lib.format.read_array_header_1_0(file)
-    if version == (2, 0):
-        return np.lib.format.read_array_header_2_0(file)
-    raise InputError(f"npy version {version[0]}.{version[1]}; a plain array is version 1.0 or 2.0")
+        return np.lib.format.read_array_header_1_0(header)
+    return np.lib.format.read_array_header_2_0(header)
 
 
 def _read_array(file: Any, available: int) -> np.ndarray:
@@ -253,8 +263,8 @@ def _decode_npz(file: BinaryIO) -> Decoded:
             raise InputError(f"{len(members)} arrays; a depth file has one")
         info = members.get("depth") or _only_map(archive, members)
         text = _npz_text(archive, members)
-        # Neither of the two sizes in the archive's index need be true; together they bound what can come out.
-        available = min(info.file_size, info.compress_size * _MAX_RATIO)
+        # Neither of the two sizes in the archive's index need be true; with the file's they bound what can come out.
+        available = min(info.file_size, min(info.compress_size, _size(file)) * _MAX_RATIO)
         with archive.open(info) as member:
             return _read_array(member, available), text
 

@@ -28,6 +28,7 @@ from prv2cli.image_decode import (
     valid_orientation,
 )
 from prv2cli.image_kinds import RAW_REFUSAL, Unreadable
+from prv2cli.tiff_limits import check_expansion, check_tiles
 
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _CMYK = 0, 1, 2, 5
 _MODELS = {_WHITE_IS_ZERO: "L", _BLACK_IS_ZERO: "L", _RGB: "RGB", _CMYK: "CMYK"}
@@ -66,6 +67,7 @@ def _refuse_raw(page: Any) -> None:
 
 def _check_segments(page: Any, file_size: int) -> None:
     """Raise unless every strip or tile lies in the file. tifffile would read the missing ones as black."""
+    check_tiles(page)
     offsets, counts = page.dataoffsets, page.databytecounts
     if len(offsets) < math.prod(page.chunked) or len(counts) < len(offsets):
         raise ValueError("strips or tiles are missing")
@@ -117,6 +119,7 @@ def _with_tifffile(file: BinaryIO, page: Any, check: CheckSize) -> Stored:
         raise Unreadable(f"its colours are stored as {kind} with {page.bitspersample} bits. Save it as RGB")
     orientation = valid_orientation(page.tags.valueof(274))
     notes: list[str] = []
+    check_expansion(file, page)
     try:
         pixels = page.asarray(squeeze=False)  # (planes, depth, H, W, samples)
     except (ValueError, KeyError) as error:

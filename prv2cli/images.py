@@ -30,6 +30,7 @@ from prv2cli.focal import focal_px
 from prv2cli.image_colour import ToSrgb, plan_srgb, to_8_bits
 from prv2cli.image_decode import Stored, decode
 from prv2cli.image_kinds import HEAD_BYTES, Unreadable, identify
+from prv2cli.names import shown
 
 MAX_PIXELS_DEFAULT = 700_000_000  # a 30,000 x 20,000 photograph passes
 _BAND_PIXELS = 1 << 20
@@ -125,9 +126,9 @@ def _megapixels(pixels: int) -> str:
 
 def _label(source: Path | BinaryIO) -> str:
     if isinstance(source, (str, os.PathLike)):
-        return os.fspath(source)
+        return shown(source)
     own = getattr(source, "name", None)
-    return own if isinstance(own, str) else "<stream>"
+    return shown(own) if isinstance(own, str) else "<stream>"
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from __future__ import annotations
 import glob
 import hashlib
 import os
+import stat
 import string
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -16,6 +17,7 @@ from pathlib import Path, PurePath
 from prv2cli.batch import Job
 from prv2cli.depth_files import DEPTH_SUFFIXES
 from prv2cli.errors import InputError, UsageError
+from prv2cli.names import shown
 
 PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".heic", ".heif"})
 DEFAULT_TEMPLATE = "{stem}"
@@ -26,7 +28,7 @@ def find_photographs(inputs: Sequence[Path], *, recursive: bool, leave_out: Path
     """The photographs of folders, files and patterns, each with the folder below which its place is mirrored.
 
     Folders give the files with a photograph's extension, sorted; `recursive` looks below them, without following
-    links to folders. `leave_out`, the output folder, is not looked into, nor are hidden files and folders.
+    links to folders. Pipes and devices are no files. `leave_out`, the output folder, is not looked into, nor are hidden files and folders.
 
     Raises:
         InputError: an input that does not exist, or a pattern that nothing matches.
@@ -70,7 +72,7 @@ def plan(photographs: Iterable[tuple[Path, Path]], out: Path, template: str, suf
     again = [target for target, count in Counter(_key(job.target) for job in jobs).items() if count > 1]
     if again:
         raise UsageError(
-            f"several photographs would be written to {again[0]}; use --name with {{name}} in it"
+            f"several photographs would be written to {shown(again[0])}; use --name with {{name}} in it"
         )
     return jobs
 
@@ -78,14 +80,17 @@ def plan(photographs: Iterable[tuple[Path, Path]], out: Path, template: str, suf
 def check_template(template: str) -> None:
     """Raises UsageError for a name template that cannot work."""
     try:
-        fields = [name for _, name, _, _ in string.Formatter().parse(template) if name is not None]
+        parts = list(string.Formatter().parse(template))
     except ValueError as error:
         raise UsageError(f"--name {template!r}: {error}") from error
+    fields = [name for _, name, _, _ in parts if name is not None]
     unknown = [name for name in fields if name not in _FIELDS]
     if unknown:
         raise UsageError(
             f"--name {template!r}: unknown field {{{unknown[0]}}}; use {{stem}}, {{name}} or {{suffix}}"
         )
+    if any(spec or conversion for _, name, spec, conversion in parts if name is not None):
+        raise UsageError(f"--name {template!r}: write the fields without ! and :, as in {{stem}}")
     if not {"stem", "name"} & set(fields):
         raise UsageError(f"--name {template!r}: every output would have the same name; use {{stem}} in it")
     if ".." in PurePath(template).parts or PurePath(template).is_absolute():
@@ -109,14 +114,30 @@ def _number(job: Job) -> int:
 
 
 def _expand(given: Path) -> list[Path]:
-    if given.exists() or given.is_symlink():
+    if os.path.lexists(given):  # a link that leads nowhere becomes a photograph that cannot be read
         return [given]
     if glob.has_magic(str(given)):
-        matches = sorted(glob.glob(str(given), recursive=True))  # noqa: PTH207 - an absolute pattern
+        matches = _matches(given)
         if matches:
-            return [Path(match) for match in matches]
-        raise InputError(f"{given}: nothing matches this pattern")
-    raise InputError(f"{given}: no such file or folder")
+            return matches
+        raise InputError(f"{shown(given)}: nothing matches this pattern")
+    raise InputError(f"{shown(given)}: no such file or folder")
+
+
+def _matches(pattern: Path) -> list[Path]:
+    """As a shell would, without hidden files. Unlike glob.glob, ** does not follow links: two of them can be endless."""
+    first = next(i for i, part in enumerate(pattern.parts) if glob.has_magic(part))
+    base, rest = Path(*pattern.parts[:first]), pattern.parts[first:]
+    try:
+        found = sorted(base.glob(str(Path(*rest))))
+    except (OSError, ValueError) as error:  # e.g. a**b
+        raise InputError(f"{shown(pattern)}: not a pattern ({shown(error)})") from error
+    hidden = any(part.startswith(".") for part in rest)
+    return [path for path in found if hidden or not _is_hidden(path.relative_to(base))]
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
 
 
 def _in_folder(folder: Path, recursive: bool, leave_out: Path) -> list[Path]:
@@ -131,11 +152,22 @@ def _in_folder(folder: Path, recursive: bool, leave_out: Path) -> list[Path]:
         photographs += [
             Path(root, name)
             for name in sorted(files)
-            if not name.startswith(".") and Path(name).suffix.lower() in PHOTO_SUFFIXES
+            if not name.startswith(".")
+            and Path(name).suffix.lower() in PHOTO_SUFFIXES
+            and not _is_special(Path(root, name))
         ]
         if not recursive:
             break
     return photographs
+
+
+def _is_special(path: Path) -> bool:
+    """A pipe, a socket or a device: opening one could wait for ever."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def _base_of(path: Path) -> Path:
@@ -147,7 +179,10 @@ def _base_of(path: Path) -> Path:
 
 def _target(photo: Path, base: Path, out: Path, template: str, suffix: str) -> Path:
     name = template.format(stem=photo.stem, name=photo.name, suffix=photo.suffix.lstrip("."))
-    return out / photo.parent.relative_to(base) / f"{name}{suffix}"
+    folder = photo.parent.relative_to(base)
+    if ".." in PurePath(name).parts:  # {stem}/depth for a photograph called "...jpg"
+        raise UsageError(f"--name {template!r}: leads out of the output folder for {shown(photo)}")
+    return out / folder / f"{name}{suffix}"
 
 
 def _key(path: Path) -> str:

@@ -25,7 +25,7 @@ from torch import Tensor
 from prv2cli.errors import CheckpointError
 from prv2cli.hub_cache import hash_file as file_digest
 
-__all__ = ["check_values", "file_digest", "open_safetensors", "read_state_dict"]
+__all__ = ["check_values", "file_digest", "first_line", "open_safetensors", "read_state_dict"]
 
 Kind = Literal["safetensors", "zip", "pickle"]
 
@@ -70,7 +70,7 @@ def open_safetensors(path: Path) -> Iterator[Any]:
         with safe_open(path, framework="pt") as file:
             yield file
     except (OSError, SafetensorError, ValueError, RuntimeError, KeyError, AttributeError) as error:
-        raise CheckpointError(f"{path}: not a readable safetensors file ({_first_line(error)})") from error
+        raise CheckpointError(f"{path}: not a readable safetensors file ({first_line(error)})") from error
 
 
 def check_header(path: Path) -> None:
@@ -92,7 +92,7 @@ def check_header(path: Path) -> None:
             file.seek(_LENGTH)
             header = json.loads(file.read(declared), object_pairs_hook=_unique)
     except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: not a readable safetensors file ({_first_line(error)})") from error
+        raise CheckpointError(f"{path}: not a readable safetensors file ({first_line(error)})") from error
     if not isinstance(header, dict):
         raise CheckpointError(f"{path}: not a readable safetensors file (its header is no dictionary)")
 
@@ -113,6 +113,11 @@ def check_values(
         raise CheckpointError(f"{path}: tensor {name} holds NaN or infinite values; the file is damaged")
 
 
+def first_line(error: BaseException) -> str:
+    """What an error says, without the stack traces that torch puts below."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
 def _start(path: Path) -> tuple[bytes, int]:
     """The first bytes of a file and its size."""
     try:
@@ -125,7 +130,7 @@ def _start(path: Path) -> tuple[bytes, int]:
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: no such file") from error
     except (OSError, ValueError) as error:  # ValueError: a NUL byte in the name
-        raise CheckpointError(f"{path}: cannot be read ({_first_line(error)})") from error
+        raise CheckpointError(f"{path}: cannot be read ({first_line(error)})") from error
 
 
 def _kind(path: Path) -> Kind:
@@ -153,7 +158,10 @@ def _unpickle(path: Path, kind: Kind) -> Any:
         # Older versions of torch hand these two to readers that do run code, whatever weights_only says.
         elif tarfile.is_tarfile(path):
             raise CheckpointError(f"{path}: a tar archive, a format of PyTorch that may hold code; not read")
-        return torch.load(str(path), map_location="cpu", weights_only=True, mmap=kind == "zip")
+        if kind == "zip" and path.suffix != ".safetensors":  # torch goes by the name before it looks inside
+            return torch.load(str(path), map_location="cpu", weights_only=True, mmap=True)
+        with path.open("rb") as file:
+            return torch.load(file, map_location="cpu", weights_only=True)
     except CheckpointError:
         raise
     except Exception as error:  # a broken pickle can fail in any way
@@ -177,7 +185,7 @@ def _explain(path: Path, error: Exception) -> str:
             f"{path}: this pickle asks for {wanted[1]}, which is code; prv2 runs none. Where you trust the file, "
             "save its state dict alone: torch.save(model.state_dict(), ...)"
         )
-    return f"{path}: a damaged PyTorch file ({type(error).__name__}: {_first_line(error)[:200]})"
+    return f"{path}: a damaged PyTorch file ({type(error).__name__}: {first_line(error)[:200]})"
 
 
 def _flat(path: Path, found: Any) -> dict[str, Tensor]:
@@ -215,7 +223,3 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         raise ValueError("a name occurs twice in its header")
     return found
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -349,8 +349,6 @@ def monstrous(key: str, value: object) -> dict[str, Any]:
         monstrous("coarse.channels", [4, 6, 10**30]),
         LiteConfig(encoder=ENCODER, width=10**9).model_dump(mode="json"),
         LiteConfig(encoder=ENCODER, width=30_000).model_dump(mode="json"),
-        {"kind": "dav2", "encoder": "vitl"},  # a real model, but not of so small a file
-        monstrous("encoder.name", "vit_giant_patch14_dinov2"),
         monstrous("encoder.levels", 10**9),
         monstrous("encoder.name", "no_such_network"),
         monstrous("encoder.name", "hf-hub:someone/something"),
@@ -361,7 +359,7 @@ def test_configurations_of_monsters(tmp_path: Path, tensors: dict[str, Tensor], 
     path = write(tmp_path / "model.safetensors", tensors, config)
     before = peak_memory()
     refused(load, path)
-    assert peak_memory() - before < 3 * GIGABYTE
+    assert peak_memory() - before < GIGABYTE
 
 
 def test_nothing_is_downloaded(

@@ -23,8 +23,10 @@ from torch import Tensor, nn
 from prv2cli.checkpoint import load_strictly
 from prv2cli.coarse_map import ASPECT_TOLERANCE, shrink
 from prv2cli.config import Dav2Config
-from prv2cli.convert import convert_dav2, convert_dav2_hf
+from prv2cli.convert import convert_dav2_hf
 from prv2cli.errors import CheckpointError
+from prv2cli.hub import ModelFile
+from prv2cli.loading import load_coarse
 from prv2cli.model.coarse.dav2 import (
     Dav2Coarse,
     Dav2Network,
@@ -47,11 +49,15 @@ def noise(height: int, width: int, seed: int = 2) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def module() -> Dav2Coarse:
-    config, tensors = convert_dav2(Golden.load("dav2_vits").state(), max_depth=20)
-    model = Dav2Coarse(config).eval()
-    load_strictly(model, tensors)
-    return model
+def module(tmp_path_factory: pytest.TempPathFactory) -> Dav2Coarse:
+    """The indoor network, from a file as the authors publish it."""
+    path = tmp_path_factory.mktemp("authors") / "depth_anything_v2_metric_hypersim_vits.pth"
+    torch.save(Golden.load("dav2_vits").state(), path)
+    network = load_coarse(ModelFile(path, path.name, None, None), torch.device("cpu"), scene="indoor")
+    assert isinstance(network, Dav2Network)
+    assert isinstance(network.module, Dav2Coarse)
+    assert network.config == Dav2Config(encoder="vits", max_depth=20, input_size=518)
+    return network.module
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ import hashlib
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import torch
@@ -19,8 +20,8 @@ from golden_rules import TOLERANCE, Golden, image, normal, uniform
 from torch import Tensor, nn
 
 from prv2cli import paper
-from prv2cli.checkpoint import load_strictly
-from prv2cli.config import RefinerConfig
+from prv2cli.checkpoint import load_strictly, read_checkpoint, write_tensors
+from prv2cli.config import BundleConfig, RefinerConfig
 from prv2cli.convert import (
     convert_dav2,
     convert_encoder,
@@ -234,3 +235,18 @@ def test_whole_training_step(whole: Whole) -> None:
         index,
     )
     assert golden.error("train_depth_pred", depth) < TOLERANCE
+
+
+@pytest.mark.parametrize("whole", SIZES[1:], indirect=True)
+def test_whole_bundle_from_image_to_depth(whole: Whole, tmp_path: Path) -> None:
+    """Both networks from one file and nothing else from the reference: the image in, depth out."""
+    config = BundleConfig(coarse=whole.network.config, refiner=whole.model.config, process_size=PROCESS)
+    parts = {"coarse": whole.network, "refiner": whole.model}
+    tensors = {f"{part}.{k}": v for part, model in parts.items() for k, v in model.state_dict().items()}
+    write_tensors(tmp_path / "bundle.safetensors", tensors, config, {})
+    bundle = read_checkpoint(tmp_path / "bundle.safetensors")
+    network, model = bundle.part("coarse").build(), bundle.part("refiner").build()
+    coarse = network(paper.to_process(whole.image, bundle.config.process_size))
+    setup = paper.PaperSetup(process=bundle.config.process_size, split=(2, 2))
+    depth = paper.refine_paper(model.to(memory_format=torch.channels_last), whole.image, coarse, setup, "m1")
+    assert whole.golden.error("depth_m1", depth) < TOLERANCE

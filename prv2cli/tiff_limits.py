@@ -1,0 +1,69 @@
+"""Refuse a TIFF whose strips or tiles would unpack to more than its picture holds, before any is decoded.
+
+tifffile unpacks Deflate and LZMA whole, whatever comes out: 1 MB in the file can be 1 GB in memory, and one such
+strip can be named a thousand times. The codecs of the package imagecodecs stop at the size they are given.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import lzma
+import math
+import zlib
+from typing import Any, BinaryIO
+
+_DEFLATE, _LZMA = (8, 32946), 34925
+_PIECE = 1 << 18
+_SLACK = 1 << 12  # bytes that a sloppy writer may have left at the end of a strip
+_SMALL_TILE = 1 << 20  # pixels; a small picture may lie in one tile of this size
+_BITS_REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+
+
+def check_tiles(page: Any) -> None:
+    """Raise ValueError for tiles much larger than the picture: one tile is decoded as a whole."""
+    if page.is_tiled:
+        pixels = page.tilewidth * page.tilelength
+        if pixels > max(4 * page.imagewidth * page.imagelength, _SMALL_TILE):
+            raise ValueError(f"tiles of {page.tilewidth} x {page.tilelength} are larger than the picture")
+
+
+def check_expansion(file: BinaryIO, page: Any) -> None:
+    """Raise ValueError where a strip or tile unpacks to more than its share of the picture; reads all of them.
+
+    `page` is a tifffile page with whole-byte samples whose strips lie in `file`.
+    """
+    code = int(page.compression)
+    if code not in (*_DEFLATE, _LZMA) or importlib.util.find_spec("imagecodecs") is not None:
+        return
+    most = math.prod(page.chunks) * page.dtype.itemsize + _SLACK
+    for start, count in zip(page.dataoffsets, page.databytecounts, strict=False):
+        file.seek(start)
+        data = file.read(count)
+        if page.fillorder == 2:
+            data = data.translate(_BITS_REVERSED)
+        if (_inflates if code in _DEFLATE else _expands)(data, most):
+            raise ValueError("a strip or tile unpacks to more than the picture")
+
+
+def _inflates(data: bytes, most: int) -> bool:
+    """Whether Deflate data gives more than `most` bytes, of which a few are in memory at a time."""
+    decoder = zlib.decompressobj()
+    while data and not decoder.eof:
+        most -= len(decoder.decompress(data, _PIECE))
+        if most < 0:
+            return True
+        data = decoder.unconsumed_tail
+    return False
+
+
+def _expands(data: bytes, most: int) -> bool:
+    """As _inflates, for LZMA."""
+    decoder = lzma.LZMADecompressor(memlimit=1 << 28)
+    while not decoder.eof:
+        part = decoder.decompress(data, _PIECE)
+        if not part and decoder.needs_input:
+            return False
+        most, data = most - len(part), b""
+        if most < 0:
+            return True
+    return False

@@ -1,0 +1,359 @@
+"""Damage files at random, minutes long, and keep what is answered by anything but a result or one clear error.
+
+python tests/fuzz/run.py --minutes 10 --keep FOLDER [--seed N] [--only photo,depth,metadata,config,names]
+
+Every input runs in a child process with a limit on its memory: a crash of a decoder, a hang and a memory bomb
+are found as well as a traceback. Not collected by pytest; what it finds becomes a case of tests/test_hostile.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import faulthandler
+import hashlib
+import io
+import json
+import os
+import random
+import resource
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+TESTS = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(TESTS), str(TESTS.parent)]
+
+import numpy as np  # noqa: E402
+from image_files import ALPHA8, RGB8, RGB16, png16, saved, tiff  # noqa: E402
+from PIL import Image, ImageCms  # noqa: E402
+
+from prv2cli import hub  # noqa: E402
+from prv2cli.config import load_train_config, parse_model_config  # noqa: E402
+from prv2cli.depth_files import convert, depth_info, read_depth, read_depth_metadata, write_depth  # noqa: E402
+from prv2cli.depth_metadata import DepthMetadata  # noqa: E402
+from prv2cli.errors import Prv2Error  # noqa: E402
+from prv2cli.image_bands import spool_photo  # noqa: E402
+from prv2cli.images import read_photo  # noqa: E402
+from prv2cli.jobs import find_photographs, listed_photographs, plan  # noqa: E402
+
+SECONDS = 5  # an input that takes longer hangs
+MEMORY = 3 << 30  # bytes of address space, libraries included
+MAX_PIXELS = 1_000_000
+PER_CHILD = 200  # inputs
+# Numbers that headers do not expect.
+ODD = [0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 0x10000, 3, 14]
+
+
+class Bad(Exception):
+    """A wrong answer that is no exception."""
+
+
+# --- What is damaged ----------------------------------------------------------------------------------------
+
+
+def photographs() -> list[bytes]:
+    small8, small16 = RGB8[:17, :23], RGB16[:17, :23]
+    icc = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    exif.get_ifd(0x8769)[0xA405] = 28
+    files = [
+        saved(small8, "JPEG", exif=exif, icc_profile=icc),
+        saved(small8, "JPEG", progressive=True),
+        saved(Image.fromarray(small8).convert("CMYK"), "JPEG"),
+        saved(np.dstack([small8, ALPHA8[:17, :23]]), "PNG"),
+        saved(Image.fromarray(small8).quantize(16), "PNG"),
+        png16(small16),
+        png16(small16, interlaced=True),
+        saved(small8, "WEBP"),
+        saved(small8, "WEBP", lossless=True, exif=exif),
+        saved(small8, "BMP"),
+        saved(small8, "TIFF"),
+        saved(small8, "TIFF", compression="tiff_lzw"),
+        saved(small8, "TIFF", compression="jpeg"),
+        saved(Image.fromarray(small8).convert("1"), "TIFF", compression="group4"),
+        tiff(small16, photometric="rgb", compression="zlib", rowsperstrip=4),
+        tiff(small16, photometric="rgb", predictor=2, compression="zlib"),
+        tiff(small8, photometric="rgb", tile=(16, 16), bigtiff=True),
+        tiff(small16.astype("f4") / 65535, photometric="rgb", byteorder=">"),
+        tiff(small16[..., 0], photometric="minisblack", compression="lzma"),
+    ]
+    try:
+        files.append(saved(small8, "AVIF"))
+    except (KeyError, OSError):
+        print("without AVIF")
+    try:
+        import pillow_heif
+
+        file = io.BytesIO()
+        pillow_heif.from_pillow(Image.fromarray(RGB8)).save(file)
+        files.append(file)
+    except ImportError:
+        print("without HEIC")
+    return [file.getvalue() for file in files]
+
+
+def depth_maps() -> list[bytes]:
+    depth = np.random.default_rng(0).uniform(0.5, 90, (13, 19)).astype(np.float32)
+    depth[2:4, 5:9] = np.nan
+    metadata = DepthMetadata(model="lite", focal_px=1200.0, extra={"seam": 0.01})
+    files = [b"Pf\n19 13\n-1.0\n" + depth.tobytes()]
+    for fmt, dtype in (("png", "uint16"), ("tif", "uint16"), ("tif", "float32"), ("npy", "float32")):
+        files.append(_written(depth, metadata, fmt, dtype))
+    files.append(_written(depth, metadata, "npz", "float32"))
+    files.append(_saved(np.savez, depth=depth))
+    files.append(_saved(np.save, depth.astype(">u4")))
+    files.append(tiff((depth * 256).astype("u2"), compression="zlib", tile=(16, 16)).getvalue())
+    files.append(saved(Image.fromarray((np.nan_to_num(depth) * 256).astype("u2")), "TIFF").getvalue())
+    try:
+        files.append(_written(depth, metadata, "exr", "float32"))
+    except Prv2Error:
+        print("without OpenEXR")
+    return files
+
+
+def _written(depth: np.ndarray, metadata: DepthMetadata, fmt: str, dtype: Any) -> bytes:
+    file = io.BytesIO()
+    write_depth(file, depth, metadata, fmt=fmt, dtype=dtype)
+    return file.getvalue()
+
+
+def _saved(save: Callable[..., None], *arrays: np.ndarray, **named: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    save(file, *arrays, **named)
+    return file.getvalue()
+
+
+def configurations() -> list[bytes]:
+    files = [path.read_bytes() for path in sorted((TESTS.parent / "configs").glob("*.yaml"))]
+    return [
+        *files,
+        b"stage: refine\nmodel: {kind: refiner, c2f: {widths: &a [32, 64]}, f2c: {widths: *a}}\nsteps: 3\n",
+    ]
+
+
+def names() -> list[bytes]:
+    return [
+        b"a.jpg\nb/c.png\n../d.tif\n/e/f.webp",
+        b"...jpg\n..\n.\n~/x\n{stem}\n*.jpg\n[a]\n**/x",
+        b"lite\nhf:a/b\na/b\nauto\n./x",
+    ]
+
+
+METADATA = [DepthMetadata(model="a", focal_px=2.5, extra={"x": [1, {"y": None}]}).to_json().encode()]
+TOKENS = [
+    *(b"NaN", b"1e999", b"-1", b"0", b"null", b"true", b'"', b"\\ud800", b"\\n", b"{", b"}", b"[", b"]", b":"),
+    *(b"1" * 5000, b"[" * 500, b"&a", b"*a", b"!!timestamp x", b"2001-99-99", b"- ", b"? ", b"<<: ", b"\n"),
+    *(b"\x1b[31m", b"\xff", "😀".encode(), b"..", b"/", b"\0", b"a" * 300, b"!!python/object:x", b"0x", b"1_0:9"),
+    *(b"{stem:9}", b"!!bool x", b"!!int ''", b".inf", b".nan", b"0001-01-01T00:00:00+23:59", b"%", b"|\n"),
+]
+
+
+# --- How ----------------------------------------------------------------------------------------------------
+
+
+def damaged(data: bytes, rng: random.Random, *, text: bool) -> bytes:
+    """A few random changes, most of them near the start, where the structure is."""
+    out = bytearray(data)
+    for _ in range(rng.choice((1, 1, 2, 3, 8))):
+        end = max(1, len(out))
+        at = rng.randrange(min(end, 300) if rng.random() < 0.5 else end)
+        kind = rng.randrange(9)
+        if text and kind >= 5:
+            out[at:at] = rng.choice(TOKENS)
+        elif kind <= 2 and out:
+            out[min(at, len(out) - 1)] ^= 1 << rng.randrange(8)
+        elif kind == 3:
+            del out[at:]
+        elif kind == 4:
+            del out[at : at + rng.randrange(1, 30)]
+        elif kind == 5:
+            out[at:at] = out[at : at + rng.randrange(1, 60)] * rng.choice((1, 2, 50))
+        elif kind == 6:
+            out[at:at] = rng.randbytes(rng.randrange(1, 9))
+        else:
+            size = rng.choice((1, 2, 4, 8))
+            number = rng.choice(ODD) & (256**size - 1)
+            out[at : at + size] = number.to_bytes(size, rng.choice(("little", "big")))
+    return bytes(out)
+
+
+# --- What must not happen -----------------------------------------------------------------------------------
+
+
+def photo(data: bytes, folder: Path) -> None:
+    whole = _answer(lambda: read_photo(io.BytesIO(data), max_pixels=MAX_PIXELS).rgb)
+    (folder / "photo").write_bytes(data)
+
+    def in_bands() -> np.ndarray:
+        with spool_photo(folder / "photo", folder, max_pixels=MAX_PIXELS) as found:
+            return np.asarray(found.rgb[:])
+
+    banded = _answer(in_bands)
+    if whole is not None and banded is not None and not np.array_equal(whole, banded):
+        raise Bad("whole and in bands differ")
+    if whole is not None and (whole.ndim != 3 or whole.shape[2] != 3 or whole.dtype not in (np.uint8, np.uint16)):
+        raise Bad(f"a photograph of {whole.dtype} {whole.shape}")
+
+
+def depth(data: bytes, folder: Path) -> None:
+    path = folder / "depth.file"
+    path.write_bytes(data)
+    found = _answer(lambda: read_depth(path, scale=1))
+    if found is not None:
+        valid = found.values[~np.isnan(found.values)]
+        if found.values.ndim != 2 or not np.isfinite(valid).all() or not (valid > 0).all():
+            raise Bad("values that are no depth")
+    _answer(lambda: json.dumps(depth_info(path), allow_nan=False))
+    _answer(lambda: read_depth_metadata(path))
+    _answer(lambda: convert(path, folder / "out.npy", scale=1))
+    _answer(lambda: convert(path, folder / "out.png", inverse=True))
+
+
+def metadata(data: bytes, folder: Path) -> None:
+    text = data.decode("latin-1")
+    found = _answer(lambda: DepthMetadata.from_json(text))
+    if found is not None:
+        again = DepthMetadata.from_json(found.to_json())
+        if again.to_json() != found.to_json():
+            raise Bad("metadata changes on the way")
+        f"{found.model} {found.version} {found.coarse}".encode()
+
+
+def config(data: bytes, folder: Path) -> None:
+    path = folder / "config.yaml"
+    path.write_bytes(data)
+    _answer(lambda: load_train_config(path))
+    text = data.decode("utf-8", "replace")
+    _answer(lambda: load_train_config(TESTS.parent / "configs" / "refiner-s.yaml", text.splitlines()[:2]))
+    _answer(lambda: parse_model_config({"kind": text[:20], "coarse": text, 1: text}, "model"))
+
+
+def name_list(data: bytes, folder: Path) -> None:
+    out = folder / "out"
+    found = listed_photographs(data, nul=False) + listed_photographs(data, nul=True)
+    for template in ("{stem}", "{name}/{stem}", data.decode("utf-8", "replace")[:40]):
+        jobs = _answer(lambda template=template: plan(found, out, template, ".tif"))  # type: ignore[misc]
+        for job in jobs or ():
+            if not os.path.abspath(job.target).startswith(f"{out}{os.sep}"):  # noqa: PTH100 - lexical
+                raise Bad(f"{job.target} is not in the output folder")
+    for line in data.split(b"\n")[:4]:
+        given = Path(os.fsdecode(line))
+        if not given.is_absolute() and ".." not in given.parts:
+            _answer(lambda given=given: find_photographs([folder / given], recursive=True, leave_out=out))  # type: ignore[misc]
+        _answer(lambda line=line: hub.check(os.fsdecode(line)))  # type: ignore[misc]
+
+
+def _answer(function: Callable[[], Any]) -> Any:
+    """The result; None after one of our own errors, whose message must be printable and short."""
+    try:
+        return function()
+    except Prv2Error as error:
+        message = str(error)
+        lines = message.splitlines()
+        if not 1 <= len(lines) <= 2 or len(message) > 4000 or "\x1b" in message:
+            raise Bad(f"a message of {len(lines)} lines and {len(message)} characters") from error
+        message.encode()
+        return None
+
+
+TARGETS: dict[str, tuple[Callable[[], list[bytes]], Callable[[bytes, Path], None], bool]] = {
+    "photo": (photographs, photo, False),
+    "depth": (depth_maps, depth, False),
+    "metadata": (lambda: METADATA, metadata, True),
+    "config": (configurations, config, True),
+    "names": (names, name_list, True),
+}
+
+
+# --- Running ------------------------------------------------------------------------------------------------
+
+
+def child(target: str, seeds: list[bytes], seed: int, report: Path) -> None:
+    """Run PER_CHILD inputs; the one in progress lies in the report's folder, so that a crash leaves it there."""
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    sys.stderr = (report / "stderr").open("w")
+    os.dup2(sys.stderr.fileno(), 2)
+    faulthandler.enable(file=sys.stderr)
+    rng = random.Random(seed)
+    _, function, text = TARGETS[target]
+    with tempfile.TemporaryDirectory() as name:
+        for count in range(PER_CHILD):
+            data = damaged(rng.choice(seeds), rng, text=text)
+            (report / "input").write_bytes(data)
+            signal.alarm(SECONDS)  # not handled: a decoder in C would not let a handler run
+            try:
+                function(data, Path(name))
+            except BaseException as error:
+                if isinstance(error, RecursionError | MemoryError | Exception):
+                    (report / "error").write_text(traceback.format_exc())
+                    os._exit(3)
+                raise
+            signal.alarm(0)
+            (report / "count").write_text(str(count + 1))
+    os._exit(0)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--only", default=",".join(TARGETS))
+    parser.add_argument("--keep", type=Path, required=True, help="folder for the inputs that fail")
+    options = parser.parse_args()
+    options.keep.mkdir(parents=True, exist_ok=True)
+    chosen = options.only.split(",")
+    seeds = {target: TARGETS[target][0]() for target in chosen}
+    until = time.monotonic() + 60 * options.minutes
+    runs: Counter[str] = Counter()
+    failures: Counter[str] = Counter()
+    seed = options.seed
+    while time.monotonic() < until:
+        for target in chosen:
+            seed += 1
+            with tempfile.TemporaryDirectory() as name:
+                report = Path(name)
+                pid = os.fork()
+                if pid == 0:
+                    child(target, seeds[target], seed, report)
+                _, status = os.waitpid(pid, 0)
+                count = report / "count"
+                runs[target] += int(count.read_text()) if count.exists() else 0
+                if status:
+                    failures[_keep(options.keep, target, report, status)] += 1
+    print("inputs:", dict(runs))
+    for failure, times in failures.most_common():
+        print(f"{times:5} x {failure}")
+    return 1 if failures else 0
+
+
+def _keep(folder: Path, target: str, report: Path, status: int) -> str:
+    """Keep the first input of each kind of failure; what the failure is called."""
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        what = f"longer than {SECONDS} s" if number == signal.SIGALRM else signal.Signals(number).name
+        details = (report / "stderr").read_text(errors="replace")
+        where = ""
+    else:
+        details = (report / "error").read_text() if (report / "error").exists() else f"exit {status}"
+        what = details.strip().splitlines()[-1][:160]
+        where = next((line.strip() for line in reversed(details.splitlines()) if "prv2cli" in line), "")
+    key = hashlib.sha256(f"{target}{what.split(':')[0]}{where}".encode()).hexdigest()[:8]
+    path = folder / f"{target}-{key}"
+    if not path.exists():
+        path.write_bytes((report / "input").read_bytes())
+        path.with_name(f"{path.name}.txt").write_text(details)
+        print(f"{path}: {what} {where}", flush=True)
+    return f"{target} {key}: {what.split(':')[0]} {where}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
