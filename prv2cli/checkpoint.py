@@ -54,7 +54,9 @@ class Checkpoint:
         except (CheckpointError, ConfigError) as error:  # the configuration is the file's, not the caller's
             raise CheckpointError(f"{self.name}: {error}") from error
         except (RuntimeError, TypeError, ValueError) as error:  # torch's words for sizes that cannot be
-            raise CheckpointError(f"{self.name}: its configuration builds no model ({first_line(error)})") from error
+            raise CheckpointError(
+                f"{self.name}: its configuration builds no model ({first_line(error)})"
+            ) from error
         return model.eval()
 
     def part(self, name: Literal["coarse", "refiner"]) -> Checkpoint:

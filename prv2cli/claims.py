@@ -17,7 +17,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from prv2cli.atomic import is_running
+from prv2cli.atomic import is_running, output_error
 
 FOLDER = ".prv2-claims"
 EXPIRES_SECONDS = 60.0
@@ -35,7 +35,13 @@ class Claims:
         self._keeper = threading.Thread(target=self._touch, name="claims", daemon=True)
 
     def acquire(self, target: Path) -> bool:
-        """Claim an output; False where a living process has it."""
+        """Claim an output; False where a living process has it. Raises OutputError where nothing can be written."""
+        try:
+            return self._acquire(target)
+        except OSError as error:
+            raise output_error(self.root, error) from error
+
+    def _acquire(self, target: Path) -> bool:
         name = os.path.relpath(target, self.root)  # the same on every machine that shares the folder
         claim = self.folder / hashlib.sha256(os.fsencode(name)).hexdigest()[:32]
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -65,10 +71,15 @@ class Claims:
     def _create(self, claim: Path) -> bool:
         owner = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.time()}
         try:
-            with claim.open("x", encoding="utf-8") as file:
-                json.dump(owner, file)
+            file = claim.open("x", encoding="utf-8")
         except FileExistsError:
             return False
+        try:
+            with file:
+                json.dump(owner, file)
+        except OSError:  # a full disk
+            claim.unlink(missing_ok=True)
+            raise
         return True
 
     def _take_over(self, claim: Path) -> bool:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from prv2cli.checkpoint import Checkpoint
 from prv2cli.coarse_map import shrink
-from prv2cli.config import Dav2Config, LiteConfig
+from prv2cli.config import Dav2Config, LiteConfig, ZoeDepthConfig
 from prv2cli.errors import CheckpointError
 
 Kind = Literal["depth", "inverse"]
@@ -70,7 +70,7 @@ class LiteNetwork:
 def coarse_network(checkpoint: Checkpoint, device: torch.device, name: str) -> CoarseNetwork:
     """The coarse network of a checkpoint of ours, ready on a device. Raises CheckpointError for other kinds."""
     config = checkpoint.config
-    if not isinstance(config, LiteConfig | Dav2Config):
+    if not isinstance(config, LiteConfig | Dav2Config | ZoeDepthConfig):
         raise CheckpointError(
             f"{checkpoint.name}: a model of kind {config.kind} gives no coarse depth; use it with --model"
         )
@@ -79,11 +79,19 @@ def coarse_network(checkpoint: Checkpoint, device: torch.device, name: str) -> C
 
 
 def wrap(
-    module: nn.Module, config: LiteConfig | Dav2Config, device: torch.device, name: str, identity: str
+    module: nn.Module,
+    config: LiteConfig | Dav2Config | ZoeDepthConfig,
+    device: torch.device,
+    name: str,
+    identity: str,
 ) -> CoarseNetwork:
     """A built module with its pre- and post-processing."""
     if isinstance(config, LiteConfig):
         return LiteNetwork(module, config, device, name, identity)
+    if isinstance(config, ZoeDepthConfig):
+        from prv2cli.model.coarse.zoedepth import ZoeDepthNetwork
+
+        return ZoeDepthNetwork(module, config, device, name, identity)
     from prv2cli.model.coarse.dav2 import Dav2Network
 
     return Dav2Network(module, config, device, name, identity)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import overload
 
@@ -30,6 +31,25 @@ def check_aspect(coarse: Sequence[int], photograph: Sequence[int]) -> None:
             f"the coarse depth map is {columns}x{rows}, the photograph {width}x{height}: the aspects differ by more "
             f"than {ASPECT_TOLERANCE:.0%}. Crop or rotate one of them (was the photograph turned upright?)"
         )
+
+
+def edge_width(log_depth: Tensor) -> float:
+    """Standard deviation, in pixels, of the blur that the sharper edges of a (1, 1, h, w) map of log-depth have seen.
+
+    Across a step blurred by a Gaussian of width s, the gradient g and its derivative g' obey s^2 = sum(g^4) /
+    (4 sum(g^2 g'^2)); the fourth power makes the strong edges count, and flat parts nothing. 0 for a flat map.
+    """
+    fourth = mixed = 0.0
+    for axis in (2, 3):
+        if log_depth.shape[axis] < 4:
+            continue
+        gradient = log_depth.diff(dim=axis)
+        length = gradient.shape[axis] - 1
+        central = (gradient.narrow(axis, 0, length) + gradient.narrow(axis, 1, length)) / 2
+        change = gradient.diff(dim=axis)
+        fourth += float(central.double().pow(4).sum())
+        mixed += 4 * float((central * change).double().square().sum())
+    return math.sqrt(fourth / mixed) if mixed > 0 else 0.0
 
 
 def fill_holes(depth: Tensor, valid: Tensor) -> Tensor:

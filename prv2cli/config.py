@@ -261,6 +261,7 @@ class _AnyModel(Settings):
 # A few lines of YAML with aliases can stand for more values than any memory holds: repr() would write them all.
 _VALUES = reprlib.Repr()
 _VALUES.maxstring = _VALUES.maxother = 80
+_VALUES.maxlevel = 2
 
 
 def explain(error: ValidationError, where: str) -> ConfigError:

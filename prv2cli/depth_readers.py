@@ -32,6 +32,7 @@ from prv2cli.tiff_limits import check_expansion, check_tiles
 MAX_PIXELS = 1 << 30
 _MAX_RATIO = 3000  # more than deflate (1032) and LZW can pack: a file that claims more is damaged or a bomb
 _MAX_MEMBERS = 256  # arrays in an .npz
+_MAX_PAGES = 64  # of a TIFF, reduced copies of the map included
 _MAX_HEADER = 1 << 16  # bytes of text before the numbers of an .npy
 
 logging.getLogger("tifffile").addHandler(logging.NullHandler())  # it logs what it then raises, too
@@ -171,6 +172,9 @@ def _decode_tiff(file: BinaryIO) -> Decoded:
     import tifffile
 
     with tifffile.TiffFile(file) as tiff:
+        count = len(tiff.pages)  # counting is fast, looking at each of 16,000 is not
+        if count > _MAX_PAGES:
+            raise InputError(f"a TIFF of {count} pages; a depth map is one")
         pages = [page for page in tiff.pages if not getattr(page, "is_reduced", False)]
         if len(pages) != 1:
             raise InputError(f"a TIFF of {len(pages)} pages; a depth map is one")

@@ -128,10 +128,12 @@ def _other_header(name: str, kind: str, file: BinaryIO, check: CheckSize) -> Hea
         import pillow_heif
 
         container = pillow_heif.open_heif(file, convert_hdr_to_8bit=False)
-        heif = container[container.primary_index]
-        check(*heif.size)
+        heif: Any = container[container.primary_index]
+        width, height = heif.size
+        check(width, height)
         deep = int(heif.info.get("bit_depth", 8)) > 8
-        return Header(name, kind, *heif.size, deep, *[heif.size[0] * heif.size[1] * (16 if deep else 8)] * 2)
+        decoding = width * height * (16 if deep else 8)
+        return Header(name, kind, width, height, deep, decoding, decoding)
     from PIL import AvifImagePlugin
 
     return _header(name, kind, open_pillow(AvifImagePlugin.AvifImageFile, file, check), False, 12)
@@ -256,11 +258,9 @@ def dry_run(
         )
 
     full = plan(1, overlap=DEFAULT_OVERLAP if overlap is None else overlap, mode=mode, seed=seed)
-    plans = [full]
-    smallest = refiner.config.tile_multiple
-    for divisor in () if refiner.bundle else REDUCED_PASSES:
-        if min(header.height, header.width) // divisor >= smallest:
-            plans.append(plan(divisor))
+    smallest, shorter = refiner.config.tile_multiple, min(header.height, header.width)
+    divisors = [d for d in (() if refiner.bundle else REDUCED_PASSES) if shorter // d >= smallest]
+    plans = [full, *map(plan, divisors)]
     memory = memory_for(header, _tile_size(full), on_host=refiner.device.type == "cpu")
     way = choose_way(header, memory, available)
     seconds = None

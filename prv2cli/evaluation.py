@@ -172,10 +172,10 @@ def load_eval_config(path: Path, changes: dict[str, Any] | None = None) -> EvalC
         target = raw.setdefault(group[0], {}) if group else raw
         if isinstance(target, dict):
             target[leaf] = value
-    return check(EvalConfig, raw, str(path))
+    return validated(EvalConfig, raw, str(path))
 
 
-def check(model: type[Any], raw: dict[str, Any], where: str) -> Any:
+def validated(model: type[Any], raw: dict[str, Any], where: str) -> Any:
     """`raw` as settings of the type `model`. Raises ConfigError."""
     try:
         return model.model_validate(raw)
@@ -454,7 +454,7 @@ def with_boundaries(how: Measuring) -> tuple[Measuring, list[str]]:
     )
     if how.boundaries and not installed:
         raise MissingExtraError("The boundary metrics", "train")
-    note = "the papers' boundary metrics are left out: they need prv2cli[train]"
+    note = "the papers' boundary metrics are left out: they need the extra prv2cli[train]"
     notes = [note] if how.boundaries is None and not installed else []
     return how.model_copy(
         update={"boundaries": installed if how.boundaries is None else how.boundaries}

@@ -35,6 +35,8 @@ _MODELS = {_WHITE_IS_ZERO: "L", _BLACK_IS_ZERO: "L", _RGB: "RGB", _CMYK: "CMYK"}
 _CHANNELS = {"L": 1, "RGB": 3, "CMYK": 4}
 _FLOAT_SLACK = 1e-5  # rounding of other programs just outside 0..1
 _BAND_VALUES = 1 << 22
+# More than any byte can unpack to, by the compression: LZW, Deflate (two numbers), PackBits.
+_MOST_PACKED = {5: 3000, 8: 1100, 32946: 1100, 32773: 130}
 
 
 def decode_tiff(file: BinaryIO, check: CheckSize) -> Stored:
@@ -73,6 +75,8 @@ def _check_segments(page: Any, file_size: int) -> None:
         raise ValueError("strips or tiles are missing")
     if any(count <= 0 or start <= 0 or start + count > file_size for start, count in zip(offsets, counts)):  # noqa: B905
         raise ValueError("it ends before its last strip or tile")
+    if page.compression in _MOST_PACKED and sum(counts) * _MOST_PACKED[page.compression] < page.size / 8:
+        raise ValueError("its strips hold less than the picture")
     if page.compression == 1 and page.dtype is not None and page.bitspersample >= 8:
         samples = page.samplesperpixel if not page.is_subsampled else 1
         if sum(counts) < page.imagewidth * page.imagelength * samples * page.dtype.itemsize:

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from prv2cli import hub
 from prv2cli.checkpoint import Checkpoint
 from prv2cli.coarse_branch import CoarseDepth, CoarseNetwork, Kind, Unit
-from prv2cli.coarse_map import check_aspect, fill_holes, reduce_photograph, shrink
+from prv2cli.coarse_map import check_aspect, edge_width, fill_holes, reduce_photograph, shrink
 from prv2cli.config import BundleConfig, RefinerConfig
 from prv2cli.devices import choose_device, choose_precision, free_memory
 from prv2cli.errors import CheckpointError, DeviceError, InputError, UsageError
@@ -47,6 +47,7 @@ MAX_OVERLAP = 0.5
 BYTES_PER_TILE_PIXEL = 400  # activations of the shipped refiner in fp32: 320 measured, and some slack
 MAX_BATCH = 16
 REDUCED_PASSES = (2,)  # divisors of the photograph's size, before the pass at full size
+WIDE_EDGES = 12.0  # pixels (standard deviation): a pass at full size does not reach across wider ones
 
 Progress = Callable[[int, int], None]
 
@@ -222,8 +223,8 @@ class Refiner:
             normalised = scale.encode(coarse.values)
             features = coarse.features if self.bundle else self._encode_image(rgb, normalised)
         with _timed(seconds, "reduced"):
-            if not self.bundle:
-                normalised = self._reduced_passes(rgb, normalised, features, tile, batch_size)
+            for divisor in self._reduced_sizes(rgb, normalised):
+                normalised = self._reduced_pass(divisor, rgb, normalised, features, tile, batch_size)
         with _timed(seconds, "tiles"):
             if self.bundle and mode is not None:
                 refined, batch = self._refine_as_the_authors(rgb, mode, seed), 1
@@ -310,29 +311,38 @@ class Refiner:
         assert isinstance(self._refiner, PatchRefiner)
         return self._refiner
 
-    def _reduced_passes(
+    def _reduced_sizes(self, rgb: np.ndarray, normalised: Tensor) -> tuple[int, ...]:
+        """Divisors of the photograph's size for the passes before the one at full size, where edges are wide.
+
+        A wide blur is out of reach for one pass at full size; at half size it is half as wide and costs a quarter.
+        Where the coarse map is sharper than that, a pass more would only add its own errors.
+        """
+        if self.bundle:
+            return ()
+        height, width = rgb.shape[:2]
+        settings = self.config.coarse
+        size = guide_size(height, width, settings.guide_stride, settings.guide_max_side)
+        pixels = max(height, width) / max(size)
+        if pixels * edge_width(to_guide(normalised, size)) <= WIDE_EDGES:
+            return ()
+        smallest = self.config.tile_multiple
+        return tuple(divisor for divisor in REDUCED_PASSES if min(height, width) // divisor >= smallest)
+
+    def _reduced_pass(
         self,
+        divisor: int,
         rgb: np.ndarray,
         normalised: Tensor,
         features: list[Tensor],
         tile: tuple[int, int] | int,
         batch_size: int,
     ) -> Tensor:
-        """Refine at reduced sizes first, each pass the coarse map of the next: (1, 1, h, w) normalised log-depth.
-
-        A wide blur is out of reach for one pass at full size; at half size it is half as wide and costs a quarter.
-        """
-        for divisor in REDUCED_PASSES:
-            height, width = (side // divisor for side in rgb.shape[:2])
-            if min(height, width) < self.config.tile_multiple:
-                continue  # too small to be worth a pass
-            small = reduce_photograph(rgb, (height, width))
-            plan = plan_photograph(self.config, height, width, tile=tile, largest=self._choose_tile())
-            refined, _ = self._refine_all(
-                small, normalised, features, plan, batch_size, lambda done, total: None
-            )
-            normalised = torch.from_numpy(refined)[None, None]
-        return normalised
+        """Refine at 1/divisor of the size: (1, 1, h, w) normalised log-depth, the coarse map of the next pass."""
+        height, width = (side // divisor for side in rgb.shape[:2])
+        small = reduce_photograph(rgb, (height, width))
+        plan = plan_photograph(self.config, height, width, tile=tile, largest=self._choose_tile())
+        refined, _ = self._refine_all(small, normalised, features, plan, batch_size, lambda done, total: None)
+        return torch.from_numpy(refined)[None, None]
 
     def _refine_all(
         self,

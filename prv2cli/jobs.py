@@ -180,7 +180,7 @@ def _base_of(path: Path) -> Path:
 def _target(photo: Path, base: Path, out: Path, template: str, suffix: str) -> Path:
     name = template.format(stem=photo.stem, name=photo.name, suffix=photo.suffix.lstrip("."))
     folder = photo.parent.relative_to(base)
-    if ".." in PurePath(name).parts:  # {stem}/depth for a photograph called "...jpg"
+    if ".." in PurePath(name).parts or PurePath(name).is_absolute():  # {stem}/depth of "...jpg", or of "/"
         raise UsageError(f"--name {template!r}: leads out of the output folder for {shown(photo)}")
     return out / folder / f"{name}{suffix}"
 

@@ -153,7 +153,7 @@ class SpooledArray:
 
     def _read(self, offset: int, part: np.ndarray) -> None:
         self._file.seek(offset)
-        left = memoryview(part).cast("B")
+        left = _bytes_of(part)
         while left:
             count = self._file.readinto(left)
             if not count:
@@ -162,6 +162,11 @@ class SpooledArray:
 
     def _write(self, offset: int, part: np.ndarray) -> None:
         self._file.seek(offset)
-        left = memoryview(part).cast("B")
+        left = _bytes_of(part)
         while left:  # a write takes 2 GB at most
             left = left[self._file.write(left) :]
+
+
+def _bytes_of(part: np.ndarray) -> memoryview:
+    """The memory of a contiguous array, without a copy."""
+    return part.reshape(-1).view(np.uint8).data

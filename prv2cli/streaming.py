@@ -76,8 +76,8 @@ def refine_streamed(
             normalised = scale.encode(coarse.values)
             features = coarse.features if refiner.bundle else refiner._encode_image(pixels, normalised)
         with _timed(seconds, "reduced"):
-            if not refiner.bundle:
-                normalised = refiner._reduced_passes(pixels, normalised, features, tile, batch_size)
+            for divisor in refiner._reduced_sizes(pixels, normalised):
+                normalised = refiner._reduced_pass(divisor, pixels, normalised, features, tile, batch_size)
         with _timed(seconds, "tiles"):
             blender = BandBlender(plan, out)
             batch = _refine_tiles(refiner, pixels, normalised, features, blender, batch_size, progress)

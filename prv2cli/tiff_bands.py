@@ -163,7 +163,8 @@ class _Runs:
         """Run `index`, from the file unless it was the last one asked for."""
         if index not in self._kept:
             self._kept.clear()
-            self._kept[index] = decode_tiff(io.BytesIO(self._as_tiff(index)), lambda width, height: None)
+            with io.BytesIO(self._as_tiff(index)) as run:  # closed: tifffile's cycles would keep its bytes
+                self._kept[index] = decode_tiff(run, lambda width, height: None)
         return self._kept[index]
 
     def _as_tiff(self, index: int) -> bytes:

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from prv2cli.coarse_map import fill_holes, shrink
+from prv2cli.coarse_map import edge_width, fill_holes, shrink
 from prv2cli.errors import DeviceError, InputError, UsageError
 from prv2cli.inference import Refiner
+from prv2cli.model.normalise import LogNormalisation
 
 
 @pytest.fixture(scope="module")
@@ -214,3 +215,26 @@ def test_coarse_and_refiner_are_not_confused(refiner):
 def test_an_unknown_model_lists_the_known_ones():
     with pytest.raises(UsageError, match="refiner-s"):
         Refiner.from_pretrained("no-such-model")
+
+
+@pytest.mark.parametrize("sigma", [2.0, 4.0, 7.0])
+def test_the_width_of_blurred_edges_is_found(sigma):
+    x = torch.arange(160.0).expand(1, 1, 120, 160)
+    edges = torch.erf((x - 60.3) / (sigma * 2**0.5)) + 0.5 * torch.erf((110 - x) / (sigma * 2**0.5))
+    assert edge_width(edges) == pytest.approx(sigma, rel=0.1)
+    assert edge_width(edges.transpose(2, 3)) == pytest.approx(sigma, rel=0.1)
+    assert edge_width(torch.ones(1, 1, 30, 40)) == 0
+
+
+def test_wide_edges_get_a_pass_at_half_size_and_sharp_ones_do_not(refiner, photograph):
+    """The pass that fits: the log says how long each took, and half a photograph is a quarter of the tiles."""
+    height, width = photograph.shape[:2]
+    found = []
+    for factor in (8, 48):
+        depth = torch.ones(1, 1, height, width)
+        depth[..., 100:200, 150:300] = 3
+        small = torch.nn.functional.interpolate(depth, scale_factor=1 / factor, mode="area")
+        blurred = torch.nn.functional.interpolate(small, size=(height, width), mode="bilinear")
+        norm = LogNormalisation.of(blurred)
+        found.append(refiner._reduced_sizes(photograph, norm.encode(blurred)))
+    assert found == [(), (2,)]

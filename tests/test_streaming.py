@@ -179,8 +179,16 @@ def test_transparency_is_read_alike(tmp_path, kind, deep):
 
 @pytest.mark.parametrize(
     ("mode", "compression"),
-    [("RGB", "tiff_lzw"), ("RGB", "packbits"), ("RGB", "jpeg"), ("YCbCr", "jpeg"), ("P", "tiff_lzw")]
-    + [("CMYK", "tiff_lzw"), ("1", "group4"), ("LA", "tiff_adobe_deflate")],
+    [
+        ("RGB", "tiff_lzw"),
+        ("RGB", "packbits"),
+        ("RGB", "jpeg"),
+        ("YCbCr", "jpeg"),
+        ("P", "tiff_lzw"),
+        ("CMYK", "tiff_lzw"),
+        ("1", "group4"),
+        ("LA", "tiff_adobe_deflate"),
+    ],
 )
 def test_other_compressions_are_read_alike(tmp_path, mode, compression):
     image = files.plain(np.tile(files.RGB8, (3, 1, 1))).convert(mode)
@@ -236,8 +244,8 @@ def test_a_deep_png_is_read_alike(tmp_path):
 
 def test_strips_are_never_all_in_memory(tmp_path, monkeypatch):
     for module, name in ((spooled, "BAND_PIXELS"), (image_bands, "_BAND_PIXELS"), (tiff_bands, "RUN_PIXELS")):
-        monkeypatch.setattr(module, name, 100_000)
-    pixels = np.arange(2000 * 1500 * 3, dtype=np.uint16).reshape(2000, 1500, 3)
+        monkeypatch.setattr(module, name, 50_000)
+    pixels = np.arange(1200 * 1500 * 3, dtype=np.uint16).reshape(1200, 1500, 3)
     tifffile.imwrite(tmp_path / "photo.tif", pixels, rowsperstrip=10, photometric="rgb", compression="zlib")
     size = pixels.nbytes
     del pixels
@@ -245,7 +253,7 @@ def test_strips_are_never_all_in_memory(tmp_path, monkeypatch):
     try:
         with spool_photo(tmp_path / "photo.tif", tmp_path) as photo:
             reduce_photograph(photo.rgb, (75, 50))
-        assert tracemalloc.get_traced_memory()[1] < size / 3
+        assert tracemalloc.get_traced_memory()[1] < size / 2
     finally:
         tracemalloc.stop()
 
@@ -256,7 +264,7 @@ def test_damage_is_one_clear_error(tmp_path, damage):
     data = {"cut": data[: len(data) // 2], "noise": data[:400] + bytes(len(data) - 400), "empty": b""}[damage]
     path = tmp_path / "photo.tif"
     path.write_bytes(data)
-    with pytest.raises(InputError, match="photo.tif"), spool_photo(path, tmp_path):
+    with pytest.raises(InputError, match=r"photo\.tif"), spool_photo(path, tmp_path):
         pass
     assert list(tmp_path.iterdir()) == [path]
 
@@ -338,7 +346,7 @@ def _plan(refiner, depth):
 
 def test_a_given_map_is_refined_alike(refiner, photo, tmp_path):
     given = np.linspace(0.2, 0.9, 80 * 65, dtype=np.float32).reshape(80, 65)
-    options = {"coarse_depth": given, "coarse_kind": "inverse", "coarse_unit": "relative", "tile": 96}
+    options = {"coarse_depth": given, "coarse_kind": "inverse", "coarse_unit": "relative", "tile": 128}
     whole = refiner.refine(photo, **options)
     with refine_streamed(refiner, spool(photo, tmp_path), **options) as result:
         assert result.unit == "relative"
@@ -353,6 +361,10 @@ def test_the_papers_tilings_are_refused(refiner, photo, tmp_path):
         pass
 
 
+def _open_files() -> list[str]:
+    return sorted(path.name for path in Path("/proc/self/fd").iterdir())
+
+
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts open files as Linux lists them")
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
 def test_nothing_is_left_after_an_interruption(refiner, photo, tmp_path, error):
@@ -360,14 +372,14 @@ def test_nothing_is_left_after_an_interruption(refiner, photo, tmp_path, error):
         raise error
 
     Image.fromarray(photo).save(tmp_path / "photo.png")
-    before = os.listdir("/proc/self/fd")
+    before = _open_files()
     with (
         pytest.raises(error),
         spool_photo(tmp_path / "photo.png", tmp_path) as spooled_photo,
         refine_streamed(refiner, spooled_photo.rgb, **TILING, progress=interrupt),
     ):
         pass
-    assert os.listdir("/proc/self/fd") == before
+    assert _open_files() == before
     assert [path.name for path in tmp_path.iterdir()] == ["photo.png"]
 
 
@@ -376,8 +388,8 @@ def test_nothing_is_left_after_an_interruption(refiner, photo, tmp_path, error):
 
 @pytest.fixture(scope="module")
 def depth() -> np.ndarray:
-    """(1100, 700) metres with all that a writer has to think of."""
-    values = np.random.default_rng(2).uniform(0.5, 300, (1100, 700)).astype(np.float32)
+    """(530, 600) metres with all that a writer has to think of."""
+    values = np.random.default_rng(2).uniform(0.5, 300, (530, 600)).astype(np.float32)
     values[0, :4] = [np.nan, np.inf, 0, -1]
     return values
 

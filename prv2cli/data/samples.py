@@ -86,7 +86,10 @@ class ListedData(Generic[Entry]):
 
 
 class Readable:
-    """The samples of a data set, again and again. One that cannot be read is told at its first turn and left out."""
+    """The samples of a data set, again and again. One that cannot be read is told at its first turn and left out.
+
+    A UsageError (a unit that nobody told) and a MissingExtraError are raised: they would come with every sample.
+    """
 
     def __init__(self, data: DataSet, tell: Callable[[str], None], limit: int | None = None) -> None:
         """`tell` gets one line per broken sample. `limit`: only so many samples, from the start."""
@@ -100,7 +103,7 @@ class Readable:
                 continue
             try:
                 yield self.data[index]
-            except MissingExtraError:  # would be the same for all of them
+            except (MissingExtraError, UsageError):  # would be the same for all of them
                 raise
             except Prv2Error as error:
                 self.broken[name] = str(error)
@@ -152,7 +155,7 @@ def nearest(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def bilinear(values: np.ndarray, size: tuple[int, int]) -> FloatMap:
-    """`values` (H, W) at `size`: bilinear, half-pixel centres, borders repeated. A NaN spreads to all that it touches."""
+    """`values` (H, W) at `size`: bilinear, half-pixel centres, borders repeated. A NaN spreads to what it touches."""
     result = np.asarray(values, np.float32)
     for axis, new in enumerate(size):
         old = result.shape[axis]

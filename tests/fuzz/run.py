@@ -30,12 +30,11 @@ TESTS = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(TESTS), str(TESTS.parent)]
 
 import numpy as np  # noqa: E402
-from image_files import ALPHA8, RGB8, RGB16, png16, saved, tiff  # noqa: E402
-from PIL import Image, ImageCms  # noqa: E402
+from hostile_files import depth_maps, photographs  # noqa: E402
 
 from prv2cli import hub  # noqa: E402
 from prv2cli.config import load_train_config, parse_model_config  # noqa: E402
-from prv2cli.depth_files import convert, depth_info, read_depth, read_depth_metadata, write_depth  # noqa: E402
+from prv2cli.depth_files import convert, depth_info, read_depth, read_depth_metadata  # noqa: E402
 from prv2cli.depth_metadata import DepthMetadata  # noqa: E402
 from prv2cli.errors import Prv2Error  # noqa: E402
 from prv2cli.image_bands import spool_photo  # noqa: E402
@@ -57,79 +56,6 @@ class Bad(Exception):
 # --- What is damaged ----------------------------------------------------------------------------------------
 
 
-def photographs() -> list[bytes]:
-    small8, small16 = RGB8[:17, :23], RGB16[:17, :23]
-    icc = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    exif.get_ifd(0x8769)[0xA405] = 28
-    files = [
-        saved(small8, "JPEG", exif=exif, icc_profile=icc),
-        saved(small8, "JPEG", progressive=True),
-        saved(Image.fromarray(small8).convert("CMYK"), "JPEG"),
-        saved(np.dstack([small8, ALPHA8[:17, :23]]), "PNG"),
-        saved(Image.fromarray(small8).quantize(16), "PNG"),
-        png16(small16),
-        png16(small16, interlaced=True),
-        saved(small8, "WEBP"),
-        saved(small8, "WEBP", lossless=True, exif=exif),
-        saved(small8, "BMP"),
-        saved(small8, "TIFF"),
-        saved(small8, "TIFF", compression="tiff_lzw"),
-        saved(small8, "TIFF", compression="jpeg"),
-        saved(Image.fromarray(small8).convert("1"), "TIFF", compression="group4"),
-        tiff(small16, photometric="rgb", compression="zlib", rowsperstrip=4),
-        tiff(small16, photometric="rgb", predictor=2, compression="zlib"),
-        tiff(small8, photometric="rgb", tile=(16, 16), bigtiff=True),
-        tiff(small16.astype("f4") / 65535, photometric="rgb", byteorder=">"),
-        tiff(small16[..., 0], photometric="minisblack", compression="lzma"),
-    ]
-    try:
-        files.append(saved(small8, "AVIF"))
-    except (KeyError, OSError):
-        print("without AVIF")
-    try:
-        import pillow_heif
-
-        file = io.BytesIO()
-        pillow_heif.from_pillow(Image.fromarray(RGB8)).save(file)
-        files.append(file)
-    except ImportError:
-        print("without HEIC")
-    return [file.getvalue() for file in files]
-
-
-def depth_maps() -> list[bytes]:
-    depth = np.random.default_rng(0).uniform(0.5, 90, (13, 19)).astype(np.float32)
-    depth[2:4, 5:9] = np.nan
-    metadata = DepthMetadata(model="lite", focal_px=1200.0, extra={"seam": 0.01})
-    files = [b"Pf\n19 13\n-1.0\n" + depth.tobytes()]
-    for fmt, dtype in (("png", "uint16"), ("tif", "uint16"), ("tif", "float32"), ("npy", "float32")):
-        files.append(_written(depth, metadata, fmt, dtype))
-    files.append(_written(depth, metadata, "npz", "float32"))
-    files.append(_saved(np.savez, depth=depth))
-    files.append(_saved(np.save, depth.astype(">u4")))
-    files.append(tiff((depth * 256).astype("u2"), compression="zlib", tile=(16, 16)).getvalue())
-    files.append(saved(Image.fromarray((np.nan_to_num(depth) * 256).astype("u2")), "TIFF").getvalue())
-    try:
-        files.append(_written(depth, metadata, "exr", "float32"))
-    except Prv2Error:
-        print("without OpenEXR")
-    return files
-
-
-def _written(depth: np.ndarray, metadata: DepthMetadata, fmt: str, dtype: Any) -> bytes:
-    file = io.BytesIO()
-    write_depth(file, depth, metadata, fmt=fmt, dtype=dtype)
-    return file.getvalue()
-
-
-def _saved(save: Callable[..., None], *arrays: np.ndarray, **named: np.ndarray) -> bytes:
-    file = io.BytesIO()
-    save(file, *arrays, **named)
-    return file.getvalue()
-
-
 def configurations() -> list[bytes]:
     files = [path.read_bytes() for path in sorted((TESTS.parent / "configs").glob("*.yaml"))]
     return [
@@ -149,7 +75,7 @@ def names() -> list[bytes]:
 METADATA = [DepthMetadata(model="a", focal_px=2.5, extra={"x": [1, {"y": None}]}).to_json().encode()]
 TOKENS = [
     *(b"NaN", b"1e999", b"-1", b"0", b"null", b"true", b'"', b"\\ud800", b"\\n", b"{", b"}", b"[", b"]", b":"),
-    *(b"1" * 5000, b"[" * 500, b"&a", b"*a", b"!!timestamp x", b"2001-99-99", b"- ", b"? ", b"<<: ", b"\n"),
+    *(b"1" * 600, b"[" * 500, b"&a", b"*a", b"!!timestamp x", b"2001-99-99", b"- ", b"? ", b"<<: ", b"\n"),
     *(b"\x1b[31m", b"\xff", "😀".encode(), b"..", b"/", b"\0", b"a" * 300, b"!!python/object:x", b"0x", b"1_0:9"),
     *(b"{stem:9}", b"!!bool x", b"!!int ''", b".inf", b".nan", b"0001-01-01T00:00:00+23:59", b"%", b"|\n"),
 ]
@@ -264,8 +190,8 @@ def _answer(function: Callable[[], Any]) -> Any:
 
 
 TARGETS: dict[str, tuple[Callable[[], list[bytes]], Callable[[bytes, Path], None], bool]] = {
-    "photo": (photographs, photo, False),
-    "depth": (depth_maps, depth, False),
+    "photo": (lambda: list(photographs().values()), photo, False),
+    "depth": (lambda: list(depth_maps().values()), depth, False),
     "metadata": (lambda: METADATA, metadata, True),
     "config": (configurations, config, True),
     "names": (names, name_list, True),
@@ -344,8 +270,9 @@ def _keep(folder: Path, target: str, report: Path, status: int) -> str:
         where = ""
     else:
         details = (report / "error").read_text() if (report / "error").exists() else f"exit {status}"
-        what = details.strip().splitlines()[-1][:160]
-        where = next((line.strip() for line in reversed(details.splitlines()) if "prv2cli" in line), "")
+        what = details.strip().splitlines()[-1][:120]
+        lines = [line.strip() for line in details.splitlines() if "prv2cli" in line and "File" in line]
+        where = lines[-1] if lines else ""
     key = hashlib.sha256(f"{target}{what.split(':')[0]}{where}".encode()).hexdigest()[:8]
     path = folder / f"{target}-{key}"
     if not path.exists():

@@ -1,0 +1,144 @@
+"""ZoeDepth (Bhat et al. 2023, arXiv 2302.12288): BEiT with a DPT decoder and metric bins, as transformers builds it.
+
+    photograph ─ resized ─ BEiT, four intermediate layers ─ reassemble ─ project to strides 4, 8, 16, 32 ─┐
+         ┌──────────────── fusion blocks, from the lowest level up: strides 16, 8, 4, 2 ──────────────────┘
+         ├─ relative depth, and its last activation at the input's size ─┐
+         └─ the bins' centres, moved level by level, and their shares ───┴─ metric depth
+
+The features handed to the refiner are PatchRefiner's choice: the bottleneck (the lowest projected level through the
+metric head's first convolution), the four fused levels and the last activation. Inside PatchRefiner the photograph is
+neither padded nor flipped, unlike in transformers' image processor.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from prv2cli.coarse_branch import CoarseDepth
+from prv2cli.coarse_map import shrink
+from prv2cli.config import ZoeDepthConfig
+from prv2cli.errors import CheckpointError, ConfigError, MissingExtraError
+from prv2cli.model.coarse import CoarseOutput
+from prv2cli.model.layers import resize
+from prv2cli.spooled import SpooledArray
+from prv2cli.transformers_depth import covering, import_transformers, load_pretrained, read_settings
+from prv2cli.weights_io import first_line
+
+SIZE_MULTIPLE = 32  # the stride of the lowest level
+_MEAN = _STD = 0.5
+# Photographs larger than this many times the network's input are area-averaged (as for Depth Anything V2, dav2.py).
+ALIASING = 2
+_LEVELS = 4  # that are fused
+
+
+class ZoeDepthCoarse(nn.Module):
+    """(B, 3, h, w) RGB in 0..1, h and w multiples of 32 -> CoarseOutput in metres, six feature maps.
+
+    Levels 0 to 5 have strides 1, 2, 4, 8, 16 and 32. Raises ConfigError for settings that are no such ZoeDepth, and
+    MissingExtraError without transformers.
+    """
+
+    def __init__(self, config: ZoeDepthConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.network = _build(config.transformers)
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Of the six feature maps, high resolution first."""
+        settings = self.network.config
+        fused = _LEVELS * (settings.fusion_hidden_size,)
+        return (settings.num_relative_features, *fused, settings.bottleneck_features)
+
+    def forward(self, rgb: Tensor) -> CoarseOutput:
+        """The steps of transformers' own forward, one by one, because it returns no features.
+
+        The parts are called rather than watched by hooks: those would keep the last photograph's features alive, and
+        would be lost in copies and exports of the module.
+        """
+        height, width = rgb.shape[-2:]
+        if height % SIZE_MULTIPLE or width % SIZE_MULTIPLE:
+            raise ValueError(f"sides must be multiples of {SIZE_MULTIPLE}, not {height} x {width}")
+        network = self.network
+        tokens = network.backbone((rgb - _MEAN) / _STD).feature_maps
+        fused, lowest = network.neck(tokens, height // network.patch_size, width // network.patch_size)
+        relative, last = network.relative_head(fused)
+        depth, _ = network.metric_head(
+            outconv_activation=last, bottleneck=lowest, feature_blocks=fused, relative_depth=relative
+        )
+        bottleneck = network.metric_head.conv2(lowest)
+        return CoarseOutput(depth, [last, *reversed(fused), bottleneck])
+
+
+def _build(settings: dict[str, Any]) -> Any:
+    """transformers' network with fresh weights; nothing is downloaded. Raises ConfigError."""
+    transformers = import_transformers()
+    if settings.get("model_type", "zoedepth") != "zoedepth":
+        raise ConfigError(f"transformers.model_type must be zoedepth, not {settings['model_type']!r}")
+    if settings.get("backbone") is not None and settings.get("backbone_config") is None:
+        raise ConfigError("transformers.backbone names another repository; it needs a backbone_config instead")
+    try:
+        config = transformers.ZoeDepthConfig.from_dict(settings)
+        network = transformers.ZoeDepthForDepthEstimation(config)
+    except MissingExtraError:
+        raise
+    except Exception as error:  # it checks settings in many ways
+        raise ConfigError(f"transformers: its settings build no ZoeDepth ({first_line(error)[:300]})") from error
+    # METHOD's levels 1..5 follow from these; another decoder would give maps that no refiner can take.
+    if network.patch_size != 16 or list(config.reassemble_factors) != [4, 2, 1, 0.5]:
+        raise ConfigError(
+            "transformers: patches must be of 16 pixels and reassemble_factors [4, 2, 1, 0.5], "
+            f"not {network.patch_size} and {list(config.reassemble_factors)}"
+        )
+    return network
+
+
+def read_zoedepth(folder: Path, name: str) -> tuple[ZoeDepthConfig, dict[str, Tensor]]:
+    """A ZoeDepth in transformers' layout -> the configuration and the tensors of a ZoeDepthCoarse.
+
+    Raises CheckpointError: another network, or files that cannot be loaded (see transformers_depth.load_pretrained).
+    """
+    settings = read_settings(folder, name)
+    if settings.get("model_type") != "zoedepth":
+        raise CheckpointError(f"{name}: a network of type {settings.get('model_type')!r}, not zoedepth")
+    tensors = load_pretrained(folder, name).state_dict()
+    return ZoeDepthConfig(transformers=settings), {f"network.{key}": value for key, value in tensors.items()}
+
+
+class ZoeDepthNetwork:
+    """ZoeDepth with its pre- and post-processing, ready on a device (a coarse_branch.CoarseNetwork)."""
+
+    def __init__(
+        self, module: nn.Module, config: ZoeDepthConfig, device: torch.device, name: str, identity: str
+    ) -> None:
+        self.module, self.config, self.device = module, config, device
+        self.name, self.identity = name, identity
+
+    @torch.inference_mode()
+    def predict(self, rgb: np.ndarray | SpooledArray, focal_px: float | None = None) -> CoarseDepth:
+        """Depth of an (H, W, 3) uint8 or uint16 photograph in metres, of its aspect, and six features.
+
+        The network sees every photograph at `config.input_size`, whatever its aspect, as in PatchRefiner; the depth
+        is brought back to the photograph's aspect, the features stay as they are. It knows no focal length: its
+        metres are those of the cameras it was trained with.
+        """
+        photograph = (rgb.shape[0], rgb.shape[1])
+        out: CoarseOutput = self.module(network_input(rgb, self.config.input_size).to(self.device))
+        depth = out.depth.float().cpu()
+        return CoarseDepth(resize(depth, covering(photograph, self.config.input_size), False), features=out.features)
+
+
+def network_input(rgb: np.ndarray | SpooledArray, size: tuple[int, int]) -> Tensor:
+    """A photograph as the network gets it: (1, 3, *size) float32 in 0..1.
+
+    The authors resize bilinearly without antialiasing. Beyond a ratio of ALIASING that misses pixels; there the
+    photograph is area-averaged.
+    """
+    if rgb.shape[0] > ALIASING * size[0] or rgb.shape[1] > ALIASING * size[1]:
+        return shrink(rgb, size)
+    return resize(shrink(rgb, (rgb.shape[0], rgb.shape[1])), size, True)
