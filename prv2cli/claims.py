@@ -110,7 +110,14 @@ class Claims:
             return age > self.expires or (here and not is_running(int(owner["pid"])))
         except FileNotFoundError:
             return True
-        except (OSError, ValueError, LookupError, TypeError, ArithmeticError, RecursionError):  # its process had not written it yet, or died then
+        except (
+            OSError,
+            ValueError,
+            LookupError,
+            TypeError,
+            ArithmeticError,
+            RecursionError,
+        ):  # its process had not written it yet, or died then
             return age > self.expires
 
     def _touch(self) -> None:

@@ -292,7 +292,9 @@ def load_train_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ConfigError(f"--config {name}: no such file") from error
-    except Exception as error:  # besides YAMLError: whatever the makers of dates, numbers and deep nesting raise
+    except (
+        Exception
+    ) as error:  # besides YAMLError: whatever the makers of dates, numbers and deep nesting raise
         reason = (str(error).splitlines() or [""])[0] or type(error).__name__
         raise ConfigError(f"--config {name}: not a readable YAML file ({shown(reason)[:200]})") from error
     if not isinstance(raw, dict):

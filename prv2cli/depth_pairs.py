@@ -17,9 +17,9 @@ from prv2cli.data.folder import READ_SUFFIXES, files_by_stem
 from prv2cli.data.samples import bilinear, nearest
 from prv2cli.depth_files import Kind, read_depth
 from prv2cli.errors import InputError, UsageError
+from prv2cli.eval_config import Measuring
 from prv2cli.evaluation import (
     ImageResult,
-    Measuring,
     Progress,
     Report,
     as_result,

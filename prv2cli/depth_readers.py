@@ -27,7 +27,7 @@ import numpy as np
 from prv2cli.depth_metadata import MAX_JSON, DepthMetadata, is_ours
 from prv2cli.depth_writers import EXR_KEY, NPY_MAGIC, PNG_KEY, PNG_SIGNATURE, import_openexr
 from prv2cli.errors import InputError, Prv2Error
-from prv2cli.tiff_limits import check_expansion, check_tiles
+from prv2cli.tiff_limits import check_expansion, check_layout
 
 MAX_PIXELS = 1 << 30
 _MAX_RATIO = 3000  # more than deflate (1032) and LZW can pack: a file that claims more is damaged or a bomb
@@ -183,7 +183,7 @@ def _decode_tiff(file: BinaryIO) -> Decoded:
             raise InputError(f"{page.bitspersample}-bit samples; use 16-bit integers or 32-bit floats")
         _check(page.shape, page.dtype, _size(file) * _MAX_RATIO)
         text = page.description if is_ours(page.description) else None
-        check_tiles(page)
+        check_layout(page)
         check_expansion(file, page)
         try:
             return page.asarray(), text

@@ -28,7 +28,7 @@ from prv2cli.image_decode import (
     valid_orientation,
 )
 from prv2cli.image_kinds import RAW_REFUSAL, Unreadable
-from prv2cli.tiff_limits import check_expansion, check_tiles
+from prv2cli.tiff_limits import check_expansion, check_layout
 
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _CMYK = 0, 1, 2, 5
 _MODELS = {_WHITE_IS_ZERO: "L", _BLACK_IS_ZERO: "L", _RGB: "RGB", _CMYK: "CMYK"}
@@ -69,9 +69,9 @@ def _refuse_raw(page: Any) -> None:
 
 def _check_segments(page: Any, file_size: int) -> None:
     """Raise unless every strip or tile lies in the file. tifffile would read the missing ones as black."""
-    check_tiles(page)
+    check_layout(page)
     offsets, counts = page.dataoffsets, page.databytecounts
-    if len(offsets) < math.prod(page.chunked) or len(counts) < len(offsets):
+    if len(counts) < len(offsets):
         raise ValueError("strips or tiles are missing")
     if any(count <= 0 or start <= 0 or start + count > file_size for start, count in zip(offsets, counts)):  # noqa: B905
         raise ValueError("it ends before its last strip or tile")

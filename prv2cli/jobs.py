@@ -28,7 +28,8 @@ def find_photographs(inputs: Sequence[Path], *, recursive: bool, leave_out: Path
     """The photographs of folders, files and patterns, each with the folder below which its place is mirrored.
 
     Folders give the files with a photograph's extension, sorted; `recursive` looks below them, without following
-    links to folders. Pipes and devices are no files. `leave_out`, the output folder, is not looked into, nor are hidden files and folders.
+    links to folders. Pipes and devices are no files. `leave_out`, the output folder, is not looked into, nor are
+    hidden files and folders.
 
     Raises:
         InputError: an input that does not exist, or a pattern that nothing matches.
@@ -125,7 +126,7 @@ def _expand(given: Path) -> list[Path]:
 
 
 def _matches(pattern: Path) -> list[Path]:
-    """As a shell would, without hidden files. Unlike glob.glob, ** does not follow links: two of them can be endless."""
+    """As a shell would, without hidden files. Unlike glob.glob's, ** does not follow links: two can be endless."""
     first = next(i for i, part in enumerate(pattern.parts) if glob.has_magic(part))
     base, rest = Path(*pattern.parts[:first]), pattern.parts[first:]
     try:

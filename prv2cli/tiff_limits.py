@@ -1,4 +1,4 @@
-"""Refuse a TIFF whose strips or tiles would unpack to more than its picture holds, before any is decoded.
+"""Refuse a TIFF whose strips or tiles hold more or less than its picture, before any is decoded.
 
 tifffile unpacks Deflate and LZMA whole, whatever comes out: 1 MB in the file can be 1 GB in memory, and one such
 strip can be named a thousand times. The codecs of the package imagecodecs stop at the size they are given.
@@ -19,8 +19,17 @@ _SMALL_TILE = 1 << 20  # pixels; a small picture may lie in one tile of this siz
 _BITS_REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
-def check_tiles(page: Any) -> None:
-    """Raise ValueError for tiles much larger than the picture: one tile is decoded as a whole."""
+def check_layout(page: Any) -> None:
+    """Raise ValueError for too few strips or tiles, and for tiles much larger than the picture.
+
+    tifffile would leave the memory of what is missing as it finds it, and it decodes one tile as a whole.
+    """
+    pieces = math.prod(page.chunked)
+    if (
+        min(len(page.dataoffsets), len(page.databytecounts)) < pieces
+        or pieces * math.prod(page.chunks) < page.size
+    ):
+        raise ValueError("strips or tiles are missing")
     if page.is_tiled:
         pixels = page.tilewidth * page.tilelength
         if pixels > max(4 * page.imagewidth * page.imagelength, _SMALL_TILE):

@@ -157,6 +157,7 @@ def load_pretrained(folder: Path, name: str) -> Any:
                 trust_remote_code=False,
                 use_safetensors=True,
                 output_loading_info=True,
+                ignore_mismatched_sizes=True,  # _check_names refuses them, by name
             )
         except Exception as error:  # it reports faults of the files in many ways
             raise CheckpointError(f"{name}: transformers cannot load it: {_summary(error)}") from error
@@ -181,7 +182,9 @@ def _check_settings(folder: Path, name: str) -> None:
             f"{name}: transformers has no depth network of type {model_type!r}; it has " + ", ".join(known)
         )
     if model_type in _NO_DEPTH:
-        raise CheckpointError(f"{name}: a network of type {model_type} gives {_NO_DEPTH[model_type]}, not depth")
+        raise CheckpointError(
+            f"{name}: a network of type {model_type} gives {_NO_DEPTH[model_type]}, not depth"
+        )
     if settings.get("backbone") is not None and settings.get("backbone_config") is None:
         raise CheckpointError(
             f"{name}: its config.json leaves the backbone's settings to another repository "
@@ -224,7 +227,9 @@ def _weight_files(folder: Path, name: str) -> list[Path]:
     for path in paths:
         # transformers would read any kind of file from anywhere.
         if path.parent != folder or path.suffix != ".safetensors" or not path.is_file():
-            raise CheckpointError(f"{name}: {_INDEX} names {path.name}, which is not in the folder as safetensors")
+            raise CheckpointError(
+                f"{name}: {_INDEX} names {path.name}, which is not in the folder as safetensors"
+            )
     return paths
 
 
@@ -303,7 +308,9 @@ class TransformersNetwork:
             unit = self._set_field_of_view(outputs, photograph[1], focal_px)
         values = self._to_aspect(outputs, plan.size, photograph)[None, None].float().cpu()
         values = torch.where(torch.isfinite(values) & (values > 0), values, 0)
-        if unit == "relative" and self.module.config.model_type != "depth_pro":  # that one is positive, unshifted
+        if (
+            unit == "relative" and self.module.config.model_type != "depth_pro"
+        ):  # that one is positive, unshifted
             values = values.clamp_min(values.max() / RELATIVE_RANGE)
         return CoarseDepth(values, self.kind, unit)
 
@@ -331,7 +338,9 @@ class TransformersNetwork:
         rows, columns = outputs.predicted_depth.shape[-2:]
         size = covering(photograph, (rows, columns))
         post_process = self.processor.post_process_depth_estimation
-        if self.module.config.model_type == "zoedepth":  # it pads, and takes the padding off at the size it was given
+        if (
+            self.module.config.model_type == "zoedepth"
+        ):  # it pads, and takes the padding off at the size it was given
             targets = None if size == given else [size]
             result = post_process(outputs, source_sizes=[given], target_sizes=targets)
         else:
@@ -354,7 +363,9 @@ def plan_input(processor: Any, photograph: Size) -> InputPlan:
     A photograph of up to REDUCTION times the network's input goes as it is; what transformers documents for the model
     happens then. Larger ones are reduced to that, with the aspect that the processor would see.
     """
-    overrides: dict[str, Any] = {"do_center_crop": False} if getattr(processor, "do_center_crop", None) else {}
+    overrides: dict[str, Any] = (
+        {"do_center_crop": False} if getattr(processor, "do_center_crop", None) else {}
+    )
     nominal = _nominal_size(processor)
     if nominal is None:
         return InputPlan(_free_size(processor, photograph), overrides)
@@ -408,9 +419,7 @@ def _free_size(processor: Any, photograph: Size) -> Size:
         return photograph
     scale = min(1.0, math.sqrt(FREE_PIXELS / (photograph[0] * photograph[1])))
     longest = MAX_ASPECT * math.sqrt(FREE_PIXELS)
-    rows, columns = (
-        max(1, round(min(scale * side, longest) / multiple)) * multiple for side in photograph
-    )
+    rows, columns = (max(1, round(min(scale * side, longest) / multiple)) * multiple for side in photograph)
     return rows, columns
 
 

@@ -8,6 +8,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -49,10 +50,8 @@ def photographs() -> dict[str, bytes]:
         "float.tif": tiff(SMALL16.astype("f4") / 65535, photometric="rgb", byteorder=">"),
         "lzma.tif": tiff(SMALL16[..., 0], photometric="minisblack", compression="lzma"),
     }
-    try:
+    with suppress(KeyError, OSError):  # Pillow without AVIF
         files["8-bit.avif"] = saved(SMALL8, "AVIF")
-    except (KeyError, OSError):  # Pillow without AVIF
-        pass
     try:
         import pillow_heif
     except ImportError:
@@ -81,10 +80,8 @@ def depth_maps() -> dict[str, bytes]:
         "float.tif": written("tif", dtype="float32"),
     }
     for fmt in FORMATS:
-        try:
+        with suppress(MissingExtraError):
             others[f"prv2.{fmt}"] = written(fmt)
-        except MissingExtraError:
-            continue
     return others
 
 
@@ -120,7 +117,14 @@ def one_tile(size: int, tile: int, bits: int, data: bytes) -> bytes:
 
 
 def _page(
-    width: int, height: int, bits: int, compression: int, data: bytes, more: dict[int, int], at: int, count: int
+    width: int,
+    height: int,
+    bits: int,
+    compression: int,
+    data: bytes,
+    more: dict[int, int],
+    at: int,
+    count: int,
 ) -> bytes:
     tags = {256: width, 257: height, 258: bits, 259: compression, 262: 1, 277: 1, 339: 1, **more}
     tags |= {count: len(data), at: 8 + 2 + 12 * (len(tags) + 2) + 4}
@@ -136,10 +140,13 @@ def many_pages(count: int) -> bytes:
     """A TIFF of `count` grey pages of 4 x 4 pixels, 16 bits, that share their pixels."""
     tags = {256: 4, 257: 4, 258: 16, 259: 1, 262: 1, 273: 8, 277: 1, 278: 4, 279: 32}
     size, first = len(_directory(tags, 0)), 8 + 32
-    directories = [
-        _directory(tags, 0 if i == count - 1 else first + (i + 1) * size) for i in range(count)
-    ]
-    return b"II*\0" + struct.pack("<I", first) + np.arange(100, 116, dtype="<u2").tobytes() + b"".join(directories)
+    directories = [_directory(tags, 0 if i == count - 1 else first + (i + 1) * size) for i in range(count)]
+    return (
+        b"II*\0"
+        + struct.pack("<I", first)
+        + np.arange(100, 116, dtype="<u2").tobytes()
+        + b"".join(directories)
+    )
 
 
 def png(width: int, height: int, bits: int, colours: int, *chunks: bytes) -> bytes:
@@ -150,7 +157,10 @@ def png(width: int, height: int, bits: int, colours: int, *chunks: bytes) -> byt
 def npz_with_a_long_header(length: int) -> bytes:
     """An .npz of a few kB whose array has `length` bytes of header."""
     file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("depth.npy", "w") as member:
+    with (
+        zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("depth.npy", "w") as member,
+    ):
         member.write(b"\x93NUMPY\2\0" + struct.pack("<I", length))
         for _ in range(length >> 20):
             member.write(b" " * (1 << 20))
@@ -172,7 +182,9 @@ def bombs() -> dict[str, bytes]:
         "a TIFF of 16 bits that claims as much": one_strip(26000, 26000, 16, 8, zeros(1 << 20)),
         "a TIFF with a long strip": one_strip(10, 10, 8, 8, packed),
         "a TIFF of 16 bits with a long strip": one_strip(10, 10, 16, 8, packed),
-        "a TIFF with a long LZMA strip": one_strip(10, 10, 16, 34925, lzma.compress(bytes(1 << 26), preset=0)),
+        "a TIFF with a long LZMA strip": one_strip(
+            10, 10, 16, 34925, lzma.compress(bytes(1 << 26), preset=0)
+        ),
         "a TIFF with a huge tile": one_tile(10, 60000, 8, packed),
         "a TIFF of 16 bits with a huge tile": one_tile(10, 60000, 16, packed),
         "an NPZ with a long header": npz_with_a_long_header(1 << 28),

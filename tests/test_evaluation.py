@@ -24,7 +24,8 @@ from prv2cli.depth_files import DepthMetadata, write_depth
 from prv2cli.depth_pairs import evaluate_pairs, find_pairs
 from prv2cli.error_maps import ERROR_LIMIT, error_picture
 from prv2cli.errors import ConfigError, InputError, MissingExtraError, Prv2Error, UsageError
-from prv2cli.evaluation import METRICS, Measuring, evaluate_model, load_eval_config, measure, tile_consistency
+from prv2cli.eval_config import Measuring, load_eval_config
+from prv2cli.evaluation import METRICS, evaluate_model, measure, tile_consistency
 from prv2cli.preview import INVALID_COLOUR
 
 PLAIN = Measuring(boundaries=False)

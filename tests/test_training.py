@@ -283,7 +283,9 @@ def loop(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., tuple
     """A trainer of stage `coarse` whose loss is that of one number, and NaN in the steps that are named."""
 
     def make(steps: int, broken: range) -> tuple[Trainer, list[dict]]:
-        def step(model: nn.Module, batch: dict[str, Tensor], progress: float, config: TrainConfig) -> StepOutput:
+        def step(
+            model: nn.Module, batch: dict[str, Tensor], progress: float, config: TrainConfig
+        ) -> StepOutput:
             loss = model.weight.square().sum()  # type: ignore[operator, union-attr]
             return StepOutput(loss * math.nan if round(progress * steps) in broken else loss, {})
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from prv2cli import __version__
-from prv2cli.cli import batch, files, models, models_convert, refine, train
+from prv2cli.cli import batch, evaluate, files, models, models_convert, refine, train
 from prv2cli.cli.ui import close_stdout_quietly, stderr
 from prv2cli.errors import Prv2Error
 
@@ -29,6 +29,7 @@ app.command()(batch.batch)
 app.command()(files.info)
 app.command()(files.convert)
 app.command()(train.train)
+app.command(name="eval")(evaluate.evaluate)
 models.models.command("convert")(models_convert.convert)
 app.add_typer(models.models)
 

@@ -22,7 +22,8 @@ from prv2cli.cli.ui import (
 )
 
 if TYPE_CHECKING:
-    from prv2cli.evaluation import EvalConfig, Report
+    from prv2cli.eval_config import EvalConfig
+    from prv2cli.evaluation import Report
 
 MEASURE = "How it is measured"
 MODEL = "A model on a data set (--config)"
@@ -222,7 +223,8 @@ def _check_folder(folder: Path | None) -> None:
 
 def _run_model(path: Path, changes: dict[str, Any], error_maps: Path | None, quiet: bool) -> Report:
     from prv2cli.data.layouts import open_data
-    from prv2cli.evaluation import evaluate_model, load_eval_config, with_boundaries
+    from prv2cli.eval_config import load_eval_config
+    from prv2cli.evaluation import evaluate_model, with_boundaries
 
     config = load_eval_config(path, changes)
     with_boundaries(config.measure)  # a missing extra is said before the data set is listed
@@ -268,7 +270,7 @@ def _run_files(
 ) -> tuple[Report, int]:
     """The report, and how many files had no partner."""
     from prv2cli.depth_pairs import Reading, evaluate_pairs, find_pairs
-    from prv2cli.evaluation import Measuring, validated
+    from prv2cli.eval_config import Measuring, validated
 
     measuring = validated(Measuring, how, "the flags")
     pairs, alone = find_pairs(

@@ -73,7 +73,9 @@ def refine_step(model: nn.Module, batch: Batch, progress: float, config: TrainCo
             "unrefined": weighted_residual_loss(torch.zeros_like(target), target, smooth=smooth),
             "error": (residual - target).abs().mean(),
             "coarse_error": target.abs().mean(),
-            "first_error": (residual - target)[:: len(CASCADES)].abs().mean(),  # tiles that were not refined before
+            "first_error": (residual - target)[:: len(CASCADES)]
+            .abs()
+            .mean(),  # tiles that were not refined before
             "first_coarse_error": target[:: len(CASCADES)].abs().mean(),
         }
     return StepOutput(main + AUXILIARY_WEIGHT * auxiliary, parts)

@@ -74,9 +74,35 @@ def names() -> list[bytes]:
 
 METADATA = [DepthMetadata(model="a", focal_px=2.5, extra={"x": [1, {"y": None}]}).to_json().encode()]
 TOKENS = [
-    *(b"NaN", b"1e999", b"-1", b"0", b"null", b"true", b'"', b"\\ud800", b"\\n", b"{", b"}", b"[", b"]", b":"),
+    *(
+        b"NaN",
+        b"1e999",
+        b"-1",
+        b"0",
+        b"null",
+        b"true",
+        b'"',
+        b"\\ud800",
+        b"\\n",
+        b"{",
+        b"}",
+        b"[",
+        b"]",
+        b":",
+    ),
     *(b"1" * 600, b"[" * 500, b"&a", b"*a", b"!!timestamp x", b"2001-99-99", b"- ", b"? ", b"<<: ", b"\n"),
-    *(b"\x1b[31m", b"\xff", "😀".encode(), b"..", b"/", b"\0", b"a" * 300, b"!!python/object:x", b"0x", b"1_0:9"),
+    *(
+        b"\x1b[31m",
+        b"\xff",
+        "😀".encode(),
+        b"..",
+        b"/",
+        b"\0",
+        b"a" * 300,
+        b"!!python/object:x",
+        b"0x",
+        b"1_0:9",
+    ),
     *(b"{stem:9}", b"!!bool x", b"!!int ''", b".inf", b".nan", b"0001-01-01T00:00:00+23:59", b"%", b"|\n"),
 ]
 
@@ -124,7 +150,9 @@ def photo(data: bytes, folder: Path) -> None:
     banded = _answer(in_bands)
     if whole is not None and banded is not None and not np.array_equal(whole, banded):
         raise Bad("whole and in bands differ")
-    if whole is not None and (whole.ndim != 3 or whole.shape[2] != 3 or whole.dtype not in (np.uint8, np.uint16)):
+    if whole is not None and (
+        whole.ndim != 3 or whole.shape[2] != 3 or whole.dtype not in (np.uint8, np.uint16)
+    ):
         raise Bad(f"a photograph of {whole.dtype} {whole.shape}")
 
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from prv2cli.coarse_branch import CoarseDepth
 from prv2cli.coarse_map import shrink
 from prv2cli.config import ZoeDepthConfig
-from prv2cli.errors import CheckpointError, ConfigError, MissingExtraError
+from prv2cli.errors import CheckpointError, ConfigError, Prv2Error
 from prv2cli.model.coarse import CoarseOutput
 from prv2cli.model.layers import resize
 from prv2cli.spooled import SpooledArray
@@ -81,15 +81,19 @@ def _build(settings: dict[str, Any]) -> Any:
     if settings.get("model_type", "zoedepth") != "zoedepth":
         raise ConfigError(f"transformers.model_type must be zoedepth, not {settings['model_type']!r}")
     if settings.get("backbone") is not None and settings.get("backbone_config") is None:
-        raise ConfigError("transformers.backbone names another repository; it needs a backbone_config instead")
+        raise ConfigError(
+            "transformers.backbone names another repository; it needs a backbone_config instead"
+        )
     try:
         config = transformers.ZoeDepthConfig.from_dict(settings)
         network = transformers.ZoeDepthForDepthEstimation(config)
-    except MissingExtraError:
+    except Prv2Error:
         raise
     except Exception as error:  # it checks settings in many ways
-        raise ConfigError(f"transformers: its settings build no ZoeDepth ({first_line(error)[:300]})") from error
-    # METHOD's levels 1..5 follow from these; another decoder would give maps that no refiner can take.
+        raise ConfigError(
+            f"transformers: its settings build no ZoeDepth ({first_line(error)[:300]})"
+        ) from error
+    # The six levels' strides follow from these.
     if network.patch_size != 16 or list(config.reassemble_factors) != [4, 2, 1, 0.5]:
         raise ConfigError(
             "transformers: patches must be of 16 pixels and reassemble_factors [4, 2, 1, 0.5], "
@@ -130,7 +134,9 @@ class ZoeDepthNetwork:
         photograph = (rgb.shape[0], rgb.shape[1])
         out: CoarseOutput = self.module(network_input(rgb, self.config.input_size).to(self.device))
         depth = out.depth.float().cpu()
-        return CoarseDepth(resize(depth, covering(photograph, self.config.input_size), False), features=out.features)
+        return CoarseDepth(
+            resize(depth, covering(photograph, self.config.input_size), False), features=out.features
+        )
 
 
 def network_input(rgb: np.ndarray | SpooledArray, size: tuple[int, int]) -> Tensor:
