@@ -19,7 +19,7 @@ $(VENV)/.installed-test: $(VENV)/.installed
 	@touch $@
 
 demo: $(VENV)/.installed
-	$(BIN)/prv2 refine docs/images/demo.jpg -o demo_depth.tif --preview demo_preview.png
+	$(BIN)/prv2 refine docs/images/demo.jpg --coarse lite -o demo_depth.tif --preview demo_preview.png
 	$(BIN)/prv2 info demo_depth.tif
 	@echo "Look at demo_preview.png; demo_depth.tif is the data."
 

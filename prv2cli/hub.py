@@ -247,7 +247,8 @@ def _locate(model: str | Path) -> ModelFile | _Source:
     """What a name means: a path, a registered model or a repository. Raises UsageError."""
     text, path = str(model), Path(model)
     entries = registry()
-    if path.is_file() or (path.is_dir() and text not in entries):
+    # os.path, as pathlib raises for names that no file system can hold.
+    if os.path.isfile(text) or (os.path.isdir(text) and text not in entries):  # noqa: PTH112, PTH113
         return ModelFile(path, path.name)
     entry = entries.get(text)
     if entry is not None and entry.repo is None:

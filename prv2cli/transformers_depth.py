@@ -274,7 +274,7 @@ class TransformersNetwork:
         identity: str,
     ) -> None:
         self.module, self.processor, self.device = module, processor, device
-        self.model_type: Any = module.config.model_type  # type: ignore[union-attr]
+        self.model_type: str = module.config.model_type
         self.kind, self.unit = kind, unit
         self.name, self.identity = name, identity
 
@@ -302,15 +302,15 @@ class TransformersNetwork:
             input_data_format="channels_first",
             **plan.overrides,
         )
-        outputs = self.module(pixel_values=inputs["pixel_values"].to(self.device))
+        # BEiT keeps an index for the whole process. Made in inference mode, it would forbid training from then on.
+        with torch.inference_mode(False), torch.no_grad():
+            outputs = self.module(pixel_values=inputs["pixel_values"].to(self.device))
         unit = self.unit
-        if self.module.config.model_type == "depth_pro":
+        if self.model_type == "depth_pro":
             unit = self._set_field_of_view(outputs, photograph[1], focal_px)
         values = self._to_aspect(outputs, plan.size, photograph)[None, None].float().cpu()
         values = torch.where(torch.isfinite(values) & (values > 0), values, 0)
-        if (
-            unit == "relative" and self.module.config.model_type != "depth_pro"
-        ):  # that one is positive, unshifted
+        if unit == "relative" and self.model_type != "depth_pro":  # that one is positive, and not shifted
             values = values.clamp_min(values.max() / RELATIVE_RANGE)
         return CoarseDepth(values, self.kind, unit)
 
@@ -338,9 +338,7 @@ class TransformersNetwork:
         rows, columns = outputs.predicted_depth.shape[-2:]
         size = covering(photograph, (rows, columns))
         post_process = self.processor.post_process_depth_estimation
-        if (
-            self.module.config.model_type == "zoedepth"
-        ):  # it pads, and takes the padding off at the size it was given
+        if self.model_type == "zoedepth":  # it pads, and takes the padding off at the size it was given
             targets = None if size == given else [size]
             result = post_process(outputs, source_sizes=[given], target_sizes=targets)
         else:

@@ -352,6 +352,49 @@ def test_what_sixteen_bits_cannot_hold_is_said(prv2: Prv2) -> None:
     assert prv2("refine", "photo.jpg", "-o", "a.npy", "-q", *given, *EXACT) == (0, b"", "")
 
 
+# --- what is too large for memory -------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("loaded_once")
+@pytest.mark.parametrize("name", ["a.tif", "a.png", "a.npy"])
+def test_in_bands_the_result_is_the_same(prv2: Prv2, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    assert prv2("refine", "photo.jpg", "-o", name, "-q", *EXACT) == (0, b"", "")
+    whole = read_depth(Path(name))
+    monkeypatch.setattr("prv2cli.estimate.choose_way", lambda header, memory: "bands")
+    answer = prv2("refine", "photo.jpg", "-o", f"bands_{name}", "--json", "-q", *EXACT)
+    assert (answer.code, answer.err) == (0, "")
+    assert set(json.loads(answer.out)) == JSON_KEYS
+    bands = read_depth(Path(f"bands_{name}"))
+    np.testing.assert_array_equal(bands.values, whole.values)
+    assert bands.metadata.to_json() == whole.metadata.to_json()
+    assert sorted(p.name for p in Path.cwd().iterdir()) == sorted([name, f"bands_{name}", "photo.jpg"])
+
+
+@pytest.mark.usefixtures("never_loaded")
+def test_a_photograph_that_cannot_fit_is_refused_with_the_figures(
+    prv2: Prv2, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("prv2cli.estimate.available_host_memory", lambda: 100_000_000)
+    before = _folder()
+    _check_refusal(
+        prv2("refine", "photo.jpg", *EXACT), before, 1, "photo.jpg ... GB of memory ... GB are free"
+    )
+
+
+@pytest.mark.usefixtures("loaded_once")
+def test_a_dry_run_tells_what_it_would_take_and_writes_nothing(prv2: Prv2) -> None:
+    answer = prv2("refine", "photo.jpg", "--dry-run", "--json", *EXACT)
+    found = json.loads(answer.out)
+    assert (answer.code, answer.err, found["tiles"], found["way"]) == (0, "", 1, "memory")
+    assert (found["width"], found["height"]) == (WIDTH, HEIGHT)
+    assert found["memory_bytes"] > 100_000_000 and found["seconds"] > 0
+    text = prv2("refine", "photo.jpg", "--dry-run", *EXACT).out.decode()
+    assert (
+        text.startswith(f"photo.jpg: {WIDTH}x{HEIGHT}, 1 tiles (grid 1x1") and "GB of memory, about" in text
+    )
+    assert [p.name for p in Path.cwd().iterdir()] == ["photo.jpg"]
+
+
 # --- pipes ------------------------------------------------------------------------------------------------
 
 

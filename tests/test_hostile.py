@@ -129,8 +129,9 @@ def test_damaged_depth_maps(name: str, tmp_path: Path) -> None:
     "suffix", [".jpg", ".png", ".webp", ".tif", ".bmp", ".heic", ".npy", ".exr", ".txt", ""]
 )
 def test_wrong_extensions(suffix: str, tmp_path: Path) -> None:
+    wrong = tmp_path / f"wrong{suffix}"
     for name, data in PHOTOGRAPHS.items():
-        right, wrong = tmp_path / name, tmp_path / f"wrong{suffix}"
+        right = tmp_path / name
         right.write_bytes(data)
         wrong.write_bytes(data)
         np.testing.assert_array_equal(read_photo(wrong).rgb, read_photo(right).rgb)

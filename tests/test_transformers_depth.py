@@ -428,6 +428,16 @@ def test_depth_pro_takes_the_focal_length(families: Families) -> None:
     assert float(same_lens.median()) == pytest.approx(float(near.values.median()), rel=0.1)
 
 
+def test_a_network_can_still_be_trained(families: Families) -> None:
+    """BEiT keeps an index of positions for the whole process, and the pipeline runs in inference mode."""
+    published, network = families("zoedepth")
+    with torch.inference_mode():
+        network.predict(scene(160, 240))
+    pixels = published.processor(images=Image.fromarray(scene(160, 240)), return_tensors="pt")["pixel_values"]
+    published.model(pixel_values=pixels).predicted_depth.mean().backward()
+    published.model.zero_grad()
+
+
 def test_other_families_ignore_the_focal_length(families: Families) -> None:
     network = families("zoedepth")[1]
     assert torch.equal(network.predict(scene(), 50.0).values, network.predict(scene()).values)

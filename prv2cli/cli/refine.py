@@ -6,6 +6,7 @@ import json as json_module
 import os
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,7 +28,7 @@ from prv2cli.cli.ui import (
 )
 
 if TYPE_CHECKING:
-    from prv2cli.depth_files import DepthMap
+    from prv2cli.depth_files import DepthMap, WriteReport
     from prv2cli.depth_metadata import DepthMetadata
     from prv2cli.images import Photo
     from prv2cli.inference import Depth, Refiner
@@ -160,13 +161,19 @@ def refine(
         int | None,
         typer.Option(min=1, help="Refuse larger photographs. Default 700 million.", rich_help_panel=SPEED),
     ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Only say what it would take: tiles, memory, time.", rich_help_panel=SPEED
+        ),
+    ] = False,
     json: JsonOption = False,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
     """Turn one photograph into a depth map of the same size."""
     from prv2cli.errors import UsageError
-    from prv2cli.pipeline import describe, summary, write
+    from prv2cli.pipeline import describe, summary
 
     configure_logging(quiet=quiet, verbose=verbose)
     start = time.perf_counter()
@@ -184,7 +191,12 @@ def refine(
         "offline": offline,
     }
     given = _read_coarse(coarse_depth, coarse_scale, coarse_relative, coarse_kind)
-    photo = _read_photo(image, max_pixels)
+    if dry_run:
+        _tell_estimate(image, max_pixels, tiling, models, device, precision, as_json=json)
+        return
+    on_disk = _is_too_large(image, max_pixels, tiling)
+    stack = ExitStack()  # holds the temporary files of a photograph that does not fit in memory
+    photo = _open_photo(image, max_pixels, target, encoding, stack, on_disk=on_disk)
     seconds = {"decode": time.perf_counter() - start}
     for note in photo.notes:
         say(f"{photo.name}: {note}", quiet=quiet)
@@ -192,32 +204,38 @@ def refine(
     began = time.perf_counter()
     refiner = _load(models, photo, given, tiling, device, precision)
     seconds["load"] = time.perf_counter() - began
-    with progress_bar("tiles", quiet=quiet) as progress:
-        result = refiner.refine(
-            photo.rgb,
-            coarse_depth=None if given is None else given.values,
-            coarse_kind="depth" if given is None else given.metadata.kind,
-            coarse_unit="relative" if given and given.metadata.unit.endswith("relative") else "metre",
-            focal_px=focal_px or photo.focal_px,
-            batch_size=batch_size,
-            progress=progress,
-            **tiling,
-        )
-    metadata = describe(refiner, result, photo, coarse_file=coarse_depth, focal_px=focal_px)
-    began = time.perf_counter()
-    report = write(sys.stdout.buffer if to_stdout else target, result.depth, metadata, encoding)
-    if preview is not None:
-        from prv2cli.preview import write_preview
+    with stack:
+        with progress_bar("tiles", quiet=quiet) as progress:
+            options: dict[str, Any] = {
+                "coarse_depth": None if given is None else given.values,
+                "coarse_kind": "depth" if given is None else given.metadata.kind,
+                "coarse_unit": "relative" if given and given.metadata.unit.endswith("relative") else "metre",
+                "focal_px": focal_px or photo.focal_px,
+                "batch_size": batch_size,
+                "progress": progress,
+                **tiling,
+            }
+            result = _refine(refiner, photo, options, stack, on_disk=on_disk)
+        metadata = describe(refiner, result, photo, coarse_file=coarse_depth, focal_px=focal_px)
+        began = time.perf_counter()
+        report = _write(target, result.depth, metadata, encoding, on_disk=on_disk)
+        if preview is not None:
+            from prv2cli.preview import write_preview
 
-        write_preview(preview, result.depth)
-    seconds |= {**result.seconds, "encode": time.perf_counter() - began, "total": time.perf_counter() - start}
+            write_preview(preview, result.depth)
+        seconds |= {
+            **result.seconds,
+            "encode": time.perf_counter() - began,
+            "total": time.perf_counter() - start,
+        }
+        found = summary(str(image), str(target), result, photo, metadata, report, seconds)
+        sentence = _sentence(target, result, metadata, seconds["total"])
     warn_of_16_bits(report, target, quiet=quiet)
     if json:
-        found = summary(str(image), str(target), result, photo, metadata, report, seconds)
         found["preview"] = str(preview) if preview else None
         typer.echo(json_module.dumps(found, allow_nan=False))
     elif not to_stdout:
-        say(_sentence(target, result, metadata, seconds["total"]), quiet=quiet)
+        say(sentence, quiet=quiet)
 
 
 # --- refusals ---------------------------------------------------------------------------------------------
@@ -268,13 +286,112 @@ def _check_targets(target: Path, preview: Path | None, image: Path, overwrite: b
 # --- reading, loading, writing ----------------------------------------------------------------------------
 
 
-def _read_photo(image: Path, max_pixels: int | None) -> Photo:
+def _is_too_large(image: Path, max_pixels: int | None, tiling: dict[str, Any]) -> bool:
+    """Whether the photograph must be worked on in bands. Raises InputError where not even that fits."""
+    from prv2cli.errors import Prv2Error
+    from prv2cli.estimate import choose_way, memory_for, read_header
+    from prv2cli.images import MAX_PIXELS_DEFAULT
+
+    if str(image) == "-":
+        return False
+    try:
+        header = read_header(image, max_pixels=max_pixels or MAX_PIXELS_DEFAULT)
+    except Prv2Error:
+        return False  # reading it will say what is wrong with it
+    tile = tiling["tile"]
+    memory = memory_for(header, tile) if min(tile) > 0 else memory_for(header)
+    return choose_way(header, memory) == "bands"
+
+
+def _open_photo(
+    image: Path,
+    max_pixels: int | None,
+    target: Path,
+    encoding: Encoding,
+    stack: ExitStack,
+    *,
+    on_disk: bool,
+) -> Photo:
     from prv2cli.images import MAX_PIXELS_DEFAULT, read_photo
 
     limit = max_pixels or MAX_PIXELS_DEFAULT
     if str(image) == "-":
         return read_photo(sys.stdin.buffer, max_pixels=limit, name="<stdin>")
-    return read_photo(image, max_pixels=limit)
+    if not on_disk:
+        return read_photo(image, max_pixels=limit)
+    from prv2cli.image_bands import spool_photo
+    from prv2cli.streaming import check_streamed
+
+    check_streamed(encoding)
+    folder = Path() if str(target) == "-" else target.parent
+    return stack.enter_context(spool_photo(image, folder, max_pixels=limit))
+
+
+def _refine(
+    refiner: Refiner, photo: Photo, options: dict[str, Any], stack: ExitStack, *, on_disk: bool
+) -> Depth:
+    if not on_disk:
+        return refiner.refine(photo.rgb, **options)
+    from prv2cli.streaming import refine_streamed
+
+    options.pop("seed")  # of the paper's random tiles, which are refused
+    pixels: Any = photo.rgb
+    return stack.enter_context(refine_streamed(refiner, pixels, **options))
+
+
+def _write(
+    target: Path, depth: Any, metadata: DepthMetadata, encoding: Encoding, *, on_disk: bool
+) -> WriteReport:
+    from prv2cli.pipeline import write
+
+    place = sys.stdout.buffer if str(target) == "-" else target
+    if not on_disk:
+        return write(place, depth, metadata, encoding)
+    from prv2cli.streaming import write_streamed
+
+    return write_streamed(place, depth, metadata, encoding)
+
+
+def _tell_estimate(
+    image: Path,
+    max_pixels: int | None,
+    tiling: dict[str, Any],
+    models: dict[str, Any],
+    device: str,
+    precision: str,
+    *,
+    as_json: bool,
+) -> None:
+    """--dry-run: what the run would take, on stdout."""
+    from prv2cli.errors import UsageError
+    from prv2cli.estimate import dry_run, read_header
+    from prv2cli.images import MAX_PIXELS_DEFAULT
+    from prv2cli.inference import Refiner
+
+    if str(image) == "-":
+        raise UsageError("--dry-run reads a file's header; give a file instead of -")
+    header = read_header(image, max_pixels=max_pixels or MAX_PIXELS_DEFAULT)
+    refiner = Refiner.from_pretrained(**models, device=device, precision=precision)
+    found = dry_run(refiner, header, **tiling)
+    facts = {
+        "input": str(image),
+        "width": header.width,
+        "height": header.height,
+        "tiles": found.tiles,
+        "tiling": found.tiling,
+        "way": found.way,
+        "memory_bytes": found.host_bytes,
+        "disk_bytes": found.memory.disk if found.way == "bands" else 0,
+        "seconds": None if found.seconds is None else round(found.seconds, 1),
+    }
+    if as_json:
+        typer.echo(json_module.dumps(facts, allow_nan=False))
+        return
+    took = "an unknown time" if found.seconds is None else f"about {found.seconds:.0f} s"
+    typer.echo(
+        f"{image}: {header.width}x{header.height}, {found.tiles} tiles ({found.tiling}), "
+        f"{found.host_bytes / 1e9:.1f} GB of memory, {took}"
+    )
 
 
 def _read_coarse(

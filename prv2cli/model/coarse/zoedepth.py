@@ -65,14 +65,26 @@ class ZoeDepthCoarse(nn.Module):
         if height % SIZE_MULTIPLE or width % SIZE_MULTIPLE:
             raise ValueError(f"sides must be multiples of {SIZE_MULTIPLE}, not {height} x {width}")
         network = self.network
+        rows, columns = height // network.patch_size, width // network.patch_size
+        self._make_positions(rows, columns)
         tokens = network.backbone((rgb - _MEAN) / _STD).feature_maps
-        fused, lowest = network.neck(tokens, height // network.patch_size, width // network.patch_size)
+        fused, lowest = network.neck(tokens, rows, columns)
         relative, last = network.relative_head(fused)
         depth, _ = network.metric_head(
             outconv_activation=last, bottleneck=lowest, feature_blocks=fused, relative_depth=relative
         )
         bottleneck = network.metric_head.conv2(lowest)
         return CoarseOutput(depth, [last, *reversed(fused), bottleneck])
+
+    def _make_positions(self, rows: int, columns: int) -> None:
+        """Let BEiT make its index of relative positions, which it keeps for the whole process, as an ordinary tensor.
+
+        Made in inference mode, it would forbid training at this size from then on.
+        """
+        with torch.inference_mode(False):
+            for part in self.network.backbone.modules():
+                if hasattr(part, "generate_relative_position_index"):
+                    part.generate_relative_position_index((rows, columns))
 
 
 def _build(settings: dict[str, Any]) -> Any:
@@ -94,10 +106,11 @@ def _build(settings: dict[str, Any]) -> Any:
             f"transformers: its settings build no ZoeDepth ({first_line(error)[:300]})"
         ) from error
     # The six levels' strides follow from these.
-    if network.patch_size != 16 or list(config.reassemble_factors) != [4, 2, 1, 0.5]:
+    factors, widths = list(config.reassemble_factors), config.neck_hidden_sizes
+    if network.patch_size != 16 or factors != [4, 2, 1, 0.5] or len(widths) != _LEVELS:
         raise ConfigError(
-            "transformers: patches must be of 16 pixels and reassemble_factors [4, 2, 1, 0.5], "
-            f"not {network.patch_size} and {list(config.reassemble_factors)}"
+            f"transformers: patches must be of 16 pixels, reassemble_factors [4, 2, 1, 0.5] and neck_hidden_sizes "
+            f"{_LEVELS} numbers, not {network.patch_size}, {factors} and {len(widths)}"
         )
     return network
 
