@@ -177,7 +177,14 @@ def test_a_signal_ends_the_batch_soon_and_cleanly(folder: Path, number: signal.S
         "out",
     ]
     process = subprocess.Popen(
-        program, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        program,
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # Where the tests run in the background, their shell has Ctrl-C ignored, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     deadline = time.monotonic() + 60
     while not list(folder.glob("out/*.tif")) and time.monotonic() < deadline:
