@@ -382,7 +382,7 @@ def _tell_estimate(
         "way": found.way,
         "memory_bytes": found.host_bytes,
         "disk_bytes": found.memory.disk if found.way == "bands" else 0,
-        "seconds": None if found.seconds is None else round(found.seconds, 1),
+        "seconds": None if found.seconds is None else round(found.seconds, 3),
     }
     if as_json:
         typer.echo(json_module.dumps(facts, allow_nan=False))
