@@ -64,7 +64,13 @@ def zoedepth_settings() -> dict[str, Any]:
         {"n_bins": 64, "min_depth": 1e-3, "max_depth": 80.0, "name": "kitti"},
     ]
     settings = transformers.ZoeDepthConfig(
-        backbone_config=backbone, neck_hidden_sizes=[256, 512, 1024, 1024], bin_configurations=heads
+        backbone_config=backbone,
+        neck_hidden_sizes=[256, 512, 1024, 1024],
+        bin_configurations=heads,
+        num_patch_transformer_layers=4,
+        patch_transformer_hidden_size=128,
+        patch_transformer_intermediate_size=1024,
+        patch_transformer_num_attention_heads=4,
     )
     return json.loads(settings.to_json_string(use_diff=False))
 
