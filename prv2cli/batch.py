@@ -25,6 +25,7 @@ from prv2cli.atomic import remove_leftovers
 from prv2cli.claims import Claims
 from prv2cli.depth_files import read_depth_metadata
 from prv2cli.errors import DiskFullError, Prv2Error
+from prv2cli.hub_cache import hash_file
 from prv2cli.images import MAX_PIXELS_DEFAULT, Photo, read_photo
 from prv2cli.pipeline import Encoding, describe, summary, write
 from prv2cli.workers import Worker, ahead
@@ -168,7 +169,7 @@ class _Batch:
         with suppress(Prv2Error, OSError):
             found = read_depth_metadata(job.target)
             if found is not None and found.settings_sha256 == self.digest:
-                return found.source_sha256 == file_sha256(job.source)
+                return found.source_sha256 == hash_file(job.source)
         return False
 
     def _refine(self, work: _Work, photo: Photo) -> Depth:
@@ -223,12 +224,3 @@ def _report(work: _Work, state: State, error: str | None = None) -> dict[str, An
         "error": error,
         "seconds": {part: round(value, 3) for part, value in seconds.items()},
     }
-
-
-def file_sha256(path: Path) -> str:
-    """Of a file's bytes, read in pieces. Raises OSError."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(1 << 20):
-            digest.update(piece)
-    return digest.hexdigest()

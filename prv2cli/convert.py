@@ -266,12 +266,20 @@ def _dav2_rules() -> Rules:
         theirs, ours = f"{scratch}.refinenet{k + 1}", f"head.blocks.{k}"
         rules[f"{scratch}.layer{k + 1}_rn"] = f"head.levels.{k}"
         rules[f"{theirs}.out_conv"] = f"{ours}.project"
-        for number, unit in ((1, "skip_unit"), (2, "unit")):
-            if (k, number) == (3, 1):
-                continue
-            rules[f"{theirs}.resConfUnit{number}.conv1"] = f"{ours}.{unit}.first"
-            rules[f"{theirs}.resConfUnit{number}.conv2"] = f"{ours}.{unit}.second"
+        rules |= _dpt_unit_rules(f"{theirs}.resConfUnit", "conv", ours, lowest=k == 3)
     return rules
+
+
+def _dpt_unit_rules(
+    their_unit: str, their_conv: str, our_block: str, *, lowest: bool
+) -> dict[str, str | None]:
+    """The two residual units of a DPT block; the lowest block reads only its second."""
+    return {
+        f"{their_unit}{number}.{their_conv}{k}": f"{our_block}.{unit}.{conv}"
+        for number, unit in ((1, "skip_unit"), (2, "unit"))
+        for k, conv in ((1, "first"), (2, "second"))
+        if not (lowest and number == 1)
+    }
 
 
 def _dav2_hf_rules() -> Rules:
@@ -302,11 +310,7 @@ def _dav2_hf_rules() -> Rules:
         rules[f"{reassemble}.{k}.resize"] = f"head.rescale.{k}"
         rules[f"neck.convs.{k}"] = f"head.levels.{k}"
         rules[f"{theirs}.projection"] = f"{ours}.project"
-        for number, unit in ((1, "skip_unit"), (2, "unit")):
-            if (k, number) == (3, 1):
-                continue
-            rules[f"{theirs}.residual_layer{number}.convolution1"] = f"{ours}.{unit}.first"
-            rules[f"{theirs}.residual_layer{number}.convolution2"] = f"{ours}.{unit}.second"
+        rules |= _dpt_unit_rules(f"{theirs}.residual_layer", "convolution", ours, lowest=k == 3)
     return rules
 
 

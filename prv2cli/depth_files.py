@@ -28,6 +28,7 @@ from prv2cli.depth_readers import Stored, decode, read_text
 from prv2cli.depth_writers import ENCODERS, Rows, import_openexr, row_bands
 from prv2cli.errors import InputError, Prv2Error, UsageError
 from prv2cli.names import shown
+from prv2cli.tiff_tiles import encode_tiled_tiff
 
 __all__ = [
     "DEFAULT_SCALE",
@@ -104,12 +105,14 @@ def write_depth(
     dtype: Dtype = "uint16",
     scale: float = DEFAULT_SCALE,
     inverse: bool = False,
+    tiled: bool = False,
 ) -> WriteReport:
     """Write `depth` (H, W), float, no depth = anything not finite and above 0.
 
     `metadata.unit` and `.kind` say what `depth` is; with `inverse` the file holds inverse depth, without it
     depth, so 1/x is stored where the two differ. `dtype` is obeyed by TIFF: PNG is always uint16, the others
     always float32. `scale` (steps per unit) is for uint16. The provenance in `metadata` is carried along.
+    `tiled` makes a TIFF a tiled BigTIFF, for maps that are looked at piece by piece.
     A path is replaced atomically; a stream (stdout) gets all the bytes at the end and need not seek.
     Raises UsageError, OutputError, MissingExtraError.
     """
@@ -125,7 +128,10 @@ def write_depth(
     rows = Rows(depth, stored, scale, invert=kind != metadata.kind)
     text = _describe(rows, metadata, kind).to_json()
     with _opened_for_writing(target) as file:
-        ENCODERS[fmt](file, rows, text)
+        if tiled and fmt == "tiff":
+            encode_tiled_tiff(file, rows, text)
+        else:
+            ENCODERS[fmt](file, rows, text)
         size = file.tell()
     path = target if isinstance(target, Path) else None
     return WriteReport(path, rows.clipped, rows.invalid, size, rows.rounded)

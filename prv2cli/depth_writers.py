@@ -145,24 +145,29 @@ def encode_tiff(file: BinaryIO, rows: Rows, text: str) -> None:
     integers is lossless on the same bits and libtiff, tifffile and OpenCV all undo it: so floats are written
     as integers, and the tag that says how to read the bits is corrected afterwards.
     """
-    import tifffile
 
     height, width = rows.shape
-    is_float = rows.dtype == np.float32
-    level = _FLOAT_LEVEL if is_float else _INTEGER_LEVEL
     big = height * width * rows.dtype.itemsize > _BIGTIFF_BYTES
-    with tifffile.TiffWriter(file, bigtiff=big, byteorder="<") as tiff:
+    write_tiff(file, rows, map(compress_differences, rows), text, bigtiff=big, rowsperstrip=rows.per_band)
+
+
+def write_tiff(file: BinaryIO, rows: Rows, segments: Iterator[bytes], text: str, **layout: Any) -> None:
+    """Strips or tiles from compress_differences as a TIFF of one page; `layout`: of tifffile's TiffWriter.write."""
+    import tifffile
+
+    is_float = rows.dtype == np.float32
+    with tifffile.TiffWriter(file, bigtiff=layout.pop("bigtiff"), byteorder="<") as tiff:
         tiff.write(
-            _tiff_strips(rows, level),
+            segments,
             shape=rows.shape,
             dtype=np.int32 if is_float else np.uint16,  # int32, as tifffile writes no SampleFormat for uint32
             compression="zlib",
             predictor=2,
-            rowsperstrip=rows.per_band,
             photometric="minisblack",
             description=text,
             software=False,
             metadata=None,
+            **layout,
         )
     if is_float:
         file.seek(0)
@@ -172,13 +177,13 @@ def encode_tiff(file: BinaryIO, rows: Rows, text: str) -> None:
         file.seek(0, io.SEEK_END)
 
 
-def _tiff_strips(rows: Rows, level: int) -> Iterator[bytes]:
-    bits = np.dtype("<u2" if rows.dtype == np.uint16 else "<u4")
-    for band in rows:
-        values = band.astype(band.dtype.newbyteorder("<"), copy=False).view(bits)
-        strip = values.copy()
-        strip[:, 1:] -= values[:, :-1]
-        yield zlib.compress(strip.data, level)
+def compress_differences(part: np.ndarray) -> bytes:
+    """A strip or tile of uint16 or float32, as the integers of its bits, with TIFF's horizontal predictor."""
+    is_float = part.dtype.kind == "f"
+    bits = part.astype(part.dtype.newbyteorder("<"), copy=False).view(np.dtype("<u4" if is_float else "<u2"))
+    differences = bits.copy()
+    differences[:, 1:] -= bits[:, :-1]
+    return zlib.compress(differences.data, _FLOAT_LEVEL if is_float else _INTEGER_LEVEL)
 
 
 def encode_npy(file: BinaryIO, rows: Rows, text: str) -> None:

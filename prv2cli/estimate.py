@@ -19,9 +19,8 @@ from PIL import BmpImagePlugin, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 from prv2cli import images
 from prv2cli.devices import available_host_memory
 from prv2cli.errors import InputError
-from prv2cli.image_bands import kind_of, readable, size_check
 from prv2cli.image_decode import CheckSize, open_pillow, valid_orientation
-from prv2cli.images import MAX_PIXELS_DEFAULT
+from prv2cli.images import MAX_PIXELS_DEFAULT, kind_of, readable, size_check
 
 if TYPE_CHECKING:
     from prv2cli.inference import Refiner

@@ -17,12 +17,9 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from prv2cli import images
-from prv2cli.errors import InputError, Prv2Error
-from prv2cli.focal import focal_px
 from prv2cli.image_colour import ToSrgb, plan_srgb, to_8_bits
-from prv2cli.image_decode import CheckSize, Stored, decode
-from prv2cli.image_kinds import HEAD_BYTES, Unreadable, identify
-from prv2cli.images import MAX_PIXELS_DEFAULT, Photo
+from prv2cli.image_decode import Stored, decode
+from prv2cli.images import MAX_PIXELS_DEFAULT, Photo, kind_of, readable, size_check
 from prv2cli.spooled import SpooledArray
 from prv2cli.tiff_bands import open_in_bands
 
@@ -50,64 +47,13 @@ def spool_photo(
         yield photo
 
 
-@contextmanager
-def readable(label: str) -> Iterator[None]:
-    """Make one InputError that names the file of whatever a decoder raises, with Pillow's own limits off."""
-    try:
-        with images._quiet_pillow():
-            yield
-    except Prv2Error:
-        raise
-    except MemoryError as error:
-        raise InputError(
-            f"{label}: not enough memory to decode this picture. Close other programs or make it smaller"
-        ) from error
-    except Unreadable as error:
-        raise InputError(f"{label}: {error}") from error
-    except Exception as error:  # decoders raise dozens of kinds for bytes that break their format's rules
-        detail = str(error).partition("\n")[0][:120] or type(error).__name__
-        raise InputError(
-            f"{label}: damaged or cut short ({detail}). "
-            "Copy or download it again, or re-save it in an image editor"
-        ) from error
-
-
-def size_check(max_pixels: int) -> CheckSize:
-    """What refuses a picture of a size that is impossible, or larger than `max_pixels`, with Unreadable."""
-
-    def check(width: int, height: int) -> None:
-        if width < 1 or height < 1:
-            raise Unreadable(f"it has no pixels ({width} x {height}). Export the picture again")
-        if width * height > max_pixels:
-            raise Unreadable(
-                f"{width} x {height} is {images._megapixels(width * height)} megapixels, over the limit of "
-                f"{images._megapixels(max_pixels)}. If you trust the file, use --max-pixels {width * height}"
-            )
-
-    return check
-
-
-def kind_of(file: BinaryIO, label: str) -> str:
-    """What identify() says of a file that stands at its start. Raises Unreadable, MissingExtraError."""
-    head = file.read(HEAD_BYTES)
-    if not head:
-        raise Unreadable("it is empty (0 bytes). Copy or download it again")
-    kind = identify(head, label)
-    if kind == "HEIC":
-        images._require_heif(label)
-    file.seek(0)
-    return kind
-
-
 def _spool(file: BinaryIO, label: str, folder: Path, max_pixels: int) -> Photo:
     kind, check = kind_of(file, label), size_check(max_pixels)
     stored = open_in_bands(file, check) if kind == "TIFF" else decode(kind, file, check)
     plan = plan_srgb(stored.icc, stored.model, stored.deep)
     rgb, composited = _assemble(stored, plan, folder)
-    notes = (*stored.notes, *plan.notes, *(["alpha channel composited on white"] if composited else []))
-    focal = focal_px(stored.exif or {}, stored.width, stored.height)
     pixels: Any = rgb
-    return Photo(pixels, focal, notes, images._sha256(file), label)
+    return images.photo_of(pixels, stored, plan, file, label, composited=composited)
 
 
 def _assemble(stored: Stored, plan: ToSrgb, folder: Path) -> tuple[SpooledArray, bool]:

@@ -28,7 +28,7 @@ from PIL import Image, ImageFile
 from prv2cli.errors import InputError, MissingExtraError, Prv2Error, UsageError
 from prv2cli.focal import focal_px
 from prv2cli.image_colour import ToSrgb, plan_srgb, to_8_bits
-from prv2cli.image_decode import Stored, decode
+from prv2cli.image_decode import CheckSize, Stored, decode
 from prv2cli.image_kinds import HEAD_BYTES, Unreadable, identify
 from prv2cli.names import shown
 
@@ -63,28 +63,34 @@ def read_photo(
     everything that is not a whole, readable photograph.
     """
     label = name or _label(source)
-    with _opened(source, label) as file:
-        try:
-            with _quiet_pillow():
-                return _read(file, label, max_pixels)
-        except Prv2Error:
-            raise
-        except MemoryError as error:
-            raise InputError(
-                f"{label}: not enough memory to decode this picture. Close other programs or make it smaller"
-            ) from error
-        except Unreadable as error:
-            raise InputError(f"{label}: {error}") from error
-        except Exception as error:  # decoders raise dozens of kinds for bytes that break their format's rules
-            detail = str(error).partition("\n")[0][:120] or type(error).__name__
-            raise InputError(
-                f"{label}: damaged or cut short ({detail}). "
-                "Copy or download it again, or re-save it in an image editor"
-            ) from error
+    with _opened(source, label) as file, readable(label):
+        return _read(file, label, max_pixels)
 
 
-def _read(file: BinaryIO, label: str, max_pixels: int) -> Photo:
-    """Read from an open seekable file; anything may be raised for bad bytes."""
+@contextmanager
+def readable(label: str) -> Iterator[None]:
+    """Make one InputError that names the file of whatever a decoder raises, with Pillow's own limits off."""
+    try:
+        with _quiet_pillow():
+            yield
+    except Prv2Error:
+        raise
+    except MemoryError as error:
+        raise InputError(
+            f"{label}: not enough memory to decode this picture. Close other programs or make it smaller"
+        ) from error
+    except Unreadable as error:
+        raise InputError(f"{label}: {error}") from error
+    except Exception as error:  # decoders raise dozens of kinds for bytes that break their format's rules
+        detail = str(error).partition("\n")[0][:120] or type(error).__name__
+        raise InputError(
+            f"{label}: damaged or cut short ({detail}). "
+            "Copy or download it again, or re-save it in an image editor"
+        ) from error
+
+
+def size_check(max_pixels: int) -> CheckSize:
+    """What refuses a picture of a size that is impossible, or larger than `max_pixels`, with Unreadable."""
 
     def check(width: int, height: int) -> None:
         if width < 1 or height < 1:
@@ -95,6 +101,11 @@ def _read(file: BinaryIO, label: str, max_pixels: int) -> Photo:
                 f"{_megapixels(max_pixels)}. If you trust the file, use --max-pixels {width * height}"
             )
 
+    return check
+
+
+def kind_of(file: BinaryIO, label: str) -> str:
+    """What identify() says of a file that stands at its start. Raises Unreadable, MissingExtraError."""
     head = file.read(HEAD_BYTES)
     if not head:
         raise Unreadable("it is empty (0 bytes). Copy or download it again")
@@ -102,9 +113,21 @@ def _read(file: BinaryIO, label: str, max_pixels: int) -> Photo:
     if kind == "HEIC":
         _require_heif(label)
     file.seek(0)
-    stored = decode(kind, file, check)
+    return kind
+
+
+def _read(file: BinaryIO, label: str, max_pixels: int) -> Photo:
+    """Read from an open seekable file; anything may be raised for bad bytes."""
+    stored = decode(kind_of(file, label), file, size_check(max_pixels))
     plan = plan_srgb(stored.icc, stored.model, stored.deep)
     rgb, composited = _assemble(stored, plan)
+    return photo_of(rgb, stored, plan, file, label, composited=composited)
+
+
+def photo_of(
+    rgb: np.ndarray, stored: Stored, plan: ToSrgb, file: BinaryIO, label: str, *, composited: bool
+) -> Photo:
+    """The upright sRGB pixels with what the file says of them."""
     notes = (*stored.notes, *plan.notes, *(["alpha channel composited on white"] if composited else []))
     focal = focal_px(stored.exif or {}, stored.width, stored.height)
     return Photo(rgb, focal, notes, _sha256(file), label)

@@ -13,9 +13,9 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -73,6 +73,26 @@ class Depth:
     precision: str
     unit: Unit = "metre"
     seconds: dict[str, float] = field(default_factory=dict)
+
+
+class TileSink(Protocol):
+    """Where refined tiles go: tiling.Blender, or streaming.BandBlender."""
+
+    plan: TilePlan
+
+    def add(self, tile: Tile, values: np.ndarray) -> None:
+        """Take one tile's (rows, columns) values."""
+        ...
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A photograph before its tiles: `normalised` is what they refine, in the space of `scale`."""
+
+    coarse: CoarseDepth
+    scale: LogNormalisation | PlainMetres
+    normalised: Tensor
+    features: list[Tensor]
 
 
 class Refiner:
@@ -217,22 +237,62 @@ class Refiner:
             largest=self._choose_tile(),
         )
         seconds: dict[str, float] = {}
-        with _timed(seconds, "coarse"):
-            coarse = self._coarse_depth(rgb, coarse_depth, coarse_kind, coarse_unit, focal_px)
-            scale = self._space.of(coarse.values)
-            normalised = scale.encode(coarse.values)
-            features = coarse.features if self.bundle else self._encode_image(rgb, normalised)
-        with _timed(seconds, "reduced"):
-            for divisor in self._reduced_sizes(rgb, normalised):
-                normalised = self._reduced_pass(divisor, rgb, normalised, features, tile, batch_size)
-        with _timed(seconds, "tiles"):
+        ready = self.prepare(
+            rgb,
+            coarse_depth,
+            coarse_kind,
+            coarse_unit,
+            focal_px,
+            tile=tile,
+            batch_size=batch_size,
+            seconds=seconds,
+        )
+        with timed(seconds, "tiles"):
             if self.bundle and mode is not None:
                 refined, batch = self._refine_as_the_authors(rgb, mode, seed), 1
             else:
-                refined, batch = self._refine_all(rgb, normalised, features, plan, batch_size, progress)
-        with _timed(seconds, "fuse"):
-            seam = seam_excess(refined, plan, floor=scale.floor)
-            depth = scale.decode_in_place(refined)
+                blender = Blender(plan)
+                batch = self.refine_into(blender, rgb, ready, batch_size, progress)
+                refined = blender.result()
+        with timed(seconds, "fuse"):
+            seam = seam_excess(refined, plan, floor=ready.scale.floor)
+            depth = ready.scale.decode_in_place(refined)
+        return self.finished(depth, ready.coarse, plan, seam, batch, seconds)
+
+    def prepare(
+        self,
+        rgb: np.ndarray,
+        coarse_depth: np.ndarray | None,
+        coarse_kind: Kind,
+        coarse_unit: Unit,
+        focal_px: float | None,
+        *,
+        tile: tuple[int, int] | int,
+        batch_size: int,
+        seconds: dict[str, float],
+    ) -> Prepared:
+        """What comes before the tiles: coarse depth, guidance, the passes at reduced size. Adds to `seconds`."""
+        with timed(seconds, "coarse"):
+            coarse = self._coarse_depth(rgb, coarse_depth, coarse_kind, coarse_unit, focal_px)
+            scale = self._space.of(coarse.values)
+            ready = Prepared(coarse, scale, scale.encode(coarse.values), coarse.features)
+            if not self.bundle:
+                ready = replace(ready, features=self._encode_image(rgb, ready.normalised))
+        with timed(seconds, "reduced"):
+            for divisor in self._reduced_sizes(rgb, ready.normalised):
+                ready = replace(ready, normalised=self._reduced_pass(divisor, rgb, ready, tile, batch_size))
+        return ready
+
+    def finished(
+        self,
+        depth: np.ndarray,
+        coarse: CoarseDepth,
+        plan: TilePlan,
+        seam: float,
+        batch: int,
+        seconds: dict[str, float],
+    ) -> Depth:
+        """The result, with all that is known of the run."""
         return Depth(
             depth=depth,
             coarse=coarse.values[0, 0].numpy(),
@@ -329,39 +389,28 @@ class Refiner:
         return tuple(divisor for divisor in REDUCED_PASSES if min(height, width) // divisor >= smallest)
 
     def _reduced_pass(
-        self,
-        divisor: int,
-        rgb: np.ndarray,
-        normalised: Tensor,
-        features: list[Tensor],
-        tile: tuple[int, int] | int,
-        batch_size: int,
+        self, divisor: int, rgb: np.ndarray, ready: Prepared, tile: tuple[int, int] | int, batch_size: int
     ) -> Tensor:
         """Refine at 1/divisor of the size: (1, 1, h, w) normalised log-depth, the coarse map of the next pass."""
         height, width = (side // divisor for side in rgb.shape[:2])
         small = reduce_photograph(rgb, (height, width))
         plan = plan_photograph(self.config, height, width, tile=tile, largest=self._choose_tile())
-        refined, _ = self._refine_all(small, normalised, features, plan, batch_size, lambda done, total: None)
-        return torch.from_numpy(refined)[None, None]
-
-    def _refine_all(
-        self,
-        rgb: np.ndarray,
-        normalised: Tensor,
-        features: list[Tensor],
-        plan: TilePlan,
-        batch_size: int,
-        progress: Progress,
-    ) -> tuple[np.ndarray, int]:
-        """Refine and blend every tile: (H, W) normalised log-depth, and the batch size that went through."""
         blender = Blender(plan)
+        self.refine_into(blender, small, ready, batch_size, lambda done, total: None)
+        return torch.from_numpy(blender.result())[None, None]
+
+    def refine_into(
+        self, blender: TileSink, rgb: np.ndarray, ready: Prepared, batch_size: int, progress: Progress
+    ) -> int:
+        """Refine every tile of the blender's plan into it; returns the batch size that went through."""
+        plan = blender.plan
         batch = batch_size or self._choose_batch(plan)
-        on_device = normalised.to(self.device)
+        on_device = ready.normalised.to(self.device)
         done, total = 0, len(plan.tiles)
         while done < total:
             tiles = plan.tiles[done : done + batch]
             try:
-                values = self._refine_batch(rgb, on_device, features, tiles, plan)
+                values = self._refine_batch(rgb, on_device, ready.features, tiles, plan)
             except torch.OutOfMemoryError as error:
                 batch = self._smaller_batch(batch, tiles[0], error)
                 continue
@@ -369,7 +418,7 @@ class Refiner:
                 blender.add(tile, value)
             done += len(tiles)
             progress(done, total)
-        return blender.result(), batch
+        return batch
 
     def _choose_batch(self, plan: TilePlan) -> int:
         """On the CPU one tile fills the cores; on a device as many as half of the free memory holds."""
@@ -472,7 +521,7 @@ def _cut(rgb: np.ndarray, tile: Tile) -> np.ndarray:
 
 
 @contextmanager
-def _timed(seconds: dict[str, float], part: str) -> Any:
+def timed(seconds: dict[str, float], part: str) -> Any:
     start = time.perf_counter()
     yield
     seconds[part] = time.perf_counter() - start

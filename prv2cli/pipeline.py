@@ -65,9 +65,14 @@ def describe(
 
 
 def write(
-    target: Path | BinaryIO, depth: np.ndarray, metadata: DepthMetadata, encoding: Encoding
+    target: Path | BinaryIO,
+    depth: np.ndarray,
+    metadata: DepthMetadata,
+    encoding: Encoding,
+    *,
+    tiled: bool = False,
 ) -> WriteReport:
-    """Encode (H, W) depth to a file (atomically) or a stream."""
+    """Encode (H, W) depth to a file (atomically) or a stream; `tiled`: a TIFF as a tiled BigTIFF."""
     return write_depth(
         target,
         depth,
@@ -76,6 +81,7 @@ def write(
         dtype=encoding.stored_as(metadata.unit),
         scale=encoding.scale,
         inverse=encoding.inverse,
+        tiled=tiled,
     )
 
 

@@ -21,15 +21,12 @@ import numpy as np
 import torch
 
 from prv2cli.coarse_branch import Kind, Unit
-from prv2cli.depth_files import WriteReport, _describe, _opened_for_writing
+from prv2cli.depth_files import WriteReport
 from prv2cli.depth_metadata import DepthMetadata
-from prv2cli.depth_metadata import Kind as DepthKind
-from prv2cli.depth_writers import Rows
 from prv2cli.errors import UsageError
-from prv2cli.inference import DEFAULT_OVERLAP, Depth, Progress, Refiner, _timed, plan_photograph
+from prv2cli.inference import DEFAULT_OVERLAP, Depth, Progress, Refiner, plan_photograph, timed
 from prv2cli.pipeline import Encoding, write
 from prv2cli.spooled import SpooledArray
-from prv2cli.tiff_tiles import encode_tiled_tiff
 from prv2cli.tiling import Tile, TilePlan, seam_excess
 
 
@@ -70,64 +67,28 @@ def refine_streamed(
     )
     seconds: dict[str, float] = {}
     with SpooledArray(rgb.shape[:2], np.float32, rgb.folder) as out, torch.inference_mode():
-        with _timed(seconds, "coarse"):
-            coarse = refiner._coarse_depth(pixels, coarse_depth, coarse_kind, coarse_unit, focal_px)
-            scale = refiner._space.of(coarse.values)
-            normalised = scale.encode(coarse.values)
-            features = coarse.features if refiner.bundle else refiner._encode_image(pixels, normalised)
-        with _timed(seconds, "reduced"):
-            for divisor in refiner._reduced_sizes(pixels, normalised):
-                normalised = refiner._reduced_pass(divisor, pixels, normalised, features, tile, batch_size)
-        with _timed(seconds, "tiles"):
+        ready = refiner.prepare(
+            pixels,
+            coarse_depth,
+            coarse_kind,
+            coarse_unit,
+            focal_px,
+            tile=tile,
+            batch_size=batch_size,
+            seconds=seconds,
+        )
+        with timed(seconds, "tiles"):
             blender = BandBlender(plan, out)
-            batch = _refine_tiles(refiner, pixels, normalised, features, blender, batch_size, progress)
-        del normalised
+            batch = refiner.refine_into(blender, pixels, ready, batch_size, progress)
+            blender.finish()
+        coarse, scale = ready.coarse, ready.scale
+        del ready  # the result of the pass at half size is the largest thing in memory
         depth: Any = out
-        with _timed(seconds, "fuse"):
+        with timed(seconds, "fuse"):
             seam = seam_excess(depth, plan, floor=scale.floor)
             for rows in out.bands():
                 out[rows] = scale.decode_in_place(out[rows])
-        yield Depth(
-            depth=depth,
-            coarse=coarse.values[0, 0].numpy(),
-            tiling=plan.description,
-            seam=seam,
-            tiles=len(plan.tiles),
-            batch_size=batch,
-            device=str(refiner.device),
-            precision=str(refiner.dtype).removeprefix("torch."),
-            unit=coarse.unit,
-            seconds=seconds,
-        )
-
-
-def _refine_tiles(
-    refiner: Refiner,
-    pixels: Any,
-    normalised: torch.Tensor,
-    features: list[torch.Tensor],
-    blender: BandBlender,
-    batch_size: int,
-    progress: Progress,
-) -> int:
-    """Refiner._refine_all into another blender; returns the batch size that went through."""
-    plan = blender.plan
-    batch = batch_size or refiner._choose_batch(plan)
-    on_device = normalised.to(refiner.device)
-    done, total = 0, len(plan.tiles)
-    while done < total:
-        tiles = plan.tiles[done : done + batch]
-        try:
-            values = refiner._refine_batch(pixels, on_device, features, tiles, plan)
-        except torch.OutOfMemoryError as error:
-            batch = refiner._smaller_batch(batch, tiles[0], error)
-            continue
-        for tile, value in zip(tiles, values, strict=True):
-            blender.add(tile, value)
-        done += len(tiles)
-        progress(done, total)
-    blender.finish()
-    return batch
+        yield refiner.finished(depth, coarse, plan, seam, batch, seconds)
 
 
 class BandBlender:
@@ -181,17 +142,7 @@ def write_streamed(
     """
     check_streamed(encoding)
     values: Any = depth
-    if encoding.format != "tiff":
-        return write(target, values, metadata, encoding)
-    dtype = np.dtype(encoding.stored_as(metadata.unit))
-    kind: DepthKind = "inverse" if encoding.inverse else "depth"
-    rows = Rows(values, dtype, encoding.scale, invert=kind != metadata.kind)
-    text = _describe(rows, metadata, kind).to_json()
-    with _opened_for_writing(target) as file:
-        encode_tiled_tiff(file, rows, text)
-        size = file.tell()
-    path = target if isinstance(target, Path) else None
-    return WriteReport(path, rows.clipped, rows.invalid, size, rows.rounded)
+    return write(target, values, metadata, encoding, tiled=True)
 
 
 def check_streamed(encoding: Encoding) -> None:

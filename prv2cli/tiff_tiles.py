@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
-import zlib
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 
-from prv2cli.depth_writers import _FLOAT_LEVEL, _INTEGER_LEVEL, Rows
+from prv2cli.depth_writers import Rows, compress_differences, write_tiff
 
 TILE = 512
 
@@ -19,41 +17,16 @@ def encode_tiled_tiff(file: BinaryIO, rows: Rows, text: str) -> None:
 
     Floats are written as integers with their predictor, for the reasons that encode_tiff gives.
     """
-    import tifffile
-
-    is_float = rows.dtype == np.float32
-    with tifffile.TiffWriter(file, bigtiff=True, byteorder="<") as tiff:
-        tiff.write(
-            _tiles(rows, _FLOAT_LEVEL if is_float else _INTEGER_LEVEL),
-            shape=rows.shape,
-            dtype=np.int32 if is_float else np.uint16,
-            tile=(TILE, TILE),
-            compression="zlib",
-            predictor=2,
-            photometric="minisblack",
-            description=text,
-            software=False,
-            metadata=None,
-        )
-    if is_float:
-        file.seek(0)
-        with tifffile.TiffFile(file) as written:
-            page: Any = written.pages[0]
-            page.tags["SampleFormat"].overwrite(3)  # IEEE floats
-        file.seek(0, io.SEEK_END)
+    write_tiff(file, rows, map(compress_differences, _tiles(rows)), text, bigtiff=True, tile=(TILE, TILE))
 
 
-def _tiles(rows: Rows, level: int) -> Iterator[bytes]:
-    bits = np.dtype("<u2" if rows.dtype == np.uint16 else "<u4")
-    width = rows.shape[1]
+def _tiles(rows: Rows) -> Iterator[np.ndarray]:
     for band in _tile_rows(rows):
-        for left in range(0, width, TILE):
-            tile = np.zeros((TILE, TILE), bits)  # beyond the picture: zeros
+        for left in range(0, rows.shape[1], TILE):
             part = band[:, left : left + TILE]
-            tile[: part.shape[0], : part.shape[1]] = part.view(bits)
-            differences = tile.copy()
-            differences[:, 1:] -= tile[:, :-1]
-            yield zlib.compress(differences.data, level)
+            tile = np.zeros((TILE, TILE), part.dtype)  # beyond the picture: zeros
+            tile[: part.shape[0], : part.shape[1]] = part
+            yield tile
 
 
 def _tile_rows(rows: Rows) -> Iterator[np.ndarray]:
