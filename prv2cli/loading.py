@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Literal
 
 import torch
@@ -77,29 +75,26 @@ def load_coarse(source: hub.ModelFile, device: torch.device, scene: Scene | None
 
 def _from_snapshot(source: hub.ModelFile, device: torch.device) -> CoarseNetwork:
     """A repository in transformers' layout: Depth Anything V2 natively, everything else through transformers."""
-    settings = _read_json(source.path / "config.json")
+    from prv2cli.transformers_depth import load_transformers_coarse, read_settings
+
+    settings = read_settings(source.path, source.name)
     metric = settings.get("depth_estimation_type") == "metric"
     if settings.get("model_type") == "depth_anything" and metric and not source.name.startswith("hf:"):
         weights = source.path / "model.safetensors"
         config, tensors = convert_dav2_hf(read_state_dict(weights), settings)
         return _dav2(config, tensors, device, source)
-    from prv2cli.transformers_depth import load_transformers_coarse
-
-    return load_transformers_coarse(source.path, device, source.name, source.revision or "local")
+    return load_transformers_coarse(source.path, device, source.name, _identity(source))
 
 
-def _read_json(path: Path) -> dict[str, object]:
-    try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: not a readable model configuration ({error})") from error
-    if not isinstance(settings, dict):
-        raise CheckpointError(f"{path}: expected settings, found {type(settings).__name__}")
-    return settings
+def _identity(source: hub.ModelFile) -> str:
+    """What tells weights apart: the Hub's commit, whose bytes were checked already, else a sha256 of each file."""
+    if source.revision is not None:
+        return source.revision
+    files = sorted(source.path.glob("*.safetensors")) if source.path.is_dir() else [source.path]
+    return " ".join(map(hash_file, files))
 
 
 def _dav2(config: Dav2Config, tensors: Tensors, device: torch.device, source: hub.ModelFile) -> CoarseNetwork:
-    weights = source.path / "model.safetensors" if source.path.is_dir() else source.path
     checkpoint = Checkpoint(config, tensors, name=source.name)
     module = checkpoint.build().to(device).requires_grad_(False)
-    return wrap(module, config, device, source.name, hash_file(weights))
+    return wrap(module, config, device, source.name, _identity(source))

@@ -300,6 +300,19 @@ def test_wrong_headers_are_refused(tmp_path: Path, header: str) -> None:
         read_checkpoint(path)
 
 
+def _told_by(program: str) -> Any:
+    """The JSON that a Python program prints in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).parents[1],
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
 _WITHOUT_COMPILED_TORCHVISION = """
 import json, sys
 import torch
@@ -317,15 +330,7 @@ json.dump([timm.__name__, len(levels), declare_missing_torchvision_ops()], sys.s
 
 
 def test_timm_imports_beside_a_torchvision_that_does_not_load() -> None:
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", _WITHOUT_COMPILED_TORCHVISION],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=Path(__file__).parents[1],
-    )
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == ["timm", 5, []]
+    assert _told_by(_WITHOUT_COMPILED_TORCHVISION) == ["timm", 5, []]
 
 
 _COMPILER_AFTER_TIMM = """
@@ -344,12 +349,4 @@ json.dump([loaded, cut.sum().item(), double(torch.ones(1)).item(), list(tokens.s
 
 
 def test_timm_is_imported_without_the_compiler_which_works_afterwards() -> None:
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", _COMPILER_AFTER_TIMM],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=Path(__file__).parents[1],
-    )
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == [[], 4.0, 2.0, [1, 48]]
+    assert _told_by(_COMPILER_AFTER_TIMM) == [[], 4.0, 2.0, [1, 48]]

@@ -135,11 +135,9 @@ def batch(
     encoding = Encoding(depth_format(Path("-"), format), dtype.value if dtype else None, depth_scale, inverse)
     check_encoding(encoding)
     tiling = check_tiling(tile, overlap, mode, seed)
-    models = check_models(model, coarse, None, device, precision) | {
-        "scene": scene.value if scene else None,
-        "revision": revision,
-        "offline": offline,
-    }
+    models = check_models(
+        model, coarse, None, device, precision, scene=scene, revision=revision, offline=offline
+    )
     folder = _output_folder(inputs, output)
     jobs = plan(_photographs(inputs, recursive, null, folder), folder, name, SUFFIX_OF[encoding.format])
     if shard is not None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from prv2cli.cli.ui import SceneName
 
 
 def check_tiling(tile: str, overlap: float | None, mode: str | None, seed: int) -> dict[str, Any]:
@@ -29,9 +32,17 @@ def _parse_tile(text: str) -> tuple[int, int]:
 
 
 def check_models(
-    model: str, coarse: str, coarse_depth: Path | None, device: str, precision: str
-) -> dict[str, str | None]:
-    """The names of the refiner and of the coarse network (None: a map is given instead), as far as known offline."""
+    model: str,
+    coarse: str,
+    coarse_depth: Path | None,
+    device: str,
+    precision: str,
+    *,
+    scene: SceneName | None = None,
+    revision: str | None = None,
+    offline: bool = False,
+) -> dict[str, Any]:
+    """Which models, as arguments of Refiner.from_pretrained; no coarse network where a map is given instead."""
     from prv2cli import hub
     from prv2cli.devices import check_names
     from prv2cli.errors import UsageError
@@ -42,4 +53,10 @@ def check_models(
     for wanted in (model, coarse):
         if wanted != "auto":
             hub.check(wanted)
-    return {"model": model, "coarse": None if coarse_depth is not None else coarse}
+    return {
+        "model": model,
+        "coarse": None if coarse_depth is not None else coarse,
+        "scene": scene.value if scene else None,
+        "revision": revision,
+        "offline": offline,
+    }

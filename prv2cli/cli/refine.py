@@ -185,11 +185,9 @@ def refine(
     _check_targets(target, preview, image, overwrite)
     encoding = _check_encoding(target, format, dtype, depth_scale, inverse, preview)
     tiling = check_tiling(tile, overlap, mode, seed)
-    models = check_models(model, coarse, coarse_depth, device, precision) | {
-        "scene": scene.value if scene else None,
-        "revision": revision,
-        "offline": offline,
-    }
+    models = check_models(
+        model, coarse, coarse_depth, device, precision, scene=scene, revision=revision, offline=offline
+    )
     given = _read_coarse(coarse_depth, coarse_scale, coarse_relative, coarse_kind)
     if dry_run:
         _tell_estimate(image, max_pixels, tiling, models, device, precision, as_json=json)
