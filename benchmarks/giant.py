@@ -86,14 +86,14 @@ def _high_water_mark() -> int:
 
 
 def _keep_coarse_after_one_tile(refiner: Any) -> None:
-    network, real = refiner._patch_refiner, refiner._patch_refiner.refine_tiles
+    network, real = refiner._patch_refiner, refiner._patch_refiner.refine_cropped
     calls = []
 
-    def refine_tiles(rgb: Any, depth: Any, *rest: Any) -> Any:
+    def refine_cropped(rgb: Any, depth: Any, features: Any) -> Any:
         calls.append(rgb.shape)
-        return real(rgb, depth, *rest) if len(calls) == 1 else depth
+        return real(rgb, depth, features) if len(calls) == 1 else depth
 
-    network.refine_tiles = refine_tiles
+    network.refine_cropped = refine_cropped
 
 
 def refine(photo_path: Path, out: Path, device: str, cheap: bool) -> dict[str, Any]:

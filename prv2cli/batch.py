@@ -1,9 +1,11 @@
 """Many photographs: decoding, device work and encoding overlap, and every file ends done, skipped or failed.
 
-    Job ─ claim ─ decode (a thread) ─ refine (this thread) ─ encode (a thread) ─ Outcome
+    Job ─ claim ─ room in memory ─ decode (a thread) ─ refine (this thread) ─ encode (a thread) ─ Outcome
 
-At most a few photographs are in memory at a time, whatever their number. A finished file is left alone only if it
-says that it was made from the same bytes with the same settings; nothing else about a run is remembered anywhere.
+At most a few photographs are in memory at a time, whatever their number, and only as many as there is memory for; one
+that does not fit even alone is worked on in bands. Small ones that are decoded go through a GPU together. A finished
+file is left alone only if it says that it was made from the same bytes with the same settings; nothing else about a
+run is remembered anywhere.
 """
 
 from __future__ import annotations
@@ -12,28 +14,31 @@ import hashlib
 import json
 import time
 from collections import deque
-from collections.abc import Generator, Iterable
-from concurrent.futures import Future
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, wait
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from prv2cli import __version__
 from prv2cli.atomic import remove_leftovers
 from prv2cli.claims import Claims
-from prv2cli.depth_files import read_depth_metadata
+from prv2cli.depth_files import WriteReport, read_depth_metadata
 from prv2cli.errors import DiskFullError, Prv2Error
+from prv2cli.estimate import memory_for, read_header
 from prv2cli.hub_cache import hash_file
 from prv2cli.images import MAX_PIXELS_DEFAULT, Photo, read_photo
+from prv2cli.memory_room import MemoryRoom
 from prv2cli.pipeline import Encoding, describe, summary, write
-from prv2cli.workers import Worker, ahead
+from prv2cli.workers import Worker
 
 if TYPE_CHECKING:
     from prv2cli.inference import Depth, Refiner
 
-AHEAD = 2  # photographs decoded and waiting, and results waiting to be encoded
+AHEAD = 2  # photographs decoded and waiting, and results waiting to be encoded; more where tiles go together
 WAIT_SECONDS = 1.0  # between looks at the files that another process has claimed
 State = Literal["done", "skipped", "failed"]
 
@@ -68,6 +73,7 @@ class BatchSettings:
     focal_px: float | None = None
     max_pixels: int = MAX_PIXELS_DEFAULT
     overwrite: bool = False
+    batch_size: int = 0  # tiles at a time, 0 = chosen; decides about float32's rounding and nothing else
 
     def digest(self, refiner: Refiner) -> str:
         """Identity of these settings with these models: a file that carries it needs no second run."""
@@ -84,18 +90,25 @@ class BatchSettings:
 
 
 def run_batch(
-    jobs: Iterable[Job], refiner: Refiner, settings: BatchSettings, claims: Claims
+    jobs: Iterable[Job],
+    refiner: Refiner,
+    settings: BatchSettings,
+    claims: Claims,
+    room: MemoryRoom | None = None,
 ) -> Generator[Outcome, None, None]:
     """Do the jobs that are not done, and yield every job's outcome as it ends (not in their order).
 
     Jobs that another process has claimed are waited for: they are skipped when it has done them and taken over when
     it has died. Closing the generator stops the work; what was being written is removed.
 
+    Args:
+        room: the main memory that photographs may take, by default what the machine has.
+
     Raises:
         DiskFullError: no space is left; the jobs that were not yielded are not done.
     """
     remove_leftovers(claims.root)
-    batch = _Batch(refiner, settings, claims)
+    batch = _Batch(refiner, settings, claims, room or MemoryRoom())
     try:
         elsewhere = yield from batch.run(list(jobs))
         while elsewhere:
@@ -105,23 +118,28 @@ def run_batch(
         batch.close()
 
 
-@dataclass
+@dataclass(eq=False)
 class _Work:
     """A job on its way."""
 
     job: Job
     started: float = field(default_factory=time.perf_counter)
     seconds: dict[str, float] = field(default_factory=dict)
-    photo: Photo | None = None
+    decoded: Future[Photo] = field(default_factory=Future)
+    encoded: Future[Outcome] = field(default_factory=Future)
+    tiles: int = 0
 
 
 class _Batch:
-    def __init__(self, refiner: Refiner, settings: BatchSettings, claims: Claims) -> None:
-        self.refiner, self.settings, self.claims = refiner, settings, claims
+    def __init__(self, refiner: Refiner, settings: BatchSettings, claims: Claims, room: MemoryRoom) -> None:
+        self.refiner, self.settings, self.claims, self.room = refiner, settings, claims, room
         self.digest = settings.digest(refiner)
+        self.tiles_at_once = refiner.tiles_at_once(settings.batch_size)
+        self.ahead = max(AHEAD, self.tiles_at_once)
         self.decoder, self.encoder = Worker("decode"), Worker("encode")
 
     def close(self) -> None:
+        self.room.close()
         self.decoder.stop()
         self.encoder.stop()
         self.claims.release_all()
@@ -129,38 +147,82 @@ class _Batch:
     def run(self, jobs: list[Job]) -> Generator[Outcome, None, list[Job]]:
         """One round over the jobs; returns those that another process works on."""
         elsewhere: list[Job] = []
-        encoding: deque[tuple[_Work, Future[Outcome]]] = deque()
-        for work, decoded in ahead(jobs, self._submit, AHEAD):
+        encoding: deque[_Work] = deque()
+        for works in self._decoded(jobs):
             try:
-                photo = decoded.result()
-                while encoding and (len(encoding) >= AHEAD or encoding[0][1].done()):
-                    yield self._encoded(*encoding.popleft())
-                result = self._refine(work, photo)
-                encoding.append((work, self.encoder.submit(partial(self._encode, work, photo, result))))
-            except _Elsewhere:  # noqa: PERF203 - one bad file must not end the batch
-                elsewhere.append(work.job)
+                photos = [work.decoded.result() for work in works]
+            except _Elsewhere:
+                elsewhere.append(works[0].job)
+                continue
             except _Done:
-                yield Outcome(work.job, "skipped", _report(work, "skipped"))
+                yield Outcome(works[0].job, "skipped", _report(works[0], "skipped"))
+                continue
+            except _TooLarge:
+                yield self._in_bands(works[0])
+                continue
             except Exception as error:
-                yield self._failed(work, error)
-        for item in encoding:
-            yield self._encoded(*item)
+                yield self._failed(works[0], error)
+                continue
+            while encoding and (len(encoding) >= self.ahead or encoding[0].encoded.done()):
+                yield self._outcome(encoding.popleft())
+            for work, photo, result in zip(works, photos, self._refined(works, photos), strict=True):
+                if isinstance(result, Exception):
+                    yield self._failed(work, result)
+                else:
+                    work.encoded = self.encoder.submit(partial(self._encode, work, photo, result))
+                    encoding.append(work)
+        for work in encoding:
+            yield self._outcome(work)
         return elsewhere
 
-    def _submit(self, job: Job) -> tuple[_Work, Future[Photo]]:
+    def _decoded(self, jobs: list[Job]) -> Iterator[list[_Work]]:
+        """The jobs whose decoding has ended, with those that go through the device together in one list.
+
+        Nothing is waited for but the first: what is decoded already joins it as long as the device takes more tiles.
+        """
+        todo = map(self._submit, jobs)
+        waiting = deque(islice(todo, self.ahead))
+        while waiting:
+            waiting.extend(islice(todo, 1))
+            together = [waiting.popleft()]
+            wait([together[0].decoded])
+            tiles = together[0].tiles
+            for work in list(waiting):
+                if tiles and work.decoded.done() and 0 < work.tiles <= self.tiles_at_once - tiles:
+                    waiting.remove(work)
+                    together.append(work)
+                    tiles += work.tiles
+            waiting.extend(islice(todo, self.ahead - len(waiting)))
+            yield together
+
+    def _submit(self, job: Job) -> _Work:
         work = _Work(job)
-        return work, self.decoder.submit(partial(self._decode, work))
+        work.decoded = self.decoder.submit(partial(self._decode, work))
+        return work
 
     def _decode(self, work: _Work) -> Photo:
         if not self.claims.acquire(work.job.target):
             raise _Elsewhere
-        start = time.perf_counter()
         if not self.settings.overwrite and self._is_done(work.job):
             self.claims.release(work.job.target)
             raise _Done
+        self._make_room(work)
+        start = time.perf_counter()
         photo = read_photo(work.job.source, max_pixels=self.settings.max_pixels)
         work.seconds["decode"] = time.perf_counter() - start
+        work.tiles = len(self.refiner.plan(*photo.rgb.shape[:2], **self.settings.tiling).tiles)
         return photo
+
+    def _make_room(self, work: _Work) -> None:
+        """Wait until the photograph fits beside the others. Raises _TooLarge, InputError, memory_room.Closed."""
+        try:
+            header = read_header(work.job.source, max_pixels=self.settings.max_pixels)
+        except Prv2Error:
+            return  # reading it will say what is wrong with it
+        tile = self.settings.tiling.get("tile", (0, 0))
+        memory = memory_for(header, tile, on_host=self.refiner.device.type == "cpu")
+        if self.room.enter(work, header, memory) == "bands":
+            raise _TooLarge
 
     def _is_done(self, job: Job) -> bool:
         """Whether the target says that it was made from these bytes with these settings."""
@@ -172,19 +234,61 @@ class _Batch:
                 return found.source_sha256 == hash_file(job.source)
         return False
 
-    def _refine(self, work: _Work, photo: Photo) -> Depth:
-        settings = self.settings
-        focal = settings.focal_px or photo.focal_px
-        result = self.refiner.refine(photo.rgb, focal_px=focal, **settings.tiling)
-        work.seconds |= result.seconds
-        return result
+    def _refined(self, works: list[_Work], photos: list[Photo]) -> list[Depth | Exception]:
+        """The depth of each photograph, or what is wrong with it."""
+        focals = [self.settings.focal_px or photo.focal_px for photo in photos]
+        options = {"batch_size": self.settings.batch_size, **self.settings.tiling}
+        found: list[Depth | Exception] = []
+        if len(works) > 1:
+            with suppress(Exception):  # of one of them: alone, each tells
+                found += self.refiner.refine_many([photo.rgb for photo in photos], focal_px=focals, **options)
+        for photo, focal in zip(photos[len(found) :], focals[len(found) :], strict=True):
+            try:
+                found.append(self.refiner.refine(photo.rgb, focal_px=focal, **options))
+            except Exception as error:  # noqa: PERF203 - one bad file must not end the batch
+                found.append(error)
+        for work, result in zip(works, found, strict=True):
+            work.seconds |= {} if isinstance(result, Exception) else result.seconds
+        return found
+
+    def _in_bands(self, work: _Work) -> Outcome:
+        """All of a photograph that does not fit in memory, from disk to disk, in this thread."""
+        from prv2cli.image_bands import spool_photo
+        from prv2cli.streaming import check_streamed, refine_streamed, write_streamed
+
+        settings, job = self.settings, work.job
+        options = {key: value for key, value in settings.tiling.items() if key != "seed"}  # of random tiles
+        try:
+            check_streamed(settings.encoding)
+            job.target.parent.mkdir(parents=True, exist_ok=True)
+            start = time.perf_counter()
+            with spool_photo(job.source, job.target.parent, max_pixels=settings.max_pixels) as photo:
+                work.seconds["decode"] = time.perf_counter() - start
+                focal = settings.focal_px or photo.focal_px
+                pixels: Any = photo.rgb
+                with refine_streamed(
+                    self.refiner, pixels, focal_px=focal, batch_size=settings.batch_size, **options
+                ) as result:
+                    work.seconds |= result.seconds
+                    return self._write(work, photo, result, write_streamed)
+        except Exception as error:
+            return self._failed(work, error)
+        finally:
+            self.room.leave(work)
 
     def _encode(self, work: _Work, photo: Photo, result: Depth) -> Outcome:
+        try:
+            return self._write(work, photo, result, write)
+        finally:
+            self.room.leave(work)
+
+    def _write(self, work: _Work, photo: Photo, result: Depth, writer: Callable[..., WriteReport]) -> Outcome:
+        """Write the depth with pipeline.write, or with streaming.write_streamed."""
         start = time.perf_counter()
         metadata = describe(self.refiner, result, photo, focal_px=self.settings.focal_px)
         metadata = replace(metadata, settings_sha256=self.digest)
         work.job.target.parent.mkdir(parents=True, exist_ok=True)
-        report = write(work.job.target, result.depth, metadata, self.settings.encoding)
+        report = writer(work.job.target, result.depth, metadata, self.settings.encoding)
         self.claims.release(work.job.target)
         work.seconds["encode"] = time.perf_counter() - start
         seconds = {**work.seconds, "total": time.perf_counter() - work.started}
@@ -192,14 +296,15 @@ class _Batch:
         found = summary(source, target, result, photo, metadata, report, seconds)
         return Outcome(work.job, "done", {"state": "done", **found, "error": None})
 
-    def _encoded(self, work: _Work, future: Future[Outcome]) -> Outcome:
+    def _outcome(self, work: _Work) -> Outcome:
         try:
-            return future.result()
+            return work.encoded.result()
         except Exception as error:
             return self._failed(work, error)
 
     def _failed(self, work: _Work, error: Exception) -> Outcome:
         self.claims.release(work.job.target)
+        self.room.leave(work)
         if isinstance(error, DiskFullError):
             raise error
         known = isinstance(error, Prv2Error)
@@ -213,6 +318,10 @@ class _Elsewhere(Exception):
 
 class _Done(Exception):
     """Nothing is to be done."""
+
+
+class _TooLarge(Exception):
+    """The photograph does not fit in memory."""
 
 
 def _report(work: _Work, state: State, error: str | None = None) -> dict[str, Any]:

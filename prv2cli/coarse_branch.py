@@ -6,17 +6,20 @@ hf:org/name            whatever transformers loads          (transformers_depth.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from prv2cli.checkpoint import Checkpoint
-from prv2cli.coarse_map import shrink
+from prv2cli.coarse_map import fill_holes, shrink
 from prv2cli.config import Dav2Config, LiteConfig, ZoeDepthConfig
-from prv2cli.errors import CheckpointError
+from prv2cli.errors import CheckpointError, InputError
+from prv2cli.grouped import call_grouped
+from prv2cli.model.coarse import CoarseOutput
 
 Kind = Literal["depth", "inverse"]
 Unit = Literal["metre", "relative"]
@@ -49,6 +52,46 @@ class CoarseNetwork(Protocol):
         ...
 
 
+def positive_depth(coarse: CoarseDepth) -> Tensor:
+    """(1, 1, h, w) depth, finite and > 0, holes filled. Raises InputError when no pixel is valid."""
+    values = coarse.values
+    valid = torch.isfinite(values) & (values > 0)
+    if not valid.any():
+        raise InputError("the coarse depth map has no valid pixel (all are 0, negative, NaN or infinite)")
+    if coarse.kind == "inverse":
+        values = torch.where(valid, 1 / values, values)
+    return fill_holes(values, valid)
+
+
+@runtime_checkable
+class SeveralAtOnce(Protocol):
+    """A coarse network that knows no focal length and takes several photographs at a time."""
+
+    def predict_many(self, photos: Sequence[np.ndarray]) -> list[CoarseDepth]:
+        """predict() of each, with the same values but for float32's rounding."""
+        ...
+
+
+def predict_many(
+    network: CoarseNetwork, photos: Sequence[np.ndarray], focals: Sequence[float | None]
+) -> list[CoarseDepth]:
+    """Coarse depth of each photograph: together where the network can, else one after the other."""
+    if isinstance(network, SeveralAtOnce):
+        return network.predict_many(photos)
+    return [network.predict(rgb, focal) for rgb, focal in zip(photos, focals, strict=True)]
+
+
+def forward_grouped(module: nn.Module, images: Sequence[Tensor]) -> list[CoarseOutput]:
+    """A coarse module's output for each of the (1, 3, h, w) images; those of one size share a call."""
+
+    def forward(rgb: Tensor) -> list[Tensor]:
+        out: CoarseOutput = module(rgb)
+        return [out.depth, *out.features]
+
+    outputs = call_grouped(forward, [[image] for image in images])
+    return [CoarseOutput(depth, features) for depth, *features in outputs]
+
+
 class LiteNetwork:
     """Our small monocular network (model/coarse/lite.py)."""
 
@@ -58,13 +101,17 @@ class LiteNetwork:
         self.module, self.config, self.device = module, config, device
         self.name, self.identity = name, identity
 
-    @torch.inference_mode()
     def predict(self, rgb: np.ndarray, focal_px: float | None = None) -> CoarseDepth:
+        return self.predict_many([rgb])[0]
+
+    @torch.inference_mode()
+    def predict_many(self, photos: Sequence[np.ndarray]) -> list[CoarseDepth]:
         from prv2cli.model.coarse.lite import input_size
 
-        size = input_size(rgb.shape[0], rgb.shape[1], self.config.long_side)
-        out = self.module(shrink(rgb, size).to(self.device))
-        return CoarseDepth(out.depth.float().cpu(), features=out.features)
+        sizes = [input_size(rgb.shape[0], rgb.shape[1], self.config.long_side) for rgb in photos]
+        inputs = [shrink(rgb, size).to(self.device) for rgb, size in zip(photos, sizes, strict=True)]
+        outputs = forward_grouped(self.module, inputs)
+        return [CoarseDepth(out.depth.float().cpu(), features=out.features) for out in outputs]
 
 
 def coarse_network(checkpoint: Checkpoint, device: torch.device, name: str) -> CoarseNetwork:

@@ -65,11 +65,15 @@ class Header:
 
 @dataclass(frozen=True)
 class Memory:
-    """Peak main memory of both ways, and the temporary disk space of bands, in bytes."""
+    """Peak main memory of both ways, and the temporary disk space of bands, in bytes.
+
+    `photograph`: of `in_memory`, what comes again with a second photograph at the same time.
+    """
 
     in_memory: int
     in_bands: int
     disk: int
+    photograph: int
 
 
 @dataclass(frozen=True)
@@ -182,18 +186,20 @@ def _header(name: str, kind: str, image: Any, deep: bool, bytes_per_pixel: float
 # --- memory -----------------------------------------------------------------------------------------------
 
 
-def memory_for(header: Header, tile: tuple[int, int] = _DEFAULT_TILE, *, on_host: bool = True) -> Memory:
-    """Peak memory of refining a photograph, with tiles of at most `tile` (rows, columns).
+def memory_for(header: Header, tile: tuple[int, int] = (0, 0), *, on_host: bool = True) -> Memory:
+    """Peak memory of refining a photograph, with tiles of at most `tile` (rows, columns; 0 = the largest chosen).
 
     `on_host`: the networks run in main memory; on a GPU, tiles take none of it.
     """
     pixels, rgb = header.pixels, header.rgb_bytes
-    rows, columns = min(tile[0], header.height), min(tile[1], header.width)
+    rows = min(tile[0] or _DEFAULT_TILE[0], header.height)
+    columns = min(tile[1] or _DEFAULT_TILE[1], header.width)
     working = _PROGRAM + (rows * columns * _PER_TILE_PIXEL if on_host else 0)
     in_memory = max(header.decoding + rgb, working + rgb + pixels * _REDUCING)
     held = round(rows * header.width * 4 * _ROWS_HELD)
     in_bands = max(header.decoding_bands + _PROGRAM // 4, working + pixels * _REDUCED_MAP + held)
-    return Memory(in_memory, in_bands, rgb + rgb // 4 + pixels * _RESULT)
+    photograph = max(header.decoding + rgb, rgb + pixels * _REDUCING)
+    return Memory(in_memory, in_bands, rgb + rgb // 4 + pixels * _RESULT, photograph)
 
 
 def fits_in_memory(memory: Memory, available: int | None = None) -> bool:
@@ -244,7 +250,8 @@ def dry_run(
     Raises:
         UsageError: impossible options. InputError: it fits neither way.
     """
-    from prv2cli.inference import DEFAULT_OVERLAP, REDUCED_PASSES, plan_photograph
+    from prv2cli.inference import REDUCED_PASSES
+    from prv2cli.photo_plan import DEFAULT_OVERLAP, plan_photograph
 
     def plan(divisor: int, **options: Any) -> TilePlan:
         size = tile or (refiner.bundle.process_size if refiner.bundle else 0)

@@ -11,11 +11,11 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,33 +23,36 @@ from torch import Tensor, nn
 
 from prv2cli import hub
 from prv2cli.checkpoint import Checkpoint
-from prv2cli.coarse_branch import CoarseDepth, CoarseNetwork, Kind, Unit
-from prv2cli.coarse_map import check_aspect, edge_width, fill_holes, reduce_photograph, shrink
+from prv2cli.coarse_branch import CoarseDepth, CoarseNetwork, Kind, Unit, positive_depth, predict_many
+from prv2cli.coarse_map import check_aspect, edge_width, reduce_photograph, shrink
 from prv2cli.config import BundleConfig, RefinerConfig
 from prv2cli.devices import choose_device, choose_precision, free_memory
-from prv2cli.errors import CheckpointError, DeviceError, InputError, UsageError
+from prv2cli.errors import CheckpointError, UsageError
+from prv2cli.grouped import call_grouped
 from prv2cli.loading import Scene, load_coarse, load_model
 from prv2cli.model.coarse import CoarseOutput
 from prv2cli.model.coarse.given import guide_size, to_guide
-from prv2cli.model.layers import crop_to_boxes, resize
+from prv2cli.model.layers import resize
 from prv2cli.model.normalise import MIN_METRES, LogNormalisation, PlainMetres
 from prv2cli.model.patchrefiner import PatchRefiner
 from prv2cli.paper import PaperSetup, refine_paper, to_process
+from prv2cli.photo_plan import DEFAULT_OVERLAP, TILE_SIZES, check_photograph, plan_photograph
 from prv2cli.publish import push_to_hub, save_pretrained
-from prv2cli.tiling import Blender, Tile, TilePlan, parse_mode, plan_paper_tiles, plan_tiles, seam_excess
+from prv2cli.tile_loop import (
+    BYTES_PER_TILE_PIXEL,
+    Canvas,
+    Prepared,
+    Progress,
+    TileLoop,
+    TileSink,
+    by_tile_size,
+)
+from prv2cli.tiling import Blender, TilePlan, seam_excess
 
 logger = logging.getLogger("prv2cli")
 
-# Large tiles waste less on overlap; the largest that memory allows is taken.
-TILE_SIZES = (1024, 768, 512, 256)
-DEFAULT_OVERLAP = 0.0625
-MAX_OVERLAP = 0.5
-BYTES_PER_TILE_PIXEL = 400  # activations of the shipped refiner in fp32: 320 measured, and some slack
-MAX_BATCH = 16
 REDUCED_PASSES = (2,)  # divisors of the photograph's size, before the pass at full size
 WIDE_EDGES = 12.0  # pixels (standard deviation): a pass at full size does not reach across wider ones
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -73,26 +76,6 @@ class Depth:
     precision: str
     unit: Unit = "metre"
     seconds: dict[str, float] = field(default_factory=dict)
-
-
-class TileSink(Protocol):
-    """Where refined tiles go: tiling.Blender, or streaming.BandBlender."""
-
-    plan: TilePlan
-
-    def add(self, tile: Tile, values: np.ndarray) -> None:
-        """Take one tile's (rows, columns) values."""
-        ...
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A photograph before its tiles: `normalised` is what they refine, in the space of `scale`."""
-
-    coarse: CoarseDepth
-    scale: LogNormalisation | PlainMetres
-    normalised: Tensor
-    features: list[Tensor]
 
 
 class Refiner:
@@ -133,6 +116,7 @@ class Refiner:
         self.config = refiner.config
         self.coarse = coarse
         self._refiner = self._on_device(refiner)
+        self._loop = TileLoop(self._patch_refiner, self.device, self.dtype)
 
     def _on_device(self, checkpoint: Checkpoint) -> nn.Module:
         model: nn.Module = checkpoint.build().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -224,18 +208,8 @@ class Refiner:
         Raises:
             InputError: a coarse map without any valid pixel or of another aspect. UsageError: impossible options.
         """
-        _check_photograph(rgb)
-        height, width = rgb.shape[:2]
-        plan = plan_photograph(
-            self.config,
-            height,
-            width,
-            tile=tile or self._own_tile,
-            overlap=overlap,
-            mode=mode,
-            seed=seed,
-            largest=self._choose_tile(),
-        )
+        check_photograph(rgb)
+        plan = self.plan(*rgb.shape[:2], tile=tile, overlap=overlap, mode=mode, seed=seed)
         seconds: dict[str, float] = {}
         ready = self.prepare(
             rgb,
@@ -254,10 +228,81 @@ class Refiner:
                 blender = Blender(plan)
                 batch = self.refine_into(blender, rgb, ready, batch_size, progress)
                 refined = blender.result()
-        with timed(seconds, "fuse"):
-            seam = seam_excess(refined, plan, floor=ready.scale.floor)
-            depth = ready.scale.decode_in_place(refined)
-        return self.finished(depth, ready.coarse, plan, seam, batch, seconds)
+        return self._fused(refined, ready, plan, batch, seconds)
+
+    @torch.inference_mode()
+    def refine_many(
+        self,
+        photos: Sequence[np.ndarray],
+        *,
+        focal_px: Sequence[float | None],
+        tile: tuple[int, int] | int = 0,
+        overlap: float = DEFAULT_OVERLAP,
+        batch_size: int = 0,
+        mode: str | None = None,
+        seed: int = 0,
+    ) -> list[Depth]:
+        """refine() of each photograph; tiles of several go through the device together.
+
+        For small photographs, one of which leaves a GPU idle. The values are those of refine() but for float32's
+        rounding, which depends on how many tiles a batch has (1e-4 of the depth at most is tested). `seconds` is
+        each photograph's share.
+
+        Args:
+            photos: as refine()'s rgb, of any sizes; those whose tiles have the same size share a batch.
+            focal_px: one for each. The rest as in refine().
+
+        Raises:
+            What refine() raises, for the first photograph with which something is wrong.
+        """
+        options: dict[str, Any] = {"tile": tile, "overlap": overlap, "mode": mode, "seed": seed}
+        if self.bundle and mode is not None:  # the authors' tiling has a loop of its own
+            return [
+                self.refine(rgb, focal_px=focal, **options)
+                for rgb, focal in zip(photos, focal_px, strict=True)
+            ]
+        for rgb in photos:
+            check_photograph(rgb)
+        blenders = [Blender(self.plan(*rgb.shape[:2], **options)) for rgb in photos]
+        seconds: dict[str, float] = {}
+        with timed(seconds, "coarse"):
+            prepared = self._guided(photos, self._coarse_depths(photos, focal_px))
+        with timed(seconds, "reduced"):
+            prepared = self._after_reduced_passes(photos, prepared, tile, batch_size)
+        with timed(seconds, "tiles"):
+            batches = self._refine_blenders(photos, prepared, blenders, batch_size)
+        share = {part: value / len(photos) for part, value in seconds.items()}
+        return [
+            self._fused(blender.result(), ready, blender.plan, batch, dict(share))
+            for ready, blender, batch in zip(prepared, blenders, batches, strict=True)
+        ]
+
+    def plan(
+        self,
+        height: int,
+        width: int,
+        *,
+        tile: tuple[int, int] | int = 0,
+        overlap: float = DEFAULT_OVERLAP,
+        mode: str | None = None,
+        seed: int = 0,
+    ) -> TilePlan:
+        """The tiles of a photograph of this size: arguments as in refine(). Raises UsageError."""
+        return plan_photograph(
+            self.config,
+            height,
+            width,
+            tile=tile or self._own_tile,
+            overlap=overlap,
+            mode=mode,
+            seed=seed,
+            largest=self._choose_tile(),
+        )
+
+    def tiles_at_once(self, batch_size: int = 0) -> int:
+        """How many tiles the device takes at a time, of the largest size; 1 on the CPU, whose cores one tile fills."""
+        side = self._choose_tile()
+        return batch_size or self._loop.choose_batch((side, side))
 
     def prepare(
         self,
@@ -274,14 +319,19 @@ class Refiner:
         """What comes before the tiles: coarse depth, guidance, the passes at reduced size. Adds to `seconds`."""
         with timed(seconds, "coarse"):
             coarse = self._coarse_depth(rgb, coarse_depth, coarse_kind, coarse_unit, focal_px)
-            scale = self._space.of(coarse.values)
-            ready = Prepared(coarse, scale, scale.encode(coarse.values), coarse.features)
-            if not self.bundle:
-                ready = replace(ready, features=self._encode_image(rgb, ready.normalised))
+            prepared = self._guided([rgb], [coarse])
         with timed(seconds, "reduced"):
-            for divisor in self._reduced_sizes(rgb, ready.normalised):
-                ready = replace(ready, normalised=self._reduced_pass(divisor, rgb, ready, tile, batch_size))
-        return ready
+            prepared = self._after_reduced_passes([rgb], prepared, tile, batch_size)
+        return prepared[0]
+
+    def _fused(
+        self, refined: np.ndarray, ready: Prepared, plan: TilePlan, batch: int, seconds: dict[str, float]
+    ) -> Depth:
+        """(H, W) refined map in the space of `ready.scale` -> the result; `refined` itself becomes the depth."""
+        with timed(seconds, "fuse"):
+            seam = seam_excess(refined, plan, floor=ready.scale.floor)
+            depth = ready.scale.decode_in_place(refined)
+        return self.finished(depth, ready.coarse, plan, seam, batch, seconds)
 
     def finished(
         self,
@@ -331,11 +381,23 @@ class Refiner:
         if given is not None:
             check_aspect(given.shape, rgb.shape[:2])
             coarse = CoarseDepth(torch.from_numpy(np.array(given, dtype=np.float32))[None, None], kind, unit)
-        elif self.coarse is not None:
-            coarse = self.coarse.predict(rgb, focal_px)
         else:
+            coarse = self._network().predict(rgb, focal_px)
+        return CoarseDepth(positive_depth(coarse), unit=coarse.unit)
+
+    def _coarse_depths(
+        self, photos: Sequence[np.ndarray], focals: Sequence[float | None]
+    ) -> list[CoarseDepth]:
+        """_coarse_depth() of each, with those that the network takes together run together."""
+        if self.bundle:
+            return [self._coarse_depth(rgb, None, "depth", "metre", None) for rgb in photos]
+        found = predict_many(self._network(), photos, focals)
+        return [CoarseDepth(positive_depth(coarse), unit=coarse.unit) for coarse in found]
+
+    def _network(self) -> CoarseNetwork:
+        if self.coarse is None:
             raise UsageError("no coarse network was loaded: give a coarse depth map (--coarse-depth FILE)")
-        return CoarseDepth(_positive_depth(coarse), unit=coarse.unit)
+        return self.coarse
 
     def _run_bundle_coarse(self, image: Tensor) -> CoarseDepth:
         assert self._bundle_coarse is not None
@@ -358,13 +420,24 @@ class Refiner:
         )
         return resize(depth, rgb.shape[:2], True)[0, 0].numpy()
 
-    def _encode_image(self, rgb: np.ndarray, normalised: Tensor) -> list[Tensor]:
+    def _guided(self, photos: Sequence[np.ndarray], coarse: Sequence[CoarseDepth]) -> list[Prepared]:
+        """Photographs with their coarse depth, normalised, and the features that guide the tiles."""
+        scales = [self._space.of(one.values) for one in coarse]
+        normalised = [scale.encode(one.values) for scale, one in zip(scales, coarse, strict=True)]
+        features = (
+            [one.features for one in coarse] if self.bundle else self._encode_images(photos, normalised)
+        )
+        return [Prepared(*parts) for parts in zip(coarse, scales, normalised, features, strict=True)]
+
+    def _encode_images(
+        self, photos: Sequence[np.ndarray], normalised: Sequence[Tensor]
+    ) -> list[list[Tensor]]:
         settings = self.config.coarse
-        height, width = rgb.shape[:2]
-        size = guide_size(height, width, settings.guide_stride, settings.guide_max_side)
-        guide_rgb, guide_depth = shrink(rgb, size), to_guide(normalised, size)
-        refiner = self._patch_refiner
-        return refiner.encode_image(guide_rgb.to(self.device), guide_depth.to(self.device))
+        inputs = []
+        for rgb, depth in zip(photos, normalised, strict=True):
+            size = guide_size(rgb.shape[0], rgb.shape[1], settings.guide_stride, settings.guide_max_side)
+            inputs.append([shrink(rgb, size).to(self.device), to_guide(depth, size).to(self.device)])
+        return call_grouped(self._patch_refiner.encode_image, inputs)
 
     @property
     def _patch_refiner(self) -> PatchRefiner:
@@ -388,136 +461,56 @@ class Refiner:
         smallest = self.config.tile_multiple
         return tuple(divisor for divisor in REDUCED_PASSES if min(height, width) // divisor >= smallest)
 
-    def _reduced_pass(
-        self, divisor: int, rgb: np.ndarray, ready: Prepared, tile: tuple[int, int] | int, batch_size: int
-    ) -> Tensor:
-        """Refine at 1/divisor of the size: (1, 1, h, w) normalised log-depth, the coarse map of the next pass."""
-        height, width = (side // divisor for side in rgb.shape[:2])
-        small = reduce_photograph(rgb, (height, width))
-        plan = plan_photograph(self.config, height, width, tile=tile, largest=self._choose_tile())
-        blender = Blender(plan)
-        self.refine_into(blender, small, ready, batch_size, lambda done, total: None)
-        return torch.from_numpy(blender.result())[None, None]
+    def _after_reduced_passes(
+        self,
+        photos: Sequence[np.ndarray],
+        prepared: Sequence[Prepared],
+        tile: tuple[int, int] | int,
+        batch_size: int,
+    ) -> list[Prepared]:
+        """With the normalised log-depth (1, 1, h, w) of the passes at reduced size, where they are needed."""
+        found = list(prepared)
+        wanted = [
+            self._reduced_sizes(rgb, ready.normalised) for rgb, ready in zip(photos, prepared, strict=True)
+        ]
+        for divisor in REDUCED_PASSES:
+            chosen = [place for place, divisors in enumerate(wanted) if divisor in divisors]
+            sizes = [[side // divisor for side in photos[place].shape[:2]] for place in chosen]
+            small = [
+                reduce_photograph(photos[place], (height, width))
+                for place, (height, width) in zip(chosen, sizes, strict=True)
+            ]
+            largest = self._choose_tile()
+            blenders = [
+                Blender(plan_photograph(self.config, height, width, tile=tile, largest=largest))
+                for height, width in sizes
+            ]
+            self._refine_blenders(small, [found[place] for place in chosen], blenders, batch_size)
+            for place, blender in zip(chosen, blenders, strict=True):
+                result = torch.from_numpy(blender.result())[None, None]
+                found[place] = replace(found[place], normalised=result)
+        return found
+
+    def _refine_blenders(
+        self,
+        photos: Sequence[np.ndarray],
+        prepared: Sequence[Prepared],
+        blenders: Sequence[Blender],
+        batch_size: int,
+    ) -> list[int]:
+        """Refine the tiles of several photographs into their blenders; returns the batch size of each."""
+        canvases = list(map(Canvas, photos, prepared, blenders))
+        batches: dict[int, int] = {}
+        for group in by_tile_size(canvases):
+            batch = self._loop.run(group, batch_size, lambda done, total: None)
+            batches |= {id(canvas): batch for canvas in group}
+        return [batches[id(canvas)] for canvas in canvases]
 
     def refine_into(
-        self, blender: TileSink, rgb: np.ndarray, ready: Prepared, batch_size: int, progress: Progress
+        self, sink: TileSink, rgb: np.ndarray, ready: Prepared, batch_size: int, progress: Progress
     ) -> int:
-        """Refine every tile of the blender's plan into it; returns the batch size that went through."""
-        plan = blender.plan
-        batch = batch_size or self._choose_batch(plan)
-        on_device = ready.normalised.to(self.device)
-        done, total = 0, len(plan.tiles)
-        while done < total:
-            tiles = plan.tiles[done : done + batch]
-            try:
-                values = self._refine_batch(rgb, on_device, ready.features, tiles, plan)
-            except torch.OutOfMemoryError as error:
-                batch = self._smaller_batch(batch, tiles[0], error)
-                continue
-            for tile, value in zip(tiles, values, strict=True):
-                blender.add(tile, value)
-            done += len(tiles)
-            progress(done, total)
-        return batch
-
-    def _choose_batch(self, plan: TilePlan) -> int:
-        """On the CPU one tile fills the cores; on a device as many as half of the free memory holds."""
-        if self.device.type == "cpu":
-            return 1
-        first = plan.tiles[0]
-        needed = first.rows.length * first.columns.length * BYTES_PER_TILE_PIXEL
-        return int(max(1, min(MAX_BATCH, free_memory(self.device) // 2 // needed)))
-
-    def _smaller_batch(self, batch: int, tile: Tile, error: Exception) -> int:
-        if batch == 1:
-            raise DeviceError(
-                f"{self.device} has too little memory for one tile of {tile.rows.length}x{tile.columns.length}; "
-                f"use a smaller --tile, or --device cpu"
-            ) from error
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
-        if not getattr(self, "_said_out_of_memory", False):
-            self._said_out_of_memory = True
-            logger.warning(
-                "%s ran out of memory at %d tiles at a time; going on with fewer", self.device, batch
-            )
-        return batch // 2
-
-    def _refine_batch(
-        self,
-        rgb: np.ndarray,
-        normalised: Tensor,
-        features: list[Tensor],
-        tiles: Sequence[Tile],
-        plan: TilePlan,
-    ) -> np.ndarray:
-        """(B, rows, columns) float32 refined normalised log-depth of a batch of tiles of one size."""
-        pixels = torch.from_numpy(np.stack([_cut(rgb, tile) for tile in tiles])).to(self.device)
-        scale = 255.0 if rgb.dtype == np.uint8 else 65535.0
-        batch = pixels.permute(0, 3, 1, 2).float().div_(scale)  # channels_last as it was cut
-        boxes = torch.tensor([tile.box(plan.height, plan.width) for tile in tiles], device=self.device)
-        index = torch.zeros(len(tiles), dtype=torch.long, device=self.device)
-        coarse = crop_to_boxes(normalised, boxes, index, batch.shape[-2:])
-        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            refined = self._patch_refiner.refine_tiles(batch, coarse, features, boxes, index)
-        return refined[:, 0].float().cpu().numpy()
-
-
-def _positive_depth(coarse: CoarseDepth) -> Tensor:
-    """(1, 1, h, w) depth, finite and > 0, holes filled. Raises InputError when no pixel is valid."""
-    values = coarse.values
-    valid = torch.isfinite(values) & (values > 0)
-    if not valid.any():
-        raise InputError("the coarse depth map has no valid pixel (all are 0, negative, NaN or infinite)")
-    if coarse.kind == "inverse":
-        values = torch.where(valid, 1 / values, values)
-    return fill_holes(values, valid)
-
-
-def _check_photograph(rgb: np.ndarray) -> None:
-    if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype not in (np.uint8, np.uint16):
-        raise InputError(f"the photograph must be (H, W, 3) uint8 or uint16, not {rgb.shape} {rgb.dtype}")
-    if 0 in rgb.shape:
-        raise InputError(f"the photograph is empty: {rgb.shape[1]} x {rgb.shape[0]} pixels")
-
-
-def plan_photograph(
-    config: RefinerConfig,
-    height: int,
-    width: int,
-    *,
-    tile: tuple[int, int] | int = 0,
-    overlap: float = DEFAULT_OVERLAP,
-    mode: str | None = None,
-    seed: int = 0,
-    largest: int = TILE_SIZES[0],
-) -> TilePlan:
-    """The tiles of a photograph of this size: arguments as in Refiner.refine. Raises UsageError.
-
-    `largest`: the longest side of a tile where `tile` leaves the choice.
-    """
-    multiple = config.tile_multiple
-    kind, _ = parse_mode(mode)
-    if kind != "grid":
-        return plan_paper_tiles(height, width, mode or "", seed, multiple)
-    rows, columns = (tile, tile) if isinstance(tile, int) else tile
-    for side in (rows, columns):
-        if side < 0 or side % multiple:
-            fix = max(multiple, round(side / multiple) * multiple)
-            raise UsageError(
-                f"--tile {side}: must be a multiple of {multiple}; use {fix}, or 0 to let prv2 choose"
-            )
-    if not 0 <= overlap <= MAX_OVERLAP:
-        raise UsageError(f"--overlap {overlap:g}: must lie between 0 and {MAX_OVERLAP}")
-    return plan_tiles(height, width, (rows or largest, columns or largest), overlap, multiple)
-
-
-def _cut(rgb: np.ndarray, tile: Tile) -> np.ndarray:
-    """The tile's (rows, columns, 3) pixels; beyond the image the border is repeated."""
-    rows, columns = tile.rows, tile.columns
-    part = rgb[rows.start : rows.start + rows.length, columns.start : columns.start + columns.length]
-    below, right = rows.length - part.shape[0], columns.length - part.shape[1]
-    return np.pad(part, ((0, below), (0, right), (0, 0)), mode="edge") if below or right else part
+        """Refine every tile of the sink's plan into it; returns the batch size that went through."""
+        return self._loop.run([Canvas(rgb, ready, sink)], batch_size, progress)
 
 
 @contextmanager

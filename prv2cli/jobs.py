@@ -88,7 +88,7 @@ def check_template(template: str) -> None:
     unknown = [name for name in fields if name not in _FIELDS]
     if unknown:
         raise UsageError(
-            f"--name {template!r}: unknown field {{{unknown[0]}}}; use {{stem}}, {{name}} or {{suffix}}"
+            f"--name {template!r}: unknown field {{{shown(unknown[0])}}}; use {{stem}}, {{name}} or {{suffix}}"
         )
     if any(spec or conversion for _, name, spec, conversion in parts if name is not None):
         raise UsageError(f"--name {template!r}: write the fields without ! and :, as in {{stem}}")

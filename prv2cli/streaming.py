@@ -24,9 +24,11 @@ from prv2cli.coarse_branch import Kind, Unit
 from prv2cli.depth_files import WriteReport
 from prv2cli.depth_metadata import DepthMetadata
 from prv2cli.errors import UsageError
-from prv2cli.inference import DEFAULT_OVERLAP, Depth, Progress, Refiner, plan_photograph, timed
+from prv2cli.inference import Depth, Refiner, timed
+from prv2cli.photo_plan import DEFAULT_OVERLAP
 from prv2cli.pipeline import Encoding, write
 from prv2cli.spooled import SpooledArray
+from prv2cli.tile_loop import Progress
 from prv2cli.tiling import Tile, TilePlan, seam_excess
 
 
@@ -58,13 +60,7 @@ def refine_streamed(
             "leave --mode out"
         )
     pixels: Any = rgb
-    plan = plan_photograph(
-        refiner.config,
-        *rgb.shape[:2],
-        tile=tile or refiner._own_tile,
-        overlap=overlap,
-        largest=refiner._choose_tile(),
-    )
+    plan = refiner.plan(*rgb.shape[:2], tile=tile, overlap=overlap)
     seconds: dict[str, float] = {}
     with SpooledArray(rgb.shape[:2], np.float32, rgb.folder) as out, torch.inference_mode():
         ready = refiner.prepare(

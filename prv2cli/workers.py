@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
@@ -48,13 +46,3 @@ class Worker:
                 future.set_result(function())
             except BaseException as error:  # it is the waiting thread's to handle
                 future.set_exception(error)
-
-
-def ahead(items: Iterable[Item], submit: Callable[[Item], Result], count: int) -> Iterator[Result]:
-    """submit(item) for each, up to `count` of them before the first is asked for."""
-    waiting: deque[Result] = deque()
-    for item in items:
-        waiting.append(submit(item))
-        if len(waiting) > count:
-            yield waiting.popleft()
-    yield from waiting

@@ -28,6 +28,13 @@ class FakeRefiner:
         self.name, self.dtype = "fake", "float32"
         self.checkpoint = SimpleNamespace(sha256=sha256)
         self.coarse = SimpleNamespace(name="none", identity="b" * 64)
+        self.device = SimpleNamespace(type="cpu")
+
+    def tiles_at_once(self, batch_size: int = 0) -> int:
+        return batch_size or 1
+
+    def plan(self, height: int, width: int, **options: Any) -> Any:
+        return SimpleNamespace(tiles=["one"])
 
     def refine(self, rgb: np.ndarray, **options: Any) -> Any:
         self.calls += 1

@@ -577,7 +577,7 @@ def broken(prv2: Prv2, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Ba
         def fail(*_: object, **__: object) -> None:
             raise error
 
-        monkeypatch.setattr("prv2cli.inference.Refiner._refine_batch", fail)
+        monkeypatch.setattr("prv2cli.tile_loop.TileLoop._refine_batch", fail)
 
     yield fail_with
 

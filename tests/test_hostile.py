@@ -433,11 +433,22 @@ def test_no_output_outside_of_the_folder(template: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "template", ["{stem:>99999999999}", "{stem!r}", "{stem.__class__}", "{stem[0]}", "{", "../{stem}"]
+    "template",
+    [
+        "{stem:>99999999999}",
+        "{stem!r}",
+        "{stem.__class__}",
+        "{stem[0]}",
+        "{",
+        "../{stem}",
+        "{\n.\nb}",
+        "{a!\x1b[31m}",
+    ],
 )
 def test_templates_that_are_refused(template: str, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="--name"):
+    with pytest.raises(UsageError, match="--name") as found:
         plan([(Path("a.png"), Path())], tmp_path, template, ".tif")
+    assert len(str(found.value).splitlines()) == 1 and "\x1b" not in str(found.value)
 
 
 def test_names_in_messages() -> None:

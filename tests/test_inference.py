@@ -12,6 +12,7 @@ from prv2cli.coarse_map import edge_width, fill_holes, shrink
 from prv2cli.errors import DeviceError, InputError, UsageError
 from prv2cli.inference import Refiner
 from prv2cli.model.normalise import LogNormalisation
+from prv2cli.tile_loop import MAX_BATCH, TileLoop
 
 
 @pytest.fixture(scope="module")
@@ -167,15 +168,15 @@ def test_impossible_options_are_named(refiner, photograph, options):
 
 def test_out_of_memory_halves_the_batch_and_says_so_once(refiner, photograph, coarse, monkeypatch, caplog):
     whole = refiner.refine(photograph, coarse_depth=coarse, tile=128, batch_size=8)
-    real, seen = Refiner._refine_batch, []
+    real, seen = TileLoop._refine_batch, []
 
-    def stingy(self, rgb, normalised, features, tiles, plan):
-        seen.append(len(tiles))
-        if len(tiles) > 2:
+    def stingy(self, part, maps):
+        seen.append(len(part))
+        if len(part) > 2:
             raise torch.OutOfMemoryError("pretended")
-        return real(self, rgb, normalised, features, tiles, plan)
+        return real(self, part, maps)
 
-    monkeypatch.setattr(Refiner, "_refine_batch", stingy)
+    monkeypatch.setattr(TileLoop, "_refine_batch", stingy)
     with caplog.at_level(logging.WARNING, "prv2cli"):
         result = refiner.refine(photograph, coarse_depth=coarse, tile=128, batch_size=8)
         refiner.refine(photograph, coarse_depth=coarse, tile=128, batch_size=8)
@@ -190,7 +191,7 @@ def test_no_memory_for_one_tile_is_one_clear_error(refiner, photograph, monkeypa
     def empty(self, *_):
         raise torch.OutOfMemoryError("pretended")
 
-    monkeypatch.setattr(Refiner, "_refine_batch", empty)
+    monkeypatch.setattr(TileLoop, "_refine_batch", empty)
     with pytest.raises(DeviceError, match="--tile"):
         refiner.refine(photograph)
 
@@ -235,3 +236,61 @@ def test_wide_edges_get_a_pass_at_half_size_and_sharp_ones_do_not(refiner, photo
         normalised = LogNormalisation.of(coarse).encode(coarse)
         passes[sigma] = refiner._reduced_sizes(photograph, normalised)
     assert passes == {4: (), 20: (2,)}
+
+
+# --- several photographs at a time ----------------------------------------------------------------------------
+
+SIZES = [(300, 420), (300, 420), (290, 400), (420, 300), (301, 420), (64, 700)]
+
+
+@pytest.fixture(scope="module")
+def several(photograph) -> list[np.ndarray]:
+    """Photographs of several sizes, some of whose tiles have one size; one of them with 16 bits."""
+    found = []
+    for k, (height, width) in enumerate(SIZES):
+        tall = np.tile(photograph, (2, 2, 1))
+        found.append(np.ascontiguousarray(tall[7 * k : 7 * k + height, 11 * k : 11 * k + width]))
+    found[1] = found[1].astype(np.uint16) * 257
+    return found
+
+
+@pytest.mark.parametrize(("tile", "batch_size"), [(0, 4), (128, 16), (256, 3)])
+def test_together_they_are_what_each_is_alone(refiner, several, tile, batch_size, monkeypatch):
+    real, seen = TileLoop._refine_batch, []
+
+    def counted(self, part, maps):
+        seen.append(len({id(canvas) for canvas, _ in part}))
+        return real(self, part, maps)
+
+    monkeypatch.setattr(TileLoop, "_refine_batch", counted)
+    together = refiner.refine_many(several, focal_px=[None] * len(several), tile=tile, batch_size=batch_size)
+    assert max(seen) > 1  # tiles of several photographs in one batch
+    for rgb, found in zip(several, together, strict=True):
+        alone = refiner.refine(rgb, tile=tile, batch_size=1)
+        assert (found.tiling, found.tiles) == (alone.tiling, alone.tiles)
+        assert _relative(found.depth, alone.depth).max() < 1e-4
+        assert _relative(found.coarse, alone.coarse).max() < 1e-4
+
+
+def test_the_pass_at_half_size_is_taken_together_too(refiner, several, monkeypatch):
+    monkeypatch.setattr("prv2cli.inference.WIDE_EDGES", 0.0)
+    found = refiner.refine_many(several[:2], focal_px=[None, None], batch_size=4)
+    for rgb, one in zip(several[:2], found, strict=True):
+        assert _relative(one.depth, refiner.refine(rgb).depth).max() < 1e-4
+    monkeypatch.undo()
+    plain = refiner.refine(several[0]).depth
+    assert _relative(found[0].depth, plain).max() > 1e-3  # there was such a pass
+
+
+def test_one_of_several_that_is_no_photograph_is_told(refiner, photograph):
+    with pytest.raises(InputError, match="must be"):
+        refiner.refine_many([photograph, photograph[..., 0]], focal_px=[None, None])
+
+
+def test_how_many_tiles_at_once(refiner, monkeypatch):
+    assert refiner.tiles_at_once() == 1  # on the CPU
+    assert refiner.tiles_at_once(5) == 5
+    loop = TileLoop(refiner._patch_refiner, torch.device("cuda"), torch.float16)
+    for free, count in [(10**8, 1), (5 * 10**9, 5), (10**12, MAX_BATCH)]:
+        monkeypatch.setattr("prv2cli.tile_loop.free_memory", lambda device, free=free: free)
+        assert loop.choose_batch((1024, 1024)) == count

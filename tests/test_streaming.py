@@ -339,7 +339,7 @@ def test_the_depth_is_that_of_the_way_in_memory(refiner, sources, in_memory, tmp
 
 
 def _plan(refiner, depth):
-    from prv2cli.inference import plan_photograph
+    from prv2cli.photo_plan import plan_photograph
 
     return plan_photograph(refiner.config, *depth.shape, **TILING)
 

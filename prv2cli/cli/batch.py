@@ -112,6 +112,15 @@ def batch(
     overlap: Annotated[
         float | None, typer.Option(min=0, max=0.5, help="Share of a tile in common.", rich_help_panel=SPEED)
     ] = None,
+    batch_size: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Tiles at a time, of several photographs where they are small; 0 = from the GPU's free memory, "
+            "1 on a CPU.",
+            rich_help_panel=SPEED,
+        ),
+    ] = 0,
     mode: Annotated[str | None, typer.Option(help="The paper's tilings.", rich_help_panel=SPEED)] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the random tiles of rN.", rich_help_panel=SPEED)] = 0,
     device: DeviceOption = "auto",
@@ -142,7 +151,9 @@ def batch(
     jobs = plan(_photographs(inputs, recursive, null, folder), folder, name, SUFFIX_OF[encoding.format])
     if shard is not None:
         jobs = part_of(jobs, shard)
-    settings = BatchSettings(encoding, tiling, focal_px, max_pixels or MAX_PIXELS_DEFAULT, overwrite)
+    settings = BatchSettings(
+        encoding, tiling, focal_px, max_pixels or MAX_PIXELS_DEFAULT, overwrite, batch_size
+    )
     return _run(jobs, models, settings, folder, device, precision, as_json=json, quiet=quiet)
 
 

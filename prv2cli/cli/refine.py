@@ -296,9 +296,7 @@ def _is_too_large(image: Path, max_pixels: int | None, tiling: dict[str, Any]) -
         header = read_header(image, max_pixels=max_pixels or MAX_PIXELS_DEFAULT)
     except Prv2Error:
         return False  # reading it will say what is wrong with it
-    tile = tiling["tile"]
-    memory = memory_for(header, tile) if min(tile) > 0 else memory_for(header)
-    return choose_way(header, memory) == "bands"
+    return choose_way(header, memory_for(header, tiling["tile"])) == "bands"
 
 
 def _open_photo(
@@ -434,8 +432,9 @@ def _load(
     from prv2cli.coarse_map import check_aspect
     from prv2cli.config import BundleConfig, RefinerConfig
     from prv2cli.devices import choose_device, choose_precision
-    from prv2cli.inference import Refiner, plan_photograph
+    from prv2cli.inference import Refiner
     from prv2cli.loading import model_config
+    from prv2cli.photo_plan import plan_photograph
 
     choose_precision(precision, choose_device(device))
     height, width = photo.rgb.shape[:2]

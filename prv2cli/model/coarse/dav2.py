@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from prv2cli.backbones import import_timm
-from prv2cli.coarse_branch import CoarseDepth
+from prv2cli.coarse_branch import CoarseDepth, forward_grouped
 from prv2cli.coarse_map import ASPECT_TOLERANCE, shrink
 from prv2cli.config import Dav2Config
 from prv2cli.model.coarse import CoarseOutput
@@ -192,7 +192,6 @@ class Dav2Network:
         self.module, self.config, self.device = module, config, device
         self.name, self.identity = name, identity
 
-    @torch.inference_mode()
     def predict(self, rgb: np.ndarray, focal_px: float | None = None) -> CoarseDepth:
         """Depth of an (H, W, 3) uint8 or uint16 photograph in metres, at the network's size, and six features.
 
@@ -200,8 +199,16 @@ class Dav2Network:
         the depth to the photograph's size with align_corners=True; that shifts it by up to half a pixel of the
         network's towards the borders, so that step is left to the caller.
         """
-        out: CoarseOutput = self.module(network_input(rgb, self.config.input_size).to(self.device))
-        return CoarseDepth(_in_aspect(out.depth.float().cpu(), rgb.shape), features=out.features)
+        return self.predict_many([rgb])[0]
+
+    @torch.inference_mode()
+    def predict_many(self, photos: Sequence[np.ndarray]) -> list[CoarseDepth]:
+        """predict() of each; photographs that the network sees at one size go through it together."""
+        inputs = [network_input(rgb, self.config.input_size).to(self.device) for rgb in photos]
+        return [
+            CoarseDepth(_in_aspect(out.depth.float().cpu(), rgb.shape), features=out.features)
+            for rgb, out in zip(photos, forward_grouped(self.module, inputs), strict=True)
+        ]
 
 
 def network_input(rgb: np.ndarray, size: int) -> Tensor:

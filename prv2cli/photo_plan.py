@@ -1,0 +1,52 @@
+"""How a photograph is cut for a refiner: which sizes and overlaps its tiles may have. No model, no torch."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from prv2cli.config import RefinerConfig
+from prv2cli.errors import InputError, UsageError
+from prv2cli.tiling import TilePlan, parse_mode, plan_paper_tiles, plan_tiles
+
+# Large tiles waste less on overlap; the largest that memory allows is taken.
+TILE_SIZES = (1024, 768, 512, 256)
+DEFAULT_OVERLAP = 0.0625
+MAX_OVERLAP = 0.5
+
+
+def check_photograph(rgb: np.ndarray) -> None:
+    if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype not in (np.uint8, np.uint16):
+        raise InputError(f"the photograph must be (H, W, 3) uint8 or uint16, not {rgb.shape} {rgb.dtype}")
+    if 0 in rgb.shape:
+        raise InputError(f"the photograph is empty: {rgb.shape[1]} x {rgb.shape[0]} pixels")
+
+
+def plan_photograph(
+    config: RefinerConfig,
+    height: int,
+    width: int,
+    *,
+    tile: tuple[int, int] | int = 0,
+    overlap: float = DEFAULT_OVERLAP,
+    mode: str | None = None,
+    seed: int = 0,
+    largest: int = TILE_SIZES[0],
+) -> TilePlan:
+    """The tiles of a photograph of this size: arguments as in Refiner.refine. Raises UsageError.
+
+    `largest`: the longest side of a tile where `tile` leaves the choice.
+    """
+    multiple = config.tile_multiple
+    kind, _ = parse_mode(mode)
+    if kind != "grid":
+        return plan_paper_tiles(height, width, mode or "", seed, multiple)
+    rows, columns = (tile, tile) if isinstance(tile, int) else tile
+    for side in (rows, columns):
+        if side < 0 or side % multiple:
+            fix = max(multiple, round(side / multiple) * multiple)
+            raise UsageError(
+                f"--tile {side}: must be a multiple of {multiple}; use {fix}, or 0 to let prv2 choose"
+            )
+    if not 0 <= overlap <= MAX_OVERLAP:
+        raise UsageError(f"--overlap {overlap:g}: must lie between 0 and {MAX_OVERLAP}")
+    return plan_tiles(height, width, (rows or largest, columns or largest), overlap, multiple)
