@@ -25,6 +25,7 @@ class FakeRefiner:
 
     def __init__(self, seconds: float = 0.0, sha256: str = "a" * 64) -> None:
         self.seconds, self.calls = seconds, 0
+        self.groups: list[int] = []  # how many photographs came together
         self.name, self.dtype = "fake", "float32"
         self.checkpoint = SimpleNamespace(sha256=sha256)
         self.coarse = SimpleNamespace(name="none", identity="b" * 64)
@@ -32,6 +33,10 @@ class FakeRefiner:
 
     def tiles_at_once(self, batch_size: int = 0) -> int:
         return batch_size or 1
+
+    def refine_many(self, photos: list[np.ndarray], *, focal_px: list[float | None], **options: Any) -> Any:
+        self.groups.append(len(photos))
+        return [self.refine(rgb, **options) for rgb in photos]
 
     def plan(self, height: int, width: int, **options: Any) -> Any:
         return SimpleNamespace(tiles=["one"])

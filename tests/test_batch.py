@@ -9,6 +9,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -23,7 +24,9 @@ from prv2cli.batch import AHEAD, BatchSettings, Job, run_batch
 from prv2cli.claims import FOLDER, Claims
 from prv2cli.depth_files import read_depth
 from prv2cli.errors import DiskFullError
+from prv2cli.estimate import Memory, memory_for, read_header
 from prv2cli.jobs import find_photographs, plan
+from prv2cli.memory_room import MemoryRoom
 from prv2cli.pipeline import Encoding
 
 TESTS = Path(__file__).parent
@@ -206,6 +209,180 @@ def test_closing_the_batch_gives_claims_back(folder: Path) -> None:
     batch.close()
     assert not (out / FOLDER).exists()
     assert not list(out.rglob("*.prv2tmp"))
+
+
+# --- small photographs together -------------------------------------------------------------------------------
+
+
+class WaitingRefiner(FakeRefiner):
+    """Begins with the second photograph when all others are decoded."""
+
+    def __init__(self, decoded: list[Path], count: int) -> None:
+        super().__init__()
+        self.decoded, self.count = decoded, count
+
+    def refine(self, rgb: np.ndarray, **options: Any) -> Any:
+        deadline = time.monotonic() + 20
+        while len(self.decoded) < self.count and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return super().refine(rgb, **options)
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 16])
+def test_what_is_decoded_goes_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch_size: int
+) -> None:
+    import prv2cli.batch as module
+
+    for k in range(9):
+        _photograph(tmp_path / "in" / f"{k}.png", k)
+    read, decoded = module.read_photo, []
+
+    def recorded(path: Path, **options: Any) -> Any:
+        photo = read(path, **options)
+        decoded.append(path)
+        return photo
+
+    monkeypatch.setattr(module, "read_photo", recorded)
+    refiner = WaitingRefiner(decoded, min(9, 1 + max(AHEAD, batch_size)))
+    jobs = _jobs(tmp_path / "in")
+    assert _run(jobs, refiner, BatchSettings(Encoding("tiff"), batch_size=batch_size)) == {"done": 9}
+    largest = max(refiner.groups, default=1)
+    least = {1: 1, 4: 3, 16: 4}[batch_size]  # the first group has those that were decoded before it began
+    assert least <= largest <= batch_size
+    assert _run(jobs) == {"skipped": 9}  # how many go together is no setting of the output
+
+
+def test_a_bad_one_among_several_is_told_and_the_others_are_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "in"
+    for k in range(5):
+        _photograph(folder / f"{k}.png", k, red=k == 3)
+    refiner = FakeRefiner(0.3)  # time to decode the others
+    found = list(
+        run_batch(
+            _jobs(folder),
+            refiner,  # type: ignore[arg-type]
+            BatchSettings(Encoding("tiff"), batch_size=8),
+            Claims(tmp_path / "out"),
+        )
+    )
+    assert max(refiner.groups) >= 2
+    assert Counter(o.state for o in found) == {"done": 4, "failed": 1}
+    assert [o.error for o in found if o.state == "failed"] == ["this one is red"]
+
+
+def test_together_or_not_the_outputs_are_the_same(tmp_path: Path, refiner: Any, photograph: Any) -> None:
+    """To float32's rounding: 1e-4 of the depth, in files of float32."""
+    (tmp_path / "in").mkdir()
+    for k in range(6):
+        part = photograph[20 * k : 20 * k + 100, 30 * k : 30 * k + (150 if k % 2 else 120)]
+        Image.fromarray(part).save(tmp_path / "in" / f"{k}.png")
+    jobs = {
+        size: [
+            Job(job.source, tmp_path / str(size) / job.target.name) for job in _jobs(tmp_path / "in", ".npy")
+        ]
+        for size in (0, 4)
+    }
+    for size, some in jobs.items():
+        settings = BatchSettings(Encoding("npy"), batch_size=size)
+        outcomes = list(run_batch(some, refiner, settings, Claims(tmp_path / str(size))))
+        assert Counter(o.state for o in outcomes) == {"done": 6}
+    for alone, together in zip(*jobs.values(), strict=True):
+        np.testing.assert_allclose(np.load(together.target), np.load(alone.target), rtol=1e-4)
+
+
+# --- memory ---------------------------------------------------------------------------------------------------
+
+
+def _needs(path: Path) -> Memory:
+    return memory_for(read_header(path))
+
+
+def test_as_many_are_in_memory_as_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that has room for two photographs at a time, and one that has room for many."""
+    import prv2cli.batch as module
+
+    for k in range(8):
+        _photograph(tmp_path / "in" / f"{k}.png", k)
+    needs = _needs(tmp_path / "in/0.png")
+    alive, most, read, write = 0, 0, module.read_photo, module._Batch._write
+
+    def counted_read(*args: Any, **options: Any) -> Any:
+        nonlocal alive, most
+        alive += 1
+        most = max(most, alive)
+        return read(*args, **options)
+
+    def counted_write(self: Any, *args: Any) -> Any:
+        nonlocal alive
+        time.sleep(0.05)  # the slowest part: everything would pile up before it
+        alive -= 1
+        return write(self, *args)
+
+    monkeypatch.setattr(module, "read_photo", counted_read)
+    monkeypatch.setattr(module._Batch, "_write", counted_write)
+    for others, expected in ((1, 2), (100, 5)):
+        most = 0
+        room = MemoryRoom(
+            lambda others=others: int(needs.in_memory / 0.9 + (others + 0.5) * needs.photograph)
+        )
+        out = tmp_path / f"out{others}"
+        jobs = [Job(job.source, out / job.target.name) for job in _jobs(tmp_path / "in")]
+        outcomes = list(run_batch(jobs, FakeRefiner(), SETTINGS, Claims(out), room))  # type: ignore[arg-type]
+        assert Counter(o.state for o in outcomes) == {"done": 8}
+        assert most == expected if others == 1 else most >= expected
+
+
+def test_what_does_not_fit_is_done_in_bands_or_refused(
+    tmp_path: Path, refiner: Any, photograph: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, free = tmp_path / "in", 10**12
+    folder.mkdir()
+    Image.fromarray(photograph[:120, :160]).save(folder / "a small.png")
+    Image.fromarray(photograph).save(folder / "large.tif", compression="tiff_deflate")
+    Image.fromarray(np.tile(photograph, (3, 3, 1))).save(folder / "too large.tif", compression="tiff_deflate")
+    settings = BatchSettings(Encoding("npy"), tiling={"tile": (128, 128), "mode": None, "seed": 0})
+    needs = memory_for(read_header(folder / "large.tif"), (128, 128))
+    assert needs.in_bands < needs.in_memory
+    trees = []
+    for free in (10**12, int((needs.in_bands + needs.in_memory) / 2 / 0.9)):
+        out = tmp_path / str(free)
+        jobs = [Job(job.source, out / job.target.name) for job in _jobs(folder, ".npy")]
+        room = MemoryRoom(lambda free=free: free)
+        found = {o.job.source.name: o for o in run_batch(jobs, refiner, settings, Claims(out), room)}
+        trees.append({path.name: np.load(path) for path in out.iterdir()})
+    assert (found["a small.png"].state, found["large.tif"].state) == ("done", "done")
+    for name in ("a small.npy", "large.npy"):
+        assert np.array_equal(trees[0][name], trees[1][name])
+    assert found["too large.tif"].state == "failed" and "too large.npy" not in trees[1]
+    message = found["too large.tif"].error or ""
+    assert "too large.tif: 1260 x 900 needs" in message and "GB are free" in message
+    assert sorted(path.name for path in out.iterdir()) == ["a small.npy", "large.npy"]
+    outcomes = run_batch(jobs, refiner, settings, Claims(out), MemoryRoom(lambda: free))
+    assert Counter(o.state for o in outcomes) == {"skipped": 2, "failed": 1}
+
+
+def test_ctrl_c_does_not_wait_for_memory(tmp_path: Path) -> None:
+    """Closed while the decoder waits for room: it is let go."""
+    for k in range(4):
+        _photograph(tmp_path / "in" / f"{k}.png", k)
+    needs = _needs(tmp_path / "in/0.png")
+    room = MemoryRoom(lambda: int(needs.in_memory / 0.9) + 1)
+    room._held["another"] = needs.photograph
+    claims = Claims(tmp_path / "out")
+    batch = run_batch(_jobs(tmp_path / "in"), FakeRefiner(), SETTINGS, claims, room)  # type: ignore[arg-type]
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    threading.Timer(0.5, os.kill, [os.getpid(), signal.SIGINT]).start()
+    start = time.monotonic()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            next(batch)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert time.monotonic() - start < 5
+    assert not (tmp_path / "out" / FOLDER).exists()
 
 
 # --- several processes ---------------------------------------------------------------------------------------
