@@ -23,11 +23,15 @@ from prv2cli.depth_files import read_depth
 
 TESTS = Path(__file__).parent
 _PROGRAM = """
-import sys
+import sys, time
 sys.path.insert(0, {tests!r})
 from fake_refiner import FakeRefiner
 from prv2cli.inference import Refiner
-Refiner.from_pretrained = classmethod(lambda cls, **options: FakeRefiner(0.1))
+def load(cls, **options):
+    print("loading", file=sys.stderr, flush=True)
+    time.sleep({loading})
+    return FakeRefiner(0.1)
+Refiner.from_pretrained = classmethod(load)
 from prv2cli.cli.app import main
 main(sys.argv[1:])
 """
@@ -157,27 +161,17 @@ def test_wrong_calls_are_one_line(
     assert _outputs(folder) == before
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_the_batch_soon_and_cleanly(folder: Path, number: signal.Signals) -> None:
+def _start(folder: Path, *arguments: str, loading: float = 0) -> subprocess.Popen[str]:
+    """The program over 42 photographs, a tenth of a second each; it says "loading" on stderr when it loads."""
     for k in range(40):
         Image.new("RGB", (16, 16), (k, k, k)).save(folder / f"in/{k}.png")
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join([str(TESTS.parent), os.environ.get("PYTHONPATH", "")]),
     }
-    program = [
-        sys.executable,
-        "-W",
-        "ignore",
-        "-c",
-        _PROGRAM.format(tests=str(TESTS)),
-        "batch",
-        "in",
-        "-o",
-        "out",
-    ]
-    process = subprocess.Popen(
-        program,
+    program = _PROGRAM.format(tests=str(TESTS), loading=loading)
+    return subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", program, "batch", "in", "-o", "out", *arguments],
         cwd=folder,
         env=environment,
         stdout=subprocess.PIPE,
@@ -186,6 +180,20 @@ def test_a_signal_ends_the_batch_soon_and_cleanly(folder: Path, number: signal.S
         # Where the tests run in the background, their shell has Ctrl-C ignored, and children inherit that.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
+
+
+def _check_whole(folder: Path) -> int:
+    """How many outputs there are: all whole, and nothing else beside them."""
+    left = _outputs(folder / "out")
+    assert all(name.endswith(".tif") and not name.startswith(".") for name in left)
+    for name in left:
+        read_depth(folder / "out" / name)
+    return len(left)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_batch_soon_and_cleanly(folder: Path, number: signal.Signals) -> None:
+    process = _start(folder)
     deadline = time.monotonic() + 60
     while not list(folder.glob("out/*.tif")) and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -195,7 +203,28 @@ def test_a_signal_ends_the_batch_soon_and_cleanly(folder: Path, number: signal.S
     assert time.monotonic() - start < 5  # two seconds on a machine that does nothing else
     assert process.returncode == 130, err
     assert (out, err.splitlines()[-1]) == ("", "interrupted") and "Traceback" not in err
-    left = _outputs(folder / "out")
-    assert 1 <= len(left) < 42 and all(name.endswith(".tif") and not name.startswith(".") for name in left)
-    for name in left:
-        read_depth(folder / "out" / name)
+    assert 1 <= _check_whole(folder) < 42
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_the_models_load(folder: Path, number: signal.Signals) -> None:
+    process = _start(folder, loading=60)
+    assert process.stderr is not None and process.stderr.readline() == "loading\n"
+    process.send_signal(number)
+    start = time.monotonic()
+    out, err = process.communicate(timeout=20)
+    assert time.monotonic() - start < 5
+    assert (process.returncode, out, err) == (130, "", "interrupted\n")
+    assert not (folder / "out").exists()
+
+
+def test_a_reader_that_has_seen_enough(folder: Path) -> None:
+    """prv2 batch --json ... | head -1"""
+    process = _start(folder, "--json", "-q")
+    assert process.stdout is not None and process.stderr is not None
+    assert json.loads(process.stdout.readline())["state"] == "done"
+    with process.stderr:
+        process.stdout.close()
+        assert process.stderr.read() == "loading\n"
+    assert process.wait(timeout=20) == 1
+    assert 1 <= _check_whole(folder) < 42

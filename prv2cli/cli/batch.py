@@ -140,21 +140,24 @@ def batch(
     from prv2cli.jobs import shard as part_of
     from prv2cli.pipeline import Encoding, check_encoding
 
-    configure_logging(quiet=quiet, verbose=verbose)
-    encoding = Encoding(depth_format(Path("-"), format), dtype.value if dtype else None, depth_scale, inverse)
-    check_encoding(encoding)
-    tiling = check_tiling(tile, overlap, mode, seed)
-    models = check_models(
-        model, coarse, None, device, precision, scene=scene, revision=revision, offline=offline
-    )
-    folder = _output_folder(inputs, output)
-    jobs = plan(_photographs(inputs, recursive, null, folder), folder, name, SUFFIX_OF[encoding.format])
-    if shard is not None:
-        jobs = part_of(jobs, shard)
-    settings = BatchSettings(
-        encoding, tiling, focal_px, max_pixels or MAX_PIXELS_DEFAULT, overwrite, batch_size
-    )
-    return _run(jobs, models, settings, folder, device, precision, as_json=json, quiet=quiet)
+    with _sigterm_interrupts():
+        configure_logging(quiet=quiet, verbose=verbose)
+        encoding = Encoding(
+            depth_format(Path("-"), format), dtype.value if dtype else None, depth_scale, inverse
+        )
+        check_encoding(encoding)
+        tiling = check_tiling(tile, overlap, mode, seed)
+        models = check_models(
+            model, coarse, None, device, precision, scene=scene, revision=revision, offline=offline
+        )
+        folder = _output_folder(inputs, output)
+        jobs = plan(_photographs(inputs, recursive, null, folder), folder, name, SUFFIX_OF[encoding.format])
+        if shard is not None:
+            jobs = part_of(jobs, shard)
+        settings = BatchSettings(
+            encoding, tiling, focal_px, max_pixels or MAX_PIXELS_DEFAULT, overwrite, batch_size
+        )
+        return _run(jobs, models, settings, folder, device, precision, as_json=json, quiet=quiet)
 
 
 def _output_folder(inputs: list[Path], output: Path | None) -> Path:
@@ -211,7 +214,7 @@ def _run(
     refiner = Refiner.from_pretrained(**models, device=device, precision=precision)
     outcomes = run_batch(jobs, refiner, settings, Claims(folder))
     full: str | None = None
-    with _sigterm_interrupts(), batch_progress(len(jobs), quiet=quiet) as advance:
+    with batch_progress(len(jobs), quiet=quiet) as advance:
         try:
             for outcome in outcomes:
                 counts[outcome.state] += 1
@@ -244,7 +247,7 @@ def _tell(outcome: Outcome, *, as_json: bool) -> None:
 
 @contextmanager
 def _sigterm_interrupts() -> Iterator[None]:
-    """SIGTERM ends a batch as Ctrl-C does: temporaries removed, claims given back."""
+    """SIGTERM ends a batch as Ctrl-C does, while the models load, too: temporaries removed, claims given back."""
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
