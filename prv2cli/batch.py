@@ -1,6 +1,6 @@
 """Many photographs: decoding, device work and encoding overlap, and every file ends done, skipped or failed.
 
-    Job ─ claim ─ room in memory ─ decode (a thread) ─ refine (this thread) ─ encode (a thread) ─ Outcome
+    Job ─ claim ─ room in memory ─ decode (a thread) ─ refine (this thread) ─ encode (threads) ─ Outcome
 
 At most a few photographs are in memory at a time, whatever their number, and only as many as there is memory for; one
 that does not fit even alone is worked on in bands. Small ones that are decoded go through a GPU together. A finished
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from prv2cli.inference import Depth, Refiner
 
 AHEAD = 2  # photographs decoded and waiting, and results waiting to be encoded; more where tiles go together
+ENCODERS = 4  # beside a GPU, where one would be the slowest part: 12 megapixels take it longer than the GPU
 WAIT_SECONDS = 1.0  # between looks at the files that another process has claimed
 State = Literal["done", "skipped", "failed"]
 
@@ -136,7 +138,11 @@ class _Batch:
         self.digest = settings.digest(refiner)
         self.tiles_at_once = refiner.tiles_at_once(settings.batch_size)
         self.ahead = max(AHEAD, self.tiles_at_once)
-        self.decoder, self.encoder = Worker("decode"), Worker("encode")
+        self.decoder, self.encoder = Worker("decode"), Worker("encode", self._encoders())
+
+    def _encoders(self) -> int:
+        """One where the cores are at work on the tiles."""
+        return 1 if self.refiner.device.type == "cpu" else min(ENCODERS, os.cpu_count() or 1)
 
     def close(self) -> None:
         self.room.close()

@@ -1,4 +1,4 @@
-"""A thread that does one thing after another, and does not keep the program from ending."""
+"""Threads that do one thing after another, and do not keep the program from ending."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ Result = TypeVar("Result")
 
 
 class Worker:
-    """One daemon thread with a queue. concurrent.futures' threads are joined at exit, so Ctrl-C would wait for them."""
+    """Daemon threads with one queue. concurrent.futures' threads are joined at exit, so Ctrl-C would wait for them."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, threads: int = 1) -> None:
         self._queue: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self._thread.start()
+        self._threads = [threading.Thread(target=self._run, name=name, daemon=True) for _ in range(threads)]
+        for thread in self._threads:
+            thread.start()
 
     def submit(self, function: Callable[[], Result]) -> Future[Result]:
         """Have the function called; its result or exception comes in the Future."""
@@ -25,7 +26,7 @@ class Worker:
         self._queue.put((future, function))
         return future
 
-    def stop(self, timeout: float | None = None) -> None:
+    def stop(self) -> None:
         """Drop what has not begun, and wait for what has."""
         while True:
             try:
@@ -34,8 +35,10 @@ class Worker:
                 break
             if item is not None:
                 item[0].cancel()
-        self._queue.put(None)
-        self._thread.join(timeout)
+        for _ in self._threads:
+            self._queue.put(None)
+        for thread in self._threads:
+            thread.join()
 
     def _run(self) -> None:
         while (item := self._queue.get()) is not None:

@@ -211,6 +211,26 @@ def test_closing_the_batch_gives_claims_back(folder: Path) -> None:
     assert not list(out.rglob("*.prv2tmp"))
 
 
+def test_beside_a_gpu_several_are_encoded_at_a_time(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import prv2cli.batch as module
+
+    monkeypatch.setattr(module.os, "cpu_count", lambda: 8)
+    both, write = threading.Barrier(2), module._Batch._write
+
+    def met(self: Any, *args: Any) -> Any:
+        both.wait(timeout=20)  # broken, and the job failed, where one comes after the other
+        return write(self, *args)
+
+    monkeypatch.setattr(module._Batch, "_write", met)
+    refiner = FakeRefiner()
+    refiner.device.type = "cuda"
+    assert _run(_jobs(folder), refiner) == {"done": 4}
+    refiner.device.type = "cpu"
+    batch: Any = module._Batch(refiner, SETTINGS, Claims(folder), MemoryRoom())  # type: ignore[arg-type]
+    assert len(batch.encoder._threads) == 1
+    batch.close()
+
+
 # --- small photographs together -------------------------------------------------------------------------------
 
 
