@@ -128,8 +128,20 @@ class _Work:
     started: float = field(default_factory=time.perf_counter)
     seconds: dict[str, float] = field(default_factory=dict)
     decoded: Future[Photo] = field(default_factory=Future)
+    refined: tuple[Photo, Depth] | None = None
     encoded: Future[Outcome] = field(default_factory=Future)
     tiles: int = 0
+
+    def taken(self) -> Photo:
+        """The decoded photograph, which the job then no longer holds. Raises what decoding raised."""
+        decoded, self.decoded = self.decoded, Future()
+        return decoded.result()
+
+    def given(self) -> tuple[Photo, Depth]:
+        """What is to be encoded, which the job then no longer holds."""
+        refined, self.refined = self.refined, None
+        assert refined is not None
+        return refined
 
 
 class _Batch:
@@ -155,31 +167,38 @@ class _Batch:
         elsewhere: list[Job] = []
         encoding: deque[_Work] = deque()
         for works in self._decoded(jobs):
-            try:
-                photos = [work.decoded.result() for work in works]
-            except _Elsewhere:
-                elsewhere.append(works[0].job)
-                continue
-            except _Done:
-                yield Outcome(works[0].job, "skipped", _report(works[0], "skipped"))
-                continue
-            except _TooLarge:
-                yield self._in_bands(works[0])
-                continue
-            except Exception as error:
-                yield self._failed(works[0], error)
-                continue
             while encoding and (len(encoding) >= self.ahead or encoding[0].encoded.done()):
                 yield self._outcome(encoding.popleft())
-            for work, photo, result in zip(works, photos, self._refined(works, photos), strict=True):
-                if isinstance(result, Exception):
-                    yield self._failed(work, result)
-                else:
-                    work.encoded = self.encoder.submit(partial(self._encode, work, photo, result))
-                    encoding.append(work)
+            yield from self._advance(works, encoding, elsewhere)
         for work in encoding:
             yield self._outcome(work)
         return elsewhere
+
+    def _advance(self, works: list[_Work], encoding: deque[_Work], elsewhere: list[Job]) -> list[Outcome]:
+        """Refine what was decoded and give it to the encoder; the outcomes of those that come no further.
+
+        Nothing of a photograph is kept here: its memory counts as free when it is encoded.
+        """
+        try:
+            photos = [work.taken() for work in works]
+        except _Elsewhere:
+            elsewhere.append(works[0].job)
+            return []
+        except _Done:
+            return [Outcome(works[0].job, "skipped", _report(works[0], "skipped"))]
+        except _TooLarge:
+            return [self._in_bands(works[0])]
+        except Exception as error:
+            return [self._failed(works[0], error)]
+        ended = []
+        for work, photo, result in zip(works, photos, self._refined(works, photos), strict=True):
+            if isinstance(result, Exception):
+                ended.append(self._failed(work, result))
+            else:
+                work.refined = (photo, result)
+                work.encoded = self.encoder.submit(partial(self._encode, work))
+                encoding.append(work)
+        return ended
 
     def _decoded(self, jobs: list[Job]) -> Iterator[list[_Work]]:
         """The jobs whose decoding has ended, with those that go through the device together in one list.
@@ -282,9 +301,9 @@ class _Batch:
         finally:
             self.room.leave(work)
 
-    def _encode(self, work: _Work, photo: Photo, result: Depth) -> Outcome:
+    def _encode(self, work: _Work) -> Outcome:
         try:
-            return self._write(work, photo, result, write)
+            return self._write(work, *work.given(), write)
         finally:
             self.room.leave(work)
 

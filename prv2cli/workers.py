@@ -42,10 +42,14 @@ class Worker:
 
     def _run(self) -> None:
         while (item := self._queue.get()) is not None:
-            future, function = item
-            if not future.set_running_or_notify_cancel():
-                continue
-            try:
-                future.set_result(function())
-            except BaseException as error:  # it is the waiting thread's to handle
-                future.set_exception(error)
+            self._do(*item)
+            del item  # while waiting for the next one, nothing of this one is held
+
+    @staticmethod
+    def _do(future: Future[Any], function: Callable[[], Any]) -> None:
+        if not future.set_running_or_notify_cancel():
+            return
+        try:
+            future.set_result(function())
+        except BaseException as error:  # it is the waiting thread's to handle
+            future.set_exception(error)

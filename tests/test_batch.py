@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -353,6 +354,28 @@ def test_as_many_are_in_memory_as_fit(tmp_path: Path, monkeypatch: pytest.Monkey
         outcomes = list(run_batch(jobs, FakeRefiner(), SETTINGS, Claims(out), room))  # type: ignore[arg-type]
         assert Counter(o.state for o in outcomes) == {"done": 8}
         assert most == expected if others == 1 else most >= expected
+
+
+def test_a_photograph_that_has_left_is_not_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the next one, as large, would be refused for want of memory."""
+    import prv2cli.batch as module
+
+    for k in range(5):
+        _photograph(tmp_path / "in" / f"{k}.png", k)
+    needs = _needs(tmp_path / "in/0.png")
+    room = MemoryRoom(lambda: int(needs.in_memory / 0.9) + 1)  # for one at a time
+    read, seen, held = module.read_photo, [], []
+
+    def watched(*args: Any, **options: Any) -> Any:
+        held.append(sum(one() is not None for one in seen))
+        photo = read(*args, **options)
+        seen.append(weakref.ref(photo))
+        return photo
+
+    monkeypatch.setattr(module, "read_photo", watched)
+    outcomes = run_batch(_jobs(tmp_path / "in"), FakeRefiner(), SETTINGS, Claims(tmp_path / "out"), room)  # type: ignore[arg-type]
+    assert Counter(o.state for o in outcomes) == {"done": 5}
+    assert held == [0] * 5
 
 
 def test_what_does_not_fit_is_done_in_bands_or_refused(
