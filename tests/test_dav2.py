@@ -25,6 +25,7 @@ from prv2cli.coarse_map import ASPECT_TOLERANCE, shrink
 from prv2cli.config import Dav2Config
 from prv2cli.convert import convert_dav2_hf
 from prv2cli.errors import CheckpointError
+from prv2cli.grouped import MOST
 from prv2cli.hub import ModelFile
 from prv2cli.loading import load_coarse
 from prv2cli.model.coarse.dav2 import (
@@ -136,6 +137,23 @@ def test_values_keep_the_aspect_and_memory_its_bounds(
     assert coarse.values.dtype == torch.float32
     assert torch.isfinite(coarse.values).all()
     assert [f.shape[1] for f in coarse.features] == [32, 64, 64, 64, 64, 64]
+
+
+def test_several_photographs_at_once(network: Callable[[int], Dav2Network]) -> None:
+    """Of two input sizes, more than a call takes of the first one: each as alone, in their order."""
+    sizes = [(60, 90), (60, 90), (90, 60), *[(60, 90)] * (MOST + 1)]
+    photos = [noise(height, width) + np.uint8(k) for k, (height, width) in enumerate(sizes)]
+    calls: list[int] = []
+    dav2 = network(28)
+    handle = dav2.module.register_forward_pre_hook(lambda module, given: calls.append(len(given[0])))
+    together = dav2.predict_many(photos)
+    handle.remove()
+    assert sorted(calls) == [1, 3, MOST]
+    for rgb, found in zip(photos, together, strict=True):
+        alone = dav2.predict(rgb)
+        torch.testing.assert_close(found.values, alone.values, rtol=1e-4, atol=1e-4)
+        for one, other in zip(found.features, alone.features, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3)
 
 
 def test_large_photographs_are_averaged() -> None:
