@@ -182,6 +182,11 @@ def _start(folder: Path, *arguments: str, loading: float = 0) -> subprocess.Pope
     )
 
 
+def _patience() -> float:
+    """Seconds within which a program has ended: two on an idle machine, more where processes queue for its cores."""
+    return 2 + 3 * max(1, os.getloadavg()[0] / (os.cpu_count() or 1))
+
+
 def _check_whole(folder: Path) -> int:
     """How many outputs there are: all whole, and nothing else beside them."""
     left = _outputs(folder / "out")
@@ -199,8 +204,8 @@ def test_a_signal_ends_the_batch_soon_and_cleanly(folder: Path, number: signal.S
         time.sleep(0.02)
     process.send_signal(number)
     start = time.monotonic()
-    out, err = process.communicate(timeout=20)
-    assert time.monotonic() - start < 5  # two seconds on a machine that does nothing else
+    out, err = process.communicate(timeout=60)
+    assert time.monotonic() - start < _patience()
     assert process.returncode == 130, err
     assert (out, err.splitlines()[-1]) == ("", "interrupted") and "Traceback" not in err
     assert 1 <= _check_whole(folder) < 42
@@ -212,8 +217,8 @@ def test_a_signal_while_the_models_load(folder: Path, number: signal.Signals) ->
     assert process.stderr is not None and process.stderr.readline() == "loading\n"
     process.send_signal(number)
     start = time.monotonic()
-    out, err = process.communicate(timeout=20)
-    assert time.monotonic() - start < 5
+    out, err = process.communicate(timeout=60)
+    assert time.monotonic() - start < _patience()
     assert (process.returncode, out, err) == (130, "", "interrupted\n")
     assert not (folder / "out").exists()
 
@@ -226,5 +231,5 @@ def test_a_reader_that_has_seen_enough(folder: Path) -> None:
     with process.stderr:
         process.stdout.close()
         assert process.stderr.read() == "loading\n"
-    assert process.wait(timeout=20) == 1
+    assert process.wait(timeout=60) == 1
     assert 1 <= _check_whole(folder) < 42
