@@ -15,11 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from prv2cli.checkpoint import Checkpoint
-from prv2cli.coarse_map import fill_holes, shrink
-from prv2cli.config import Dav2Config, LiteConfig, ZoeDepthConfig
+from prv2cli.coarse_map import fill_holes, resize_photograph, shrink
+from prv2cli.config import BundleConfig, Dav2Config, LiteConfig, ZoeDepthConfig
 from prv2cli.errors import CheckpointError, InputError
 from prv2cli.grouped import call_grouped
 from prv2cli.model.coarse import CoarseOutput
+from prv2cli.spooled import SpooledArray
 
 Kind = Literal["depth", "inverse"]
 Unit = Literal["metre", "relative"]
@@ -112,6 +113,16 @@ class LiteNetwork:
         inputs = [shrink(rgb, size).to(self.device) for rgb, size in zip(photos, sizes, strict=True)]
         outputs = forward_grouped(self.module, inputs)
         return [CoarseDepth(out.depth.float().cpu(), features=out.features) for out in outputs]
+
+
+def bundle_input(rgb: np.ndarray | SpooledArray, bundle: BundleConfig) -> Tensor:
+    """A photograph as a bundle's coarse network was trained on it: (1, 3, *process_size) float32 in 0..1.
+
+    In PatchRefiner every network gets it resized in the same way, also those that resize in their own when they run
+    alone (Depth Anything V2: bicubic, to the photograph's aspect).
+    """
+    resized = shrink if isinstance(bundle.coarse, LiteConfig) else resize_photograph
+    return resized(rgb, bundle.process_size)
 
 
 def coarse_network(checkpoint: Checkpoint, device: torch.device, name: str) -> CoarseNetwork:

@@ -17,6 +17,7 @@ from prv2cli.errors import InputError
 from prv2cli.spooled import SpooledArray
 
 ASPECT_TOLERANCE = 0.02
+ALIASING = 2  # photographs larger than this many times a network's input are area-averaged
 
 
 def check_aspect(coarse: Sequence[int], photograph: Sequence[int]) -> None:
@@ -98,6 +99,18 @@ def shrink(rgb: np.ndarray | SpooledArray, size: tuple[int, int]) -> Tensor:
         channels = [_average(rgb[..., c].astype(np.float32), size) for c in range(3)]
         small = np.stack([np.asarray(channel) for channel in channels], axis=-1) / 65535
     return torch.from_numpy(np.ascontiguousarray(small.transpose(2, 0, 1)))[None]
+
+
+def resize_photograph(rgb: np.ndarray | SpooledArray, size: tuple[int, int]) -> Tensor:
+    """(H, W, 3) uint8 or uint16 -> (1, 3, *size) float32 in 0..1, as ZoeDepth and all of PatchRefiner get it.
+
+    The authors resize bilinearly, corners aligned, without antialiasing. Beyond a ratio of ALIASING that misses
+    pixels; there the photograph is area-averaged.
+    """
+    if rgb.shape[0] > ALIASING * size[0] or rgb.shape[1] > ALIASING * size[1]:
+        return shrink(rgb, size)
+    whole = shrink(rgb, (rgb.shape[0], rgb.shape[1]))
+    return F.interpolate(whole, size, mode="bilinear", align_corners=True)
 
 
 def _average(pixels: np.ndarray, size: tuple[int, int]) -> Image.Image:

@@ -6,6 +6,8 @@
     convert_dav2       DepthAnythingV2, alone or as a coarse branch -> a Dav2Coarse
     convert_dav2_hf    the same network in transformers' layout (repositories whose names end in -hf)
 
+convert_zoedepth.py has the same for ZoeDepth, the other coarse branch.
+
 Every name must be known: it is renamed, or it is on a list of what the authors' forward pass never reads.
 Anything else, and anything missing or misshapen, is a CheckpointError. Nothing is read from disk here.
 """
@@ -17,7 +19,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from prv2cli.config import (
     C2FConfig,
@@ -30,9 +32,7 @@ from prv2cli.config import (
 from prv2cli.errors import CheckpointError
 from prv2cli.model.coarse.dav2 import SIZES, Dav2Coarse, Dav2Size
 from prv2cli.model.patchrefiner import PatchRefiner
-
-Tensors = dict[str, Tensor]
-Rules = Mapping[str, str | None]  # their prefix -> ours, or None: never read by their forward pass
+from prv2cli.renaming import Rules, Tensors, check, check_shape, floating, original, refuse, rename, shape_of
 
 LEVELS = 5
 DINOV2_HEAD_WIDTH = 64  # channels of one attention head, in every size
@@ -66,7 +66,7 @@ def split_official(state: Mapping[str, Tensor]) -> OfficialParts:
             parts[prefix][name.removeprefix(prefix)] = tensor
         else:
             unknown.append(name)
-    _refuse(unknown, "unknown", "PatchRefiner V2")
+    refuse(unknown, "unknown", "PatchRefiner V2")
     return OfficialParts(*parts.values())
 
 
@@ -95,22 +95,22 @@ def convert_encoder(state: Mapping[str, Tensor], config: RefinerConfig) -> Tenso
     A stem without the coarse depth (after Noisy Pretraining) gets a fourth input channel of zeros (PRV2
     section 3.1).
     """
-    tensors = _rename(state, _ENCODER_RULES, "the light encoder")
+    tensors = rename(state, _ENCODER_RULES, "the light encoder")
     for name in _STEMS:
         if name in tensors and tensors[name].shape[1] == 3:
             stem = tensors[name]
             tensors[name] = torch.cat([stem, torch.zeros_like(stem[:, :1])], dim=1)
     expected = _part(_expected(config), ("encoder.",))
-    _check(tensors, expected, _ENCODER_RULES, "the light encoder")
+    check(tensors, expected, _ENCODER_RULES, "the light encoder")
     return tensors
 
 
 def convert_fusion(state: Mapping[str, Tensor], *, guidance: str = "gated") -> tuple[RefinerConfig, Tensors]:
     """A BiDirectionalFusion state dict -> the configuration and the `c2f.`, `f2c.`, `head.` tensors."""
     what = "the fusion networks"
-    tensors = _rename(state, _FUSION_RULES, what)
+    tensors = rename(state, _FUSION_RULES, what)
     config = _infer_refiner(tensors, guidance)
-    _check(tensors, _part(_expected(config), ("c2f.", "f2c.", "head.")), _FUSION_RULES, what)
+    check(tensors, _part(_expected(config), ("c2f.", "f2c.", "head.")), _FUSION_RULES, what)
     return config, tensors
 
 
@@ -122,9 +122,9 @@ def convert_dav2(state: Mapping[str, Tensor], *, max_depth: float) -> tuple[Dav2
         max_depth: metres; 20 (indoor, Hypersim) or 80 (outdoor, Virtual KITTI): the file does not say.
     """
     what = "Depth Anything V2"
-    tensors = _rename(state, _DAV2_RULES, what)
+    tensors = rename(state, _DAV2_RULES, what)
     sizes = {size.tokens: name for name, size in SIZES.items()}
-    tokens = _shape(tensors, "vit.cls_token", _DAV2_RULES)[-1]
+    tokens = shape_of(tensors, "vit.cls_token", _DAV2_RULES)[-1]
     if tokens not in sizes:
         raise CheckpointError(f"{what}: tokens of {tokens} channels; known are {sizes}")
     config = Dav2Config.model_validate({"encoder": sizes[tokens], "max_depth": max_depth})
@@ -148,7 +148,7 @@ def convert_dav2_hf(state: Mapping[str, Tensor], settings: Mapping[str, Any]) ->
     what = "Depth Anything V2 (transformers' layout)"
     config = _read_dav2_settings(settings, what)
     size = SIZES[config.encoder]
-    tensors = _rename(state, _DAV2_HF_RULES, what)
+    tensors = rename(state, _DAV2_HF_RULES, what)
     for block in range(size.taps[-1] + 1):
         _join_attention(tensors, f"vit.blocks.{block}.attn", size.tokens, what)
     _check_dav2(tensors, config, _DAV2_HF_RULES, what)
@@ -157,8 +157,8 @@ def convert_dav2_hf(state: Mapping[str, Tensor], settings: Mapping[str, Any]) ->
 
 def _check_dav2(tensors: Tensors, config: Dav2Config, rules: Rules, what: str) -> None:
     with torch.device("meta"):
-        expected = _floating(Dav2Coarse(config))
-    _check(tensors, expected, rules, what)
+        expected = floating(Dav2Coarse(config))
+    check(tensors, expected, rules, what)
 
 
 def _read_dav2_settings(settings: Mapping[str, Any], what: str) -> Dav2Config:
@@ -210,9 +210,9 @@ def _join_attention(tensors: Tensors, attention: str, tokens: int, what: str) ->
     """Three matrices (and biases) of a block's attention -> timm's one: queries, keys, values."""
     for leaf, shape in (("weight", (tokens, tokens)), ("bias", (tokens,))):
         names = [f"{attention}.{part}.{leaf}" for part in ("query", "key", "value")]
-        _refuse([_original(n, _DAV2_HF_RULES) for n in names if n not in tensors], "missing", what)
+        refuse([original(n, _DAV2_HF_RULES) for n in names if n not in tensors], "missing", what)
         for name in names:
-            _check_shape(name, tensors[name], shape, _DAV2_HF_RULES, what)
+            check_shape(name, tensors[name], shape, _DAV2_HF_RULES, what)
         tensors[f"{attention}.qkv.{leaf}"] = torch.cat([tensors.pop(name) for name in names])
 
 
@@ -324,7 +324,7 @@ def _infer_refiner(tensors: Tensors, guidance: str) -> RefinerConfig:
     """The configuration of the authors' refiner, from the shapes of its (renamed) fusion tensors."""
 
     def channels(name: str) -> tuple[int, int]:
-        shape = _shape(tensors, name, _FUSION_RULES)
+        shape = shape_of(tensors, name, _FUSION_RULES)
         return shape[1], shape[0]  # of a convolution: in, out
 
     projections = [channels(f"c2f.project.{k}.weight") for k in range(LEVELS)]
@@ -351,73 +351,10 @@ def _infer_refiner(tensors: Tensors, guidance: str) -> RefinerConfig:
     )
 
 
-def _rename(state: Mapping[str, Tensor], rules: Rules, what: str) -> Tensors:
-    """Apply the rules; the longest matching prefix wins. BatchNorm's integer counters are dropped."""
-    renamed: Tensors = {}
-    unknown = []
-    for name, tensor in state.items():
-        if name.endswith(".num_batches_tracked"):
-            continue
-        prefix = _matching_prefix(name, rules)
-        if prefix is None:
-            unknown.append(name)
-        elif (new := rules[prefix]) is not None:
-            renamed[new + name.removeprefix(prefix)] = tensor
-    _refuse(unknown, "unknown", what)
-    return renamed
-
-
-def _matching_prefix(name: str, rules: Rules) -> str | None:
-    """The longest prefix of whole dotted parts that has a rule."""
-    parts = name.split(".")
-    for count in range(len(parts), 0, -1):
-        prefix = ".".join(parts[:count])
-        if prefix in rules:
-            return prefix
-    return None
-
-
-def _original(name: str, rules: Rules) -> str:
-    """Their name for one of our tensors, for error messages."""
-    inverse = {ours: theirs for theirs, ours in rules.items() if ours is not None}
-    prefix = _matching_prefix(name, inverse)
-    return name if prefix is None else f"{inverse[prefix]}{name.removeprefix(prefix)}"
-
-
-def _shape(tensors: Tensors, name: str, rules: Rules) -> torch.Size:
-    if name not in tensors:
-        raise CheckpointError(f"missing tensor {_original(name, rules)}")
-    return tensors[name].shape
-
-
 def _expected(config: RefinerConfig) -> Tensors:
     with torch.device("meta"):  # names and shapes only: no memory, no initialisation
-        return _floating(PatchRefiner(config))
-
-
-def _floating(model: nn.Module) -> Tensors:
-    return {name: tensor for name, tensor in model.state_dict().items() if tensor.is_floating_point()}
+        return floating(PatchRefiner(config))
 
 
 def _part(tensors: Tensors, prefixes: tuple[str, ...]) -> Tensors:
     return {name: tensor for name, tensor in tensors.items() if name.startswith(prefixes)}
-
-
-def _check(tensors: Tensors, expected: Tensors, rules: Rules, what: str) -> None:
-    """Exactly the expected names, with the expected shapes; problems are told in the authors' names."""
-    _refuse([_original(n, rules) for n in sorted(tensors.keys() - expected.keys())], "surplus", what)
-    _refuse([_original(n, rules) for n in sorted(expected.keys() - tensors.keys())], "missing", what)
-    for name, tensor in tensors.items():
-        _check_shape(name, tensor, tuple(expected[name].shape), rules, what)
-
-
-def _check_shape(name: str, tensor: Tensor, expected: tuple[int, ...], rules: Rules, what: str) -> None:
-    if tuple(tensor.shape) != expected:
-        raise CheckpointError(
-            f"{what}: tensor {_original(name, rules)} has shape {tuple(tensor.shape)}, {expected} was expected"
-        )
-
-
-def _refuse(names: list[str], problem: str, what: str) -> None:
-    if names:
-        raise CheckpointError(f"{what}: {len(names)} {problem} tensors, e.g. {', '.join(names[:3])}")

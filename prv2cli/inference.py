@@ -23,7 +23,15 @@ from torch import Tensor, nn
 
 from prv2cli import hub
 from prv2cli.checkpoint import Checkpoint
-from prv2cli.coarse_branch import CoarseDepth, CoarseNetwork, Kind, Unit, positive_depth, predict_many
+from prv2cli.coarse_branch import (
+    CoarseDepth,
+    CoarseNetwork,
+    Kind,
+    Unit,
+    bundle_input,
+    positive_depth,
+    predict_many,
+)
 from prv2cli.coarse_map import check_aspect, edge_width, reduce_photograph, shrink
 from prv2cli.config import BundleConfig, RefinerConfig
 from prv2cli.devices import choose_device, choose_precision, free_memory
@@ -374,10 +382,10 @@ class Refiner:
         self, rgb: np.ndarray, given: np.ndarray | None, kind: Kind, unit: Unit, focal_px: float | None
     ) -> CoarseDepth:
         """The coarse depth (never inverse), finite and > 0, with the features of a bundle's network."""
-        if self._bundle_coarse is not None:
+        if self.bundle is not None:
             if given is not None:
                 raise UsageError(f"--coarse-depth: {self.name} is a bundle and refines its own depth only")
-            return self._run_bundle_coarse(shrink(rgb, self._process_size))
+            return self._run_bundle_coarse(bundle_input(rgb, self.bundle))
         if given is not None:
             check_aspect(given.shape, rgb.shape[:2])
             coarse = CoarseDepth(torch.from_numpy(np.array(given, dtype=np.float32))[None, None], kind, unit)

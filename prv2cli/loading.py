@@ -10,9 +10,10 @@ from prv2cli import hub
 from prv2cli.checkpoint import Checkpoint, read_checkpoint, read_config
 from prv2cli.coarse_branch import CoarseNetwork, coarse_network, wrap
 from prv2cli.config import AnyModelConfig, BundleConfig, Dav2Config, RefinerConfig
-from prv2cli.convert import Tensors, convert_dav2, convert_dav2_hf
+from prv2cli.convert import convert_dav2, convert_dav2_hf
 from prv2cli.errors import CheckpointError
 from prv2cli.hub_cache import hash_file
+from prv2cli.renaming import Tensors
 from prv2cli.weights_io import read_state_dict
 
 Scene = Literal["indoor", "outdoor"]

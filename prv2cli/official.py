@@ -1,13 +1,13 @@
-"""Files as the authors of PatchRefiner V2 and of Depth Anything V2 publish them -> one model file of ours.
+"""Files as the authors of PatchRefiner V2, Depth Anything V2 and ZoeDepth publish them -> one model file of ours.
 
-    read_state_dict -> student or teacher -> what is it? -> convert.py -> write_tensors
-                                             ├── PatchRefinerPlus, coarse branch Depth Anything V2: a bundle
-                                             ├── PatchRefinerPlus, any coarse branch, refiner only:  a refiner
-                                             └── Depth Anything V2, metric:                          a coarse network
+    read_state_dict -> student or teacher -> what is it? -> convert*.py -> write_tensors
+                                             ├── PatchRefinerPlus with its coarse branch:   a bundle
+                                             ├── PatchRefinerPlus, refiner only:            a refiner
+                                             └── Depth Anything V2 (metric), or ZoeDepth:   a coarse network
 
-What the shapes tell is read from them; what they do not tell has to be said (the range of the coarse network), or is
-the authors' choice unless said otherwise (process size, gated guidance). ZoeDepth as a coarse branch cannot be
-converted: its weights have the names of the original MiDaS and ZoeDepth code.
+The coarse branch is a Depth Anything V2 or a ZoeDepth. What the shapes tell is read from them; what they do not tell
+has to be said (the range of the coarse network), or is the authors' choice unless said otherwise (process size, gated
+guidance).
 """
 
 from __future__ import annotations
@@ -22,17 +22,22 @@ from torch import Tensor
 
 from prv2cli import __version__
 from prv2cli.checkpoint import write_tensors
-from prv2cli.config import AnyModelConfig, BundleConfig, Dav2Config, RefinerConfig
-from prv2cli.convert import Tensors, convert_dav2, convert_official, split_official
+from prv2cli.config import AnyModelConfig, BundleConfig, Dav2Config, RefinerConfig, ZoeDepthConfig
+from prv2cli.convert import convert_dav2, convert_official, split_official
+from prv2cli.convert_zoedepth import ZOEDEPTH, bounded_depth, channels, convert_zoedepth
 from prv2cli.errors import CheckpointError, UsageError
 from prv2cli.model.coarse.dav2 import PATCH, SIZES
+from prv2cli.model.coarse.zoedepth import SIZE_MULTIPLE
+from prv2cli.renaming import Tensors
 from prv2cli.weights_io import file_digest, read_state_dict
 
 Part = Literal["student", "teacher"]
 Guidance = Literal["gated", "fused"]
 Size = tuple[int, int]  # height, width
 
-PROCESS_SIZE: Size = (448, 448)  # with Depth Anything V2 (PRV2 section 4)
+# At which a bundle's networks run, and the multiple that its coarse network needs (PRV2 section 4, METHOD 2.5).
+PROCESS_SIZES: dict[str, Size] = {"dav2": (448, 448), "zoedepth": (384, 512)}
+_MULTIPLES = {"dav2": PATCH, "zoedepth": SIZE_MULTIPLE}
 # How their semi-supervised trainer names its two models; what it saves at the end is the student without a prefix.
 _PARTS: dict[Part, tuple[str, ...]] = {
     "student": ("student_model.", "student."),
@@ -40,7 +45,6 @@ _PARTS: dict[Part, tuple[str, ...]] = {
 }
 _PATCHREFINER = ("coarse_branch.", "refiner_fine_branch.", "refiner_fusion_model.")
 _DAV2 = ("pretrained.", "depth_head.")
-_ZOEDEPTH = ("core.core.", "conditional_log_binomial.", "seed_bin_regressor.")
 
 
 @dataclass(frozen=True)
@@ -73,15 +77,16 @@ def convert_file(
 
     Args:
         source: PyTorch or safetensors; no code in it is run.
-        max_depth: metres, the range of a Depth Anything V2: 20 (indoor) or 80 (outdoor). No file says it.
-        process_size: (height, width) at which a bundle's networks run; None: as the authors do, 448 x 448.
+        max_depth: metres, the range of a Depth Anything V2: 20 (indoor) or 80 (outdoor). No file says it. Of a
+            ZoeDepth only where its bins have one (convert_zoedepth.py).
+        process_size: (height, width) at which a bundle's networks run; None: as the authors do (PROCESS_SIZES).
         guidance: "fused" for the authors' ablation without the gate: it has the same shapes.
         part: which model of a file that holds a student and a teacher; None: the student.
         refiner_only: leave the coarse branch out. Such a refiner needs the features of that very network.
 
     Raises:
         CheckpointError: not one of these models, or damaged. UsageError: a choice is missing or does not fit.
-        OutputError: the target cannot be written.
+        MissingExtraError: a ZoeDepth, and no transformers. OutputError: the target cannot be written.
     """
     state, notes = _choose_part(source, read_state_dict(source), part)
     try:
@@ -117,18 +122,19 @@ def _convert(
     if refiner_only or process_size is not None:
         flag = "--refiner-only" if refiner_only else "--process-size"
         raise UsageError(f"no PatchRefiner V2, so {flag} has no meaning")
-    if any(name.startswith(_ZOEDEPTH) for name in state):
-        raise CheckpointError(
-            "a ZoeDepth under the names of its authors' code, which cannot be converted; "
-            "use the published one with: --coarse zoedepth"
-        )
-    if any(name.startswith(_DAV2) for name in state):
-        config, tensors = convert_dav2(state, max_depth=_known_depth(max_depth))
+    if any(name.startswith((*ZOEDEPTH, *_DAV2)) for name in state):
+        config, tensors = _convert_coarse(state, max_depth)
         return "coarse", config, tensors, []
     raise CheckpointError(
-        "neither a PatchRefiner V2 nor a Depth Anything V2 under their authors' names; it begins with "
+        "neither a PatchRefiner V2 nor a Depth Anything V2 nor a ZoeDepth under their authors' names; it begins with "
         + ", ".join(list(state)[:3])
     )
+
+
+def _convert_coarse(state: Tensors, max_depth: float | None) -> tuple[Dav2Config | ZoeDepthConfig, Tensors]:
+    if any(name.startswith(ZOEDEPTH) for name in state):
+        return convert_zoedepth(state, max_depth=_checked_depth(max_depth))
+    return convert_dav2(state, max_depth=_known_depth(max_depth))
 
 
 def _convert_patchrefiner(
@@ -146,16 +152,17 @@ def _convert_patchrefiner(
         raise UsageError(
             "no coarse branch in it, as after Noisy Pretraining; --refiner-only writes the refiner alone"
         )
-    if any(name.startswith(_ZOEDEPTH) for name in coarse):
-        raise UsageError(
-            "its coarse branch is a ZoeDepth under the names of its authors' code, which cannot be converted; "
-            "--refiner-only writes the refiner without it"
-        )
-    coarse_config, coarse_tensors = convert_dav2(coarse, max_depth=_known_depth(max_depth))
-    _check_features(config, coarse_config.encoder)
-    bundle = BundleConfig(
-        coarse=coarse_config, refiner=config, process_size=_check_process_size(process_size, config)
-    )
+    try:
+        coarse_config, coarse_tensors = _convert_coarse(coarse, max_depth)
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"its coarse branch: {error}; --refiner-only writes the refiner without it"
+        ) from error
+    _check_features(config, coarse_config)
+    size = _check_process_size(process_size, config, coarse_config.kind)
+    if isinstance(coarse_config, ZoeDepthConfig):
+        coarse_config = coarse_config.model_copy(update={"input_size": size})
+    bundle = BundleConfig(coarse=coarse_config, refiner=config, process_size=size)
     joined = {f"coarse.{name}": tensor for name, tensor in coarse_tensors.items()}
     joined |= {f"refiner.{name}": tensor for name, tensor in tensors.items()}
     return "bundle", bundle, joined, []
@@ -191,31 +198,37 @@ def _without_prefix(state: Mapping[str, Tensor], prefix: str) -> Tensors:
 
 
 def _known_depth(max_depth: float | None) -> float:
-    if max_depth is None:
+    if (checked := _checked_depth(max_depth)) is None:
         raise UsageError(
             "its Depth Anything V2 does not say its range; add --max-depth: 20 where it was trained indoors "
             "(Hypersim), 80 outdoors (Virtual KITTI) and in all of PatchRefiner V2's settings"
         )
-    if not (math.isfinite(max_depth) and max_depth > 0):
+    return checked
+
+
+def _checked_depth(max_depth: float | None) -> float | None:
+    if max_depth is not None and not (math.isfinite(max_depth) and max_depth > 0):
         raise UsageError(f"--max-depth {max_depth:g}: it must be a number of metres above 0")
     return max_depth
 
 
-def _check_process_size(size: Size | None, config: RefinerConfig) -> Size:
-    multiple = math.lcm(PATCH, config.tile_multiple)
-    size = size or PROCESS_SIZE
+def _check_process_size(size: Size | None, config: RefinerConfig, coarse: str) -> Size:
+    multiple = math.lcm(_MULTIPLES[coarse], config.tile_multiple)
+    size = size or PROCESS_SIZES[coarse]
     if any(side <= 0 or side % multiple for side in size):
         raise UsageError(f"--process-size {size[0]}x{size[1]}: both sides must be multiples of {multiple}")
     return size
 
 
-def _check_features(config: RefinerConfig, encoder: str) -> None:
-    width = SIZES[encoder].width
-    gives = (width // 2, *(width for _ in range(5)))
+def _check_features(config: RefinerConfig, coarse: Dav2Config | ZoeDepthConfig) -> None:
+    if isinstance(coarse, ZoeDepthConfig):
+        name, gives = "ZoeDepth", channels(coarse)
+    else:
+        width = SIZES[coarse.encoder].width
+        name, gives = f"Depth Anything V2 ({coarse.encoder})", (width // 2, *(width for _ in range(5)))
     if config.coarse.channels != gives:
         raise CheckpointError(
-            f"its refiner takes coarse features of {config.coarse.channels} channels, "
-            f"its Depth Anything V2 ({encoder}) gives {gives}"
+            f"its refiner takes coarse features of {config.coarse.channels} channels, its {name} gives {gives}"
         )
 
 
@@ -237,6 +250,8 @@ def describe(conversion: Conversion) -> dict[str, object]:
         facts |= {"encoder": refiner.encoder.name, "guidance": refiner.c2f.guidance}
     if isinstance(coarse, Dav2Config):
         facts |= {"coarse": f"{coarse.kind} {coarse.encoder}", "max_depth": coarse.max_depth}
+    if isinstance(coarse, ZoeDepthConfig):
+        facts |= {"coarse": coarse.kind, "max_depth": bounded_depth(coarse)}
     if isinstance(config, BundleConfig):
         facts["process_size"] = list(config.process_size)
     return facts | {"notes": conversion.notes}

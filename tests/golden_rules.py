@@ -34,7 +34,9 @@ def weight(name: str, shape: tuple[int, ...], seed: int) -> Tensor:
     leaf = name.rpartition(".")[2]
     if leaf in ("pos_embed", "cls_token", "mask_token"):
         z *= 0.2
-    elif leaf == "gamma" or (leaf == "weight" and len(shape) == 1):  # LayerScale and norms: about one
+    elif leaf.startswith("gamma") or (
+        leaf == "weight" and len(shape) == 1
+    ):  # LayerScale and norms: about one
         z = 1 + 0.02 * z
     elif len(shape) >= 2:
         z /= math.sqrt(math.prod(shape[1:]))
@@ -80,8 +82,13 @@ class Golden:
         return int(self.meta["seed"])
 
     def state(self) -> dict[str, Tensor]:
-        """The authors' state dict, floating entries only."""
-        return {name: weight(name, tuple(shape), self.seed) for name, shape in self.meta["params"].items()}
+        """The authors' state dict, floating entries only; `gains` multiply the entries of the parts they name."""
+        gains: dict[str, float] = self.meta.get("gains", {})
+        return {
+            name: weight(name, tuple(shape), self.seed)
+            * math.prod(gain for part, gain in gains.items() if part in name.split("."))
+            for name, shape in self.meta["params"].items()
+        }
 
     def stored(self, name: str, full: Tensor) -> np.ndarray:
         """The part of a full output that is stored, after checking the full shape."""

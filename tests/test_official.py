@@ -195,7 +195,7 @@ def small(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def test_the_refiner_of_a_student(tmp_path: Path, state: dict[str, Tensor], converted: Converted) -> None:
-    """From a parallel trainer's file of student and teacher, whose coarse branch is a ZoeDepth: the refiner alone.
+    """From a parallel trainer's file of student and teacher, whose coarse branch is broken: the refiner alone.
 
     It holds what the bundle's holds, and the messages say what is missing.
     """
@@ -205,8 +205,8 @@ def test_the_refiner_of_a_student(tmp_path: Path, state: dict[str, Tensor], conv
     both["module.teacher_model.refiner_fusion_model.final_conv.weight"] = torch.zeros(1, 32, 3, 3)
     source, target = tmp_path / "semi.pth", tmp_path / "refiner.safetensors"
     save_as_their_trainer(source, both)
-    with pytest.raises(UsageError, match=r"semi\.pth.*ZoeDepth.*--refiner-only"):
-        run(source, target, "--max-depth", 80)
+    with pytest.raises(CheckpointError, match=r"semi\.pth: its coarse branch: missing .*--refiner-only"):
+        run(source, target)
     assert not target.exists()
     result = run(source, target, "--refiner-only")
     assert "coarse branch (1 tensors) was left out" in result.stderr
@@ -318,7 +318,7 @@ Change = Callable[[dict[str, Tensor]], dict[str, Tensor]]
             lambda _: {"core.core.pretrained.model.cls_token": torch.zeros(1)},
             (),
             CheckpointError,
-            ["ZoeDepth", "--coarse zoedepth"],
+            ["missing tensor attractors.0._net.2.weight"],
         ),
         (lambda _: {"layer.weight": torch.zeros(1)}, (), CheckpointError, ["neither", "layer.weight"]),
     ],

@@ -15,11 +15,11 @@ from torch.nn import functional as F
 from prv2cli import Refiner
 from prv2cli.checkpoint import load_strictly, read_checkpoint, save_checkpoint
 from prv2cli.coarse_branch import coarse_network
-from prv2cli.coarse_map import check_aspect, shrink
+from prv2cli.coarse_map import check_aspect, resize_photograph, shrink
 from prv2cli.config import BundleConfig, RefinerConfig, ZoeDepthConfig
 from prv2cli.errors import CheckpointError, ConfigError, MissingExtraError
 from prv2cli.model import Bundle, build_model
-from prv2cli.model.coarse.zoedepth import ZoeDepthCoarse, ZoeDepthNetwork, network_input, read_zoedepth
+from prv2cli.model.coarse.zoedepth import ZoeDepthCoarse, ZoeDepthNetwork, read_zoedepth
 
 CPU = torch.device("cpu")
 PROCESS = (64, 96)
@@ -219,7 +219,7 @@ def test_from_photograph_to_depth(size: tuple[int, int], model: ZoeDepthCoarse) 
     check_aspect(coarse.values.shape[2:], size)
     assert [f.shape[-2:] for f in coarse.features] == [(64 // 2**k, 96 // 2**k) for k in range(6)]
     with torch.inference_mode():
-        seen = model(network_input(rgb, PROCESS)).depth
+        seen = model(resize_photograph(rgb, PROCESS)).depth
     back = F.interpolate(coarse.values, PROCESS, mode="bilinear")
     assert (back - seen).abs().mean() < 0.2 * seen.std()
     deep = network.predict(rgb.astype(np.uint16) * 257).values
@@ -231,9 +231,9 @@ def test_photographs_as_the_authors_resize_them() -> None:
     rgb = scene(100, 150)
     pixels = torch.from_numpy(rgb).permute(2, 0, 1)[None] / 255
     expected = F.interpolate(pixels, PROCESS, mode="bilinear", align_corners=True)
-    assert torch.allclose(network_input(rgb, PROCESS), expected, atol=1e-6)
+    assert torch.allclose(resize_photograph(rgb, PROCESS), expected, atol=1e-6)
     large = scene(400, 600)
-    assert torch.equal(network_input(large, PROCESS), shrink(large, PROCESS))
+    assert torch.equal(resize_photograph(large, PROCESS), shrink(large, PROCESS))
 
 
 REFINER = RefinerConfig.model_validate(

@@ -27,18 +27,23 @@ def convert(
     source: Annotated[
         Path,
         typer.Argument(
-            metavar="IN", help="A PatchRefiner V2 or metric Depth Anything V2: .pth or .safetensors."
+            metavar="IN",
+            help="A PatchRefiner V2, a metric Depth Anything V2 or a ZoeDepth: .pth, .pt or .safetensors.",
         ),
     ],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="The model file to write: NAME.safetensors.")],
     max_depth: Annotated[
         float | None,
-        typer.Option(help="Metres: the range of its Depth Anything V2, 20 (indoor) or 80 (outdoor)."),
+        typer.Option(
+            help="Metres: the range of its Depth Anything V2, 20 (indoor) or 80 (outdoor); or of normed ZoeDepth."
+        ),
     ] = None,
     process_size: Annotated[
         str | None,
         typer.Option(
-            metavar="HxW", help="At which the networks of a PatchRefiner V2 run.", show_default="448x448"
+            metavar="HxW",
+            help="At which the networks of a PatchRefiner V2 run.",
+            show_default="448x448, with ZoeDepth 384x512",
         ),
     ] = None,
     guidance: Annotated[
@@ -57,7 +62,7 @@ def convert(
     json_: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Convert a checkpoint of PatchRefiner V2 or Depth Anything V2; no code in it is run."""
+    """Convert a checkpoint of PatchRefiner V2, Depth Anything V2 or ZoeDepth; no code in it is run."""
     size = _parse_size(process_size)
     _check_target(source, target, overwrite)
     from prv2cli.official import convert_file, describe
@@ -111,7 +116,8 @@ def _in_words(facts: dict[str, Any]) -> str:
     if "encoder" in facts:
         words.append(f"encoder {facts['encoder']}")
     if "coarse" in facts:
-        words.append(f"coarse network {facts['coarse']} up to {facts['max_depth']:g} m")
+        bound = "" if facts["max_depth"] is None else f" up to {facts['max_depth']:g} m"
+        words.append(f"coarse network {facts['coarse']}{bound}")
     if "process_size" in facts:
         words.append("at {} x {}".format(*facts["process_size"]))
     return ", ".join(words)

@@ -12,6 +12,7 @@ neither padded nor flipped, unlike in transformers' image processor.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from prv2cli.coarse_branch import CoarseDepth
-from prv2cli.coarse_map import shrink
+from prv2cli.coarse_map import resize_photograph
 from prv2cli.config import ZoeDepthConfig
 from prv2cli.errors import CheckpointError, ConfigError, Prv2Error
 from prv2cli.model.coarse import CoarseOutput
@@ -30,9 +31,8 @@ from prv2cli.transformers_depth import covering, import_transformers, load_pretr
 from prv2cli.weights_io import first_line
 
 SIZE_MULTIPLE = 32  # the stride of the lowest level
+OLDEST_TRANSFORMERS = (5, 9)
 _MEAN = _STD = 0.5
-# Photographs larger than this many times the network's input are area-averaged (as for Depth Anything V2, dav2.py).
-ALIASING = 2
 _LEVELS = 4  # that are fused
 
 
@@ -90,6 +90,7 @@ class ZoeDepthCoarse(nn.Module):
 def _build(settings: dict[str, Any]) -> Any:
     """transformers' network with fresh weights; nothing is downloaded. Raises ConfigError."""
     transformers = import_transformers()
+    _check_version(transformers.__version__)
     if settings.get("model_type", "zoedepth") != "zoedepth":
         raise ConfigError(f"transformers.model_type must be zoedepth, not {settings['model_type']!r}")
     if settings.get("backbone") is not None and settings.get("backbone_config") is None:
@@ -113,6 +114,17 @@ def _build(settings: dict[str, Any]) -> Any:
             f"{_LEVELS} numbers, not {network.patch_size}, {factors} and {len(widths)}"
         )
     return network
+
+
+def _check_version(version: str) -> None:
+    """Earlier versions have other names in their state dicts, so files of one would not load in the other."""
+    found = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
+    if found < OLDEST_TRANSFORMERS:
+        oldest = ".".join(map(str, OLDEST_TRANSFORMERS))
+        raise ConfigError(
+            f"ZoeDepth as part of a model file needs transformers {oldest} or later, {version} is installed; "
+            "upgrade it: pip install -U transformers"
+        )
 
 
 def read_zoedepth(folder: Path, name: str) -> tuple[ZoeDepthConfig, dict[str, Tensor]]:
@@ -145,19 +157,8 @@ class ZoeDepthNetwork:
         metres are those of the cameras it was trained with.
         """
         photograph = (rgb.shape[0], rgb.shape[1])
-        out: CoarseOutput = self.module(network_input(rgb, self.config.input_size).to(self.device))
+        out: CoarseOutput = self.module(resize_photograph(rgb, self.config.input_size).to(self.device))
         depth = out.depth.float().cpu()
         return CoarseDepth(
             resize(depth, covering(photograph, self.config.input_size), False), features=out.features
         )
-
-
-def network_input(rgb: np.ndarray | SpooledArray, size: tuple[int, int]) -> Tensor:
-    """A photograph as the network gets it: (1, 3, *size) float32 in 0..1.
-
-    The authors resize bilinearly without antialiasing. Beyond a ratio of ALIASING that misses pixels; there the
-    photograph is area-averaged.
-    """
-    if rgb.shape[0] > ALIASING * size[0] or rgb.shape[1] > ALIASING * size[1]:
-        return shrink(rgb, size)
-    return resize(shrink(rgb, (rgb.shape[0], rgb.shape[1])), size, True)
