@@ -111,7 +111,8 @@ def training_progress(
     if quiet:
         yield lambda done, total, loss: None
         return
-    start, first, last = time.perf_counter(), 0, 0.0
+    start = last = time.perf_counter()
+    first = 0
 
     def speed_of(done: int) -> float:
         return images_per_step * (done - first) / max(1e-9, time.perf_counter() - start)

@@ -38,7 +38,6 @@ from prv2cli.training.evaluate import Evaluator
 from prv2cli.training.logs import Log, NoLog, RunLog, picture_strip
 from prv2cli.training.optimise import (
     Ema,
-    has_batchnorm,
     make_optimiser,
     parameter_groups,
     rates,
@@ -53,6 +52,9 @@ Report = Callable[[dict[str, Any]], None]
 Tell = Callable[[str], None]
 Progress = Callable[[int, int], None]
 MAX_SKIPPED_IN_A_ROW = 20
+FIRST_SCALE = (
+    2.0**12
+)  # of fp16 losses; torch's 2^16 begins with skipped steps, as SILog is of the order of 10
 
 
 class _Forward(nn.Module):
@@ -91,7 +93,7 @@ class Trainer:
         self.model: nn.Module = model.to(memory_format=torch.channels_last) if config.channels_last else model
         self.groups = parameter_groups(self.model, config.optimiser)
         self.optimiser = make_optimiser(self.groups)
-        self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
+        self.scaler = torch.amp.GradScaler(device.type, FIRST_SCALE, enabled=config.precision == "fp16")
         self.ema = Ema(self.model, config.optimiser.ema)
         self.labeller = stage.labeller(config, device)
         evaluates = config.evaluation is not None and self.world.first
@@ -115,8 +117,7 @@ class Trainer:
         forward = _Forward(self.model, self.config)
         if self.world.size == 1:
             return forward
-        own_statistics = has_batchnorm(self.model) and self.config.batchnorm == "per-process"
-        return DistributedDataParallel(forward, broadcast_buffers=own_statistics)
+        return DistributedDataParallel(forward)  # BatchNorm's running statistics are the first process's
 
     def run(self) -> None:
         """Train to the configured number of steps, evaluating and saving on the way."""

@@ -110,10 +110,6 @@ def set_training_mode(model: nn.Module, config: TrainConfig) -> None:
             part.eval()
 
 
-def has_batchnorm(model: nn.Module) -> bool:
-    return next(_batchnorms(model), None) is not None
-
-
 def _batchnorms(model: nn.Module) -> Iterator[nn.Module]:
     return (part for part in model.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm))
 
