@@ -348,6 +348,12 @@ class TrainConfig(Settings):
         return self.data.workers if isinstance(self.data, SceneDataConfig) else self.sampling.workers
 
     @property
+    def has_zoedepth(self) -> bool:
+        """Whether a ZoeDepth is part of it: each photograph uses one of its heads, and some weights are never used."""
+        coarse = self.model.coarse if isinstance(self.model, BundleConfig) else self.model
+        return isinstance(coarse, ZoeDepthConfig)
+
+    @property
     def process_size(self) -> Size:
         """Rows and columns at which the networks see photographs and tiles."""
         if isinstance(self.model, BundleConfig):

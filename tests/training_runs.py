@@ -133,10 +133,18 @@ def pair(out: Path, config: str) -> int:
     return max(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children)
 
 
+def _import_all(config: str) -> None:
+    """What the children will need, once for all of them."""
+    import torch._dynamo  # noqa: F401 - DDP asks for it
+
+    from prv2cli.model import build_model
+    from prv2cli.train_config import load_train_config
+    from prv2cli.training import loop  # noqa: F401
+
+    build_model(load_train_config(Path(config)).model)
+
+
 if __name__ == "__main__":
-    import torch  # noqa: F401
-
-    from prv2cli.backbones import import_timm
-
-    import_timm()
-    sys.exit({"kill": kill, "pair": pair}[sys.argv[1]](Path(sys.argv[2]), sys.argv[3]))
+    mode, folder, config = sys.argv[1:]
+    _import_all(config)
+    sys.exit({"kill": kill, "pair": pair}[mode](Path(folder), config))

@@ -117,7 +117,8 @@ class Trainer:
         forward = _Forward(self.model, self.config)
         if self.world.size == 1:
             return forward
-        return DistributedDataParallel(forward)  # BatchNorm's running statistics are the first process's
+        # BatchNorm's running statistics are the first process's.
+        return DistributedDataParallel(forward, find_unused_parameters=self.config.has_zoedepth)
 
     def run(self) -> None:
         """Train to the configured number of steps, evaluating and saving on the way."""
