@@ -49,7 +49,7 @@ class Checkpoint:
         stored = sum(tensor.numel() for tensor in self.tensors.values())
         try:
             with _at_most(stored):
-                model = build_model(_without_downloads(self.config))
+                model = build_model(without_downloads(self.config))
             load_strictly(model, self.tensors)
         except (CheckpointError, ConfigError) as error:  # the configuration is the file's, not the caller's
             raise CheckpointError(f"{self.name}: {error}") from error
@@ -194,10 +194,10 @@ def _at_most(stored: int) -> Iterator[None]:
         handle.remove()
 
 
-def _without_downloads(config: AnyModelConfig) -> AnyModelConfig:
+def without_downloads(config: AnyModelConfig) -> AnyModelConfig:
     """The configuration with `pretrained` off wherever it stands: the weights are in the file."""
     if isinstance(config, BundleConfig):
-        return config.model_copy(update={"refiner": _without_downloads(config.refiner)})
+        return config.model_copy(update={"refiner": without_downloads(config.refiner)})
     if isinstance(config, RefinerConfig):
         return config.model_copy(update={"encoder": config.encoder.model_copy(update={"pretrained": False})})
     return config

@@ -1,4 +1,4 @@
-"""Settings of models and training: validated on construction, written to and read from YAML. No torch.
+"""Settings of models: validated on construction, written to and read from YAML. No torch.
 
 Widths and channels are listed from high to low resolution. Level 0 is the resolution the refiner works at (the
 tile after space-to-depth), level k has 2^k times its stride.
@@ -7,7 +7,6 @@ tile after space-to-depth), level k has 2^k times its stride.
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -163,97 +162,6 @@ ModelConfig = Annotated[
 AnyModelConfig = RefinerConfig | LiteConfig | Dav2Config | ZoeDepthConfig | BundleConfig
 
 
-class SceneDataConfig(Settings):
-    """Procedural training scenes: made once, kept in `cache`."""
-
-    scenes: PositiveInt = 2400
-    size: Annotated[int, Field(ge=64)] = 384
-    seed: int = 1
-    cache: Path = Path("runs/scenes")
-    tile: Annotated[int, Field(ge=64)] = 256
-    tiles_per_scene: PositiveInt = 2
-    workers: Annotated[int, Field(ge=0)] = 1
-
-
-class DegradeConfig(Settings):
-    """How a true depth map is spoilt into a coarse one; lengths are in low-resolution pixels.
-
-    `displaced`, `noisy` and `drop_thin` are the shares of samples with that fault. Mild faults in few samples teach
-    most: where an edge may lie anywhere, the coarse map says nothing about where it is.
-    """
-
-    factor: tuple[float, float] = (4.0, 16.0)
-    blur: tuple[float, float] = (0.0, 1.4)
-    displacement: float = 0.25
-    displaced: Probability = 0.3
-    distortion: float = 0.01
-    noise: float = 0.03
-    noisy: Probability = 0.15
-    drop_thin: Probability = 0.2
-    spaces: tuple[float, float, float] = (0.4, 0.35, 0.25)
-
-    @model_validator(mode="after")
-    def _ranges_are_ranges(self) -> DegradeConfig:
-        if not 1 <= self.factor[0] <= self.factor[1]:
-            raise ValueError(f"factor must be two numbers >= 1, the smaller first, got {list(self.factor)}")
-        if not 0 <= self.blur[0] <= self.blur[1]:
-            raise ValueError(f"blur must be two numbers >= 0, the smaller first, got {list(self.blur)}")
-        return self
-
-
-class RefineStageConfig(Settings):
-    """The course of a refiner's training, in shares of the run.
-
-    smooth_until: the loss is Huber's before and L1 after; a start from trained weights needs no smooth phase.
-    cascade_from: from then on most tiles have been through the passes at reduced size (inference.py).
-    """
-
-    smooth_until: Probability = 0.25
-    cascade_from: Probability = 0.5
-
-
-class OptimiserConfig(Settings):
-    """AdamW with a linear warm-up and a cosine decay."""
-
-    lr: Annotated[float, Field(gt=0)] = 2.5e-3
-    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
-    warmup: Probability = 0.04
-    clip: Annotated[float, Field(gt=0)] = 1.0
-    ema: Annotated[float, Field(ge=0, lt=1)] = 0.999
-
-
-class TrainConfig(Settings):
-    """One training run: `prv2 train --config FILE`."""
-
-    stage: Literal["coarse", "refine"]
-    model: ModelConfig
-    steps: PositiveInt
-    batch_size: PositiveInt = 4
-    seed: int = 1
-    data: SceneDataConfig = SceneDataConfig()
-    degrade: DegradeConfig = DegradeConfig()
-    refine: RefineStageConfig = RefineStageConfig()
-    optimiser: OptimiserConfig = OptimiserConfig()
-    precision: Literal["fp32", "bf16"] = "fp32"
-    device: str = "auto"
-    start_from: Path | None = None
-    save_every: PositiveInt = 250
-    log_every: PositiveInt = 50
-
-    @model_validator(mode="after")
-    def _stage_fits_model(self) -> TrainConfig:
-        wanted = {"coarse": "lite", "refine": "refiner"}[self.stage]
-        if self.model.kind != wanted:
-            raise ValueError(f"stage: {self.stage} trains a model of kind {wanted}, not {self.model.kind}")
-        if self.data.tile > self.data.size:
-            raise ValueError(f"data.tile ({self.data.tile}) is larger than data.size ({self.data.size})")
-        if isinstance(self.model, RefinerConfig):
-            multiple = 2 * self.model.tile_multiple  # the pass at half size needs one too
-            if self.data.tile % multiple:
-                raise ValueError(f"data.tile must be a multiple of {multiple}, not {self.data.tile}")
-        return self
-
-
 class _AnyModel(Settings):
     model: ModelConfig
 
@@ -264,29 +172,35 @@ _VALUES.maxstring = _VALUES.maxother = 80
 _VALUES.maxlevel = 2
 
 
-def explain(error: ValidationError, where: str) -> ConfigError:
-    """The first problem pydantic found, as one line that names the key, the value and what would do."""
+def explain(error: ValidationError, where: str, raw: Any = None) -> ConfigError:
+    """The first problem pydantic found, as one line that names the key, the value and what would do.
+
+    raw: what was validated; with it the key is named as it is written, without the kind that pydantic chose by it.
+    """
     first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"]) or "the configuration"
+    place = first["loc"] if raw is None else _as_written(first["loc"], raw)
+    key = ".".join(str(part) for part in place) or "the configuration"
     text = first["msg"].removeprefix("Value error, ")
     value = "" if isinstance(first["input"], dict) else f" (got {_VALUES.repr(first['input'])})"
     return ConfigError(f"{where}: {shown(key)[:200]}: {shown(text)[:400]}{value}")
 
 
-def parse_model_config(raw: Any, where: str) -> AnyModelConfig:
-    """Validate a model's configuration, e.g. one read from a checkpoint header. Raises ConfigError."""
-    try:
-        return _AnyModel.model_validate({"model": raw}).model
-    except ValidationError as error:
-        raise explain(error, where) from error
+def _as_written(place: tuple[int | str, ...], raw: Any) -> list[int | str]:
+    """A location without the tags of unions: what is no key there, unless it is the last part (a missing key)."""
+    kept: list[int | str] = []
+    for index, part in enumerate(place, 1):
+        if isinstance(raw, dict) and part not in raw and index < len(place):
+            continue
+        kept.append(part)
+        try:
+            raw = raw[part]
+        except (KeyError, IndexError, TypeError):
+            raw = None
+    return kept
 
 
-def load_train_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
-    """Read a YAML file, apply `key.sub=value` overrides, validate.
-
-    Raises:
-        ConfigError: the file is missing or no YAML, or a key or value is wrong; nothing has run yet.
-    """
+def read_settings_file(path: Path) -> dict[str, Any]:
+    """The settings in a YAML file, not validated. Raises ConfigError: no such file, no YAML, no settings."""
     name = shown(path)
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -299,27 +213,12 @@ def load_train_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
         raise ConfigError(f"--config {name}: not a readable YAML file ({shown(reason)[:200]})") from error
     if not isinstance(raw, dict):
         raise ConfigError(f"--config {name}: expected settings (key: value), found {type(raw).__name__}")
-    for override in overrides:
-        _apply_override(raw, override)
+    return raw
+
+
+def parse_model_config(raw: Any, where: str) -> AnyModelConfig:
+    """Validate a model's configuration, e.g. one read from a checkpoint header. Raises ConfigError."""
     try:
-        return TrainConfig.model_validate(raw)
+        return _AnyModel.model_validate({"model": raw}).model
     except ValidationError as error:
-        raise explain(error, name) from error
-
-
-def _apply_override(raw: dict[str, Any], override: str) -> None:
-    key, separator, text = override.partition("=")
-    if not separator or not key:
-        raise ConfigError(f"{override!r} is not an override; write key=value, e.g. optimiser.lr=0.001")
-    *parents, leaf = key.split(".")
-    group = raw
-    for name in parents:
-        group = group.setdefault(name, {})
-        if not isinstance(group, dict):
-            raise ConfigError(f"{override!r}: {name} is a value, not a group of settings")
-    try:
-        group[leaf] = yaml.safe_load(text)
-    except Exception as error:  # as in load_train_config
-        raise ConfigError(
-            f"{override!r}: the value is not readable YAML (a bracket or quote left open?)"
-        ) from error
+        raise explain(error, where) from error

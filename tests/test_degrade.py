@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from prv2cli.config import DegradeConfig
 from prv2cli.data.degrade import degrade
+from prv2cli.train_config import DegradeConfig
 
 SIDE = 128
 SEEDS = range(12)

@@ -36,7 +36,6 @@ from prv2cli.atomic import TEMP_SUFFIX, _machine, remove_leftovers
 from prv2cli.batch import BatchSettings, run_batch
 from prv2cli.claims import Claims
 from prv2cli.cli.app import main
-from prv2cli.config import load_train_config
 from prv2cli.depth_files import convert, depth_info, read_depth, read_depth_metadata
 from prv2cli.depth_metadata import DepthMetadata
 from prv2cli.errors import ConfigError, DiskFullError, InputError, Prv2Error, UsageError
@@ -45,6 +44,7 @@ from prv2cli.images import read_photo
 from prv2cli.jobs import find_photographs, listed_photographs, plan
 from prv2cli.names import shown
 from prv2cli.pipeline import Encoding
+from prv2cli.train_config import load_train_config
 
 PHOTOGRAPHS, DEPTH_MAPS = photographs(), depth_maps()
 SECONDS = 2.0  # of this process's time, for any one input

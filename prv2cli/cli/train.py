@@ -1,15 +1,13 @@
-"""`prv2 train`: train a refiner or a coarse network from a configuration file."""
+"""`prv2 train`: train a refiner, a coarse network or both from a configuration file."""
 
 from __future__ import annotations
 
-import json
-from contextlib import AbstractContextManager, suppress
 from pathlib import Path
-from typing import Annotated, Any, TextIO
+from typing import Annotated, Any
 
 import typer
 
-from prv2cli.cli.ui import QuietOption, progress_bar, say
+from prv2cli.cli.ui import QuietOption, configure_logging, progress_bar, say, training_progress, warn
 
 
 def train(
@@ -23,31 +21,52 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a stopped run saved last.")] = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Train a model on procedural scenes.
+    """Train a model: stage coarse, noisy-pretrain, refine or transfer of the configuration.
 
-    The folder of the run holds last.safetensors (the model), state.pt (for --resume) and log.jsonl.
+    The folder of the run holds last.safetensors and best.safetensors (models), state.pt (for --resume), log.jsonl and
+    TensorBoard's files. Several GPUs or machines: torchrun ... -m prv2cli train --config FILE.
     """
-    from prv2cli.config import load_train_config
     from prv2cli.textures import opencv
+    from prv2cli.train_config import SceneDataConfig, load_train_config
 
     settings = load_train_config(config, overrides or [])
     folder = out or Path("runs") / config.stem
-    opencv()  # a missing extra, a wrong device or place: all said before anything runs
+    # A missing extra, a wrong device or place: all said before anything runs.
+    if isinstance(settings.data, SceneDataConfig) or settings.augment.camera > 0:
+        opencv()
+    if settings.tensorboard:
+        from prv2cli.training.logs import import_tensorboard
+
+        import_tensorboard()
     _make_folder(folder)
 
-    from prv2cli.devices import choose_device
-    from prv2cli.training.loop import fit
+    from prv2cli.training.distributed import join_world
+    from prv2cli.training.loop import fit, resolve, samples_per_step
 
-    device = choose_device(settings.device)
-    log = _Log(folder / "log.jsonl", settings.log_every)
-    with log, progress_bar("scenes", quiet=quiet) as scenes, progress_bar("training", quiet=quiet) as steps:
+    with join_world(settings.device) as (world, device):
+        quiet = quiet or not world.first
+        configure_logging(quiet=quiet)
+        settings = resolve(settings, world)
+        images = samples_per_step(settings, world)
+        with (
+            progress_bar("scenes", quiet=quiet) as scenes,
+            training_progress(images, quiet=quiet) as progress,
+        ):
 
-        def report(parts: dict[str, Any]) -> None:
-            steps(parts["step"], settings.steps)
-            log.add(parts)
+            def report(parts: dict[str, Any]) -> None:
+                progress(parts["step"], settings.total_steps, parts.get("loss"))
 
-        model = fit(settings, folder, device=device, resume=resume, report=report, scene_progress=scenes)
-    say(f"{model}: trained for {settings.steps} steps", quiet=quiet)
+            model = fit(
+                settings,
+                folder,
+                device=device,
+                resume=resume,
+                report=report,
+                tell=lambda message: warn(message, quiet=not world.first),
+                scene_progress=scenes,
+                world=world,
+            )
+    say(f"{model}: trained for {settings.total_steps} steps", quiet=quiet)
 
 
 def _make_folder(folder: Path) -> None:
@@ -59,38 +78,3 @@ def _make_folder(folder: Path) -> None:
         raise OutputError(
             f"--out {folder}: cannot be made a folder ({error.strerror}); name another"
         ) from error
-
-
-class _Log(AbstractContextManager["_Log"]):
-    """log.jsonl, opened at the first step: a run that is refused leaves an earlier log alone.
-
-    A resumed run repeats the steps after the last save, so their old lines go, and a half-written one too.
-    """
-
-    def __init__(self, path: Path, every: int) -> None:
-        self.path, self.every = path, every
-        self.file: TextIO | None = None
-
-    def add(self, parts: dict[str, Any]) -> None:
-        """Write the numbers of a step, if it is one to log."""
-        if self.file is None:
-            kept = self._lines_before(parts["step"])
-            self.file = self.path.open("w", encoding="utf-8")
-            self.file.writelines(kept)
-        if parts["step"] % self.every == 0:
-            self.file.write(json.dumps(parts) + "\n")
-            self.file.flush()
-
-    def _lines_before(self, step: int) -> list[str]:
-        if step == 1 or not self.path.exists():
-            return []
-        kept = []
-        for line in self.path.read_text(encoding="utf-8").splitlines(keepends=True):
-            with suppress(ValueError, KeyError):
-                if json.loads(line)["step"] < step:
-                    kept.append(line)
-        return kept
-
-    def __exit__(self, *_: object) -> None:
-        if self.file is not None:
-            self.file.close()

@@ -101,6 +101,62 @@ def progress_bar(label: str, *, quiet: bool = False) -> Iterator[Callable[[int, 
 
 
 @contextmanager
+def training_progress(
+    images_per_step: int, *, quiet: bool = False
+) -> Iterator[Callable[[int, int, float | None], None]]:
+    """Steps done, images/s and time left: a bar on a terminal, a plain line now and then elsewhere.
+
+    Yields update(steps done, steps in all, loss or None).
+    """
+    if quiet:
+        yield lambda done, total, loss: None
+        return
+    start = last = time.perf_counter()
+    first = 0
+
+    def speed_of(done: int) -> float:
+        return images_per_step * (done - first) / max(1e-9, time.perf_counter() - start)
+
+    def begin(done: int) -> None:
+        """A resumed run counts from where it goes on, and without its slow first step."""
+        nonlocal start, first
+        if not first:
+            start, first = time.perf_counter(), done
+
+    if not stderr.is_terminal:
+
+        def tell(done: int, total: int, loss: float | None) -> None:
+            nonlocal last
+            begin(done)
+            now = time.perf_counter()
+            if now - last < SECONDS_BETWEEN_LINES or done in (first, total):
+                return
+            last, speed = now, speed_of(done)
+            left = (total - done) * images_per_step / max(1e-9, speed)
+            lost = "skipped" if loss is None else f"loss {loss:.4g}"
+            say(f"step {done} of {total}, {lost}, {speed:.2f} images/s, {left / 60:.0f} min left")
+
+        yield tell
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("loss {task.fields[loss]}, {task.fields[speed]:.2f} images/s"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=stderr, transient=True) as progress:
+        task = progress.add_task("training", total=None, speed=0.0, loss="-")
+
+        def draw(done: int, total: int, loss: float | None) -> None:
+            begin(done)
+            shown = "skipped" if loss is None else f"{loss:.4g}"
+            progress.update(task, completed=done, total=total, speed=speed_of(done), loss=shown)
+
+        yield draw
+
+
+@contextmanager
 def batch_progress(total: int, *, quiet: bool = False) -> Iterator[Callable[[Counter[str]], None]]:
     """Files done, images/s and time left: a bar on a terminal, a plain line now and then elsewhere.
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from prv2cli.config import DegradeConfig
+from prv2cli.train_config import DegradeConfig
 
 _MIN_SIDE = 6  # low-resolution pixels
 _LIMITS = (1e-3, 1e4)  # metres

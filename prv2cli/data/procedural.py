@@ -17,14 +17,15 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from prv2cli.config import DegradeConfig, SceneDataConfig
 from prv2cli.data.augment import photograph
 from prv2cli.data.degrade import degrade
 from prv2cli.model.coarse.given import to_guide
 from prv2cli.model.normalise import LogNormalisation
 from prv2cli.textures import opencv
+from prv2cli.train_config import DegradeConfig, SceneDataConfig
 
-Sample = dict[str, Tensor]
+Sample = dict[str, Any]  # tensors that are joined along their first dimension, and BROKEN
+BROKEN = "broken"  # in a sample or a batch: [(name, why)] of what could not be used on the way to it
 _GUIDE_SIZES = (96, 72, 56)
 _SCALES = (1.0, 1.0, 0.75, 1.333)
 _MIN_TILE_SPREAD = 0.05  # log-depth; a tile of one plain wall teaches little
@@ -178,4 +179,7 @@ def _to_tensor(rgb: np.ndarray) -> Tensor:
 
 def collate(samples: list[Sample]) -> dict[str, Any]:
     """Join the samples of a batch key by key."""
-    return {key: torch.cat([sample[key] for sample in samples]) for key in samples[0]}
+    batch: dict[str, Any] = {
+        key: torch.cat([sample[key] for sample in samples]) for key in samples[0] if key != BROKEN
+    }
+    return {**batch, BROKEN: [told for sample in samples for told in sample.get(BROKEN, [])]}

@@ -18,7 +18,8 @@ from torch.nn import functional as F
 
 from prv2cli.backbones import create_pyramid
 from prv2cli.config import EncoderConfig
-from prv2cli.errors import ConfigError
+from prv2cli.errors import ConfigError, InputError
+from prv2cli.weights_io import first_line
 
 
 def widen_stem(stem: nn.Conv2d, extra: int = 1) -> nn.Conv2d:
@@ -76,13 +77,8 @@ class LightEncoder(nn.Module):
 
     def _build(self, config: EncoderConfig) -> Any:
         plain_stem = config.space_to_depth == 1
-        network = create_pyramid(
-            config.name,
-            "encoder.name",
-            pretrained=config.pretrained,
-            in_chans=3 if plain_stem else self.pixel_channels,
-            out_indices=_out_indices(config),
-        )
+        channels = 3 if plain_stem else self.pixel_channels
+        network = _create(config, in_chans=channels, out_indices=_out_indices(config))
         _drop_unused_stages(network)
         if plain_stem:
             parent, name, stem = _first_convolution(network)
@@ -100,6 +96,21 @@ class LightEncoder(nn.Module):
         if self.doubles_first_level:
             features.insert(0, F.relu(self.stride2(features[0])))
         return features
+
+
+def _create(config: EncoderConfig, **options: Any) -> Any:
+    """The network, with its published weights where they are asked for. Raises InputError where there are none."""
+    if not config.pretrained:
+        return create_pyramid(config.name, "encoder.name", **options)
+    try:
+        return create_pyramid(config.name, "encoder.name", pretrained=True, **options)
+    except ConfigError:
+        raise
+    except Exception as error:  # the Hub's client has many
+        raise InputError(
+            f"encoder.pretrained: the weights of {config.name} cannot be had ({first_line(error)[:200]}); "
+            "fill the cache where the Hub can be reached (HF_HOME), or set encoder.pretrained: false"
+        ) from error
 
 
 def _out_indices(config: EncoderConfig) -> tuple[int, ...]:

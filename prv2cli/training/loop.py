@@ -1,173 +1,323 @@
-"""The one training loop: data, schedule, EMA, checkpoints, resume. What a step computes is in stages.py."""
+"""The one training loop: data, precision, schedule, several processes, evaluation, checkpoints, resume.
+
+What a step computes is in stages/. One step, in each of W processes:
+
+    accumulate x ( batch_size samples ─ labeller ─ stage.step ─ loss ─ backward )
+    ─ mean of the gradients over the processes ─ clip ─ AdamW ─ mean of the weights
+
+Step s takes samples s * G .. (s + 1) * G - 1 of the run, G = batch_size * accumulate * W, dealt to the processes in
+turn; sample i and what is drawn for it depend on the seed and i alone. So W processes learn what one would with W times
+the batch, and resuming is skipping.
+"""
 
 from __future__ import annotations
 
-import copy
-import json
 import math
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Subset
 
 from prv2cli import __version__
-from prv2cli.atomic import atomic_write
-from prv2cli.checkpoint import read_checkpoint, save_checkpoint
-from prv2cli.config import SceneDataConfig, TrainConfig
-from prv2cli.data.procedural import ScenePool, collate
-from prv2cli.errors import ConfigError, Prv2Error
-from prv2cli.model import build_model
-from prv2cli.training.stages import STAGES, Batch
+from prv2cli.checkpoint import save_checkpoint
+from prv2cli.data.photos import open_pseudo_labels, open_training_data
+from prv2cli.data.procedural import BROKEN, ScenePool, collate
+from prv2cli.errors import ConfigError, OutputError, Prv2Error
+from prv2cli.train_config import SceneDataConfig, TrainConfig
+from prv2cli.training.distributed import World
+from prv2cli.training.evaluate import Evaluator
+from prv2cli.training.logs import Log, NoLog, RunLog, picture_strip
+from prv2cli.training.optimise import (
+    Ema,
+    make_optimiser,
+    parameter_groups,
+    rates,
+    set_rates,
+    set_training_mode,
+)
+from prv2cli.training.stages import Batch, StepOutput, stage_of
+from prv2cli.training.start import build_to_train
+from prv2cli.training.state import BEST, LAST, STATE, check_same_run, read_state, write_state
 
 Report = Callable[[dict[str, Any]], None]
+Tell = Callable[[str], None]
+Progress = Callable[[int, int], None]
 MAX_SKIPPED_IN_A_ROW = 20
+FIRST_SCALE = (
+    2.0**12
+)  # of fp16 losses; torch's 2^16 begins with skipped steps, as SILog is of the order of 10
 
 
-class Ema:
-    """Exponential moving average of a model's floating tensors, warmed up so that early steps do not linger."""
+class _Forward(nn.Module):
+    """A step's forward pass as a module: what DDP wraps."""
 
-    def __init__(self, model: nn.Module, decay: float) -> None:
-        self.decay = decay
-        self.model = copy.deepcopy(model).eval()
+    def __init__(self, model: nn.Module, config: TrainConfig) -> None:
+        super().__init__()
+        self.model, self.config, self.step = model, config, stage_of(config).step
 
-    @torch.no_grad()
-    def update(self, model: nn.Module, step: int) -> None:
-        decay = min(self.decay, (1 + step) / (10 + step))
-        for mean, value in zip(self.model.state_dict().values(), model.state_dict().values(), strict=True):
-            if mean.is_floating_point():
-                mean.lerp_(value, 1 - decay)
-            else:
-                mean.copy_(value)
-
-
-def learning_rate(config: TrainConfig, step: int) -> float:
-    """Linear warm-up over `warmup` of the run, then a cosine to 1/1000."""
-    done = step / config.steps
-    warm = min(1.0, (step + 1) / max(1.0, config.optimiser.warmup * config.steps))
-    return config.optimiser.lr * warm * max(1e-3, 0.5 + 0.5 * math.cos(math.pi * done))
+    def forward(self, batch: Batch, progress: float) -> StepOutput:
+        return self.step(self.model, batch, progress, self.config)
 
 
 class Trainer:
-    """One run in one folder: `last.safetensors` (EMA weights), `state.pt` (to resume), `log.jsonl`."""
+    """One run in one folder (state.py says what it leaves there)."""
 
-    def __init__(self, config: TrainConfig, out: Path, device: torch.device, report: Report) -> None:
+    def __init__(
+        self,
+        config: TrainConfig,
+        out: Path,
+        device: torch.device,
+        report: Report,
+        *,
+        world: World | None = None,
+        log: Log | None = None,
+        tell: Tell = lambda message: None,
+    ) -> None:
         torch.manual_seed(config.seed)
         # Most pixels of a good tile have next to no gradient; as denormal numbers they slow CPU kernels threefold.
         torch.set_flush_denormal(True)
         self.config, self.out, self.device, self.report = config, out, device, report
-        self.model = build_model(config.model).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        if config.start_from:
-            self._start_from(config.start_from)
+        self.world, self.log, self.tell = world or World(), log or NoLog(), tell
+        stage = stage_of(config)
+        self.trained = stage.trained(config)
+        model = build_to_train(config, self.trained).to(device)
+        self.model: nn.Module = model.to(memory_format=torch.channels_last) if config.channels_last else model
+        self.groups = parameter_groups(self.model, config.optimiser)
+        self.optimiser = make_optimiser(self.groups)
+        self.scaler = torch.amp.GradScaler(device.type, FIRST_SCALE, enabled=config.precision == "fp16")
         self.ema = Ema(self.model, config.optimiser.ema)
-        self.optimiser = torch.optim.AdamW(
-            self.model.parameters(), config.optimiser.lr, weight_decay=config.optimiser.weight_decay
-        )
-        self.step = 0
+        self.labeller = stage.labeller(config, device)
+        evaluates = config.evaluation is not None and self.world.first
+        self.evaluator = Evaluator(config, self.trained, device, tell) if evaluates else None
+        self.forward = self._wrap()
+        self.step = self.skipped = 0
         self.seconds = 0.0
+        self.best = math.inf
+        self._saved_step: int | None = None
+        self._broken: set[str] = set()
 
-    def _start_from(self, path: Path) -> None:
-        checkpoint = read_checkpoint(path)
-        if checkpoint.config != self.config.model:
-            raise ConfigError(
-                f"start_from: {path} holds another architecture than this configuration's model"
-            )
-        self.model.load_state_dict(checkpoint.tensors, strict=False)
+    def _wrap(self) -> nn.Module:
+        if self.config.batchnorm == "synchronised":
+            if self.device.type != "cuda":
+                raise ConfigError(
+                    "batchnorm: synchronised works on CUDA devices only; use per-process or frozen"
+                )
+            self.model = nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
+        if self.config.compile:
+            compile_parts(self.model)
+        forward = _Forward(self.model, self.config)
+        if self.world.size == 1:
+            return forward
+        # BatchNorm's running statistics are the first process's.
+        return DistributedDataParallel(forward, find_unused_parameters=self.config.has_zoedepth)
 
     def run(self) -> None:
-        """Train to the configured number of steps, saving on the way."""
-        skipped, last = 0, time.perf_counter()
-        for batch in self._batches():
-            parts = self._take_step(batch)
+        """Train to the configured number of steps, evaluating and saving on the way."""
+        in_a_row, last = 0, time.perf_counter()
+        for batches in self._steps():
+            numbers, pictures = self._take_step(batches)
             now = time.perf_counter()
             self.seconds, last = self.seconds + now - last, now
-            skipped = 0 if parts else skipped + 1
-            if skipped >= MAX_SKIPPED_IN_A_ROW:
+            in_a_row = 0 if numbers else in_a_row + 1
+            if in_a_row >= MAX_SKIPPED_IN_A_ROW:
                 raise Prv2Error(
-                    f"{skipped} losses in a row were NaN or infinite at step {self.step}; lower optimiser.lr"
+                    f"{in_a_row} losses in a row were NaN or infinite at step {self.step}; lower optimiser.lr"
+                    + ("" if self.config.precision == "fp32" else ", or try precision=fp32")
                 )
             self.step += 1
-            self.report({"step": self.step, "seconds": round(self.seconds, 2), **parts})
-            if self.step % self.config.save_every == 0 or self.step == self.config.steps:
+            if not numbers:
+                self.skipped += 1
+                numbers = {"skipped": self.skipped}
+            self._tell_step(numbers, pictures)
+            self._evaluate_if_due()
+            if self.step % self.config.save_every == 0 or self.step == self.config.total_steps:
                 self.save()
 
-    def _take_step(self, batch: Batch) -> dict[str, float]:
-        """One optimiser step; an empty dict when the loss was not finite and the step was skipped."""
-        lr = learning_rate(self.config, self.step)
-        for group in self.optimiser.param_groups:
-            group["lr"] = lr
-        self.model.train()
+    def _take_step(self, batches: list[Batch]) -> tuple[dict[str, float], Mapping[str, Tensor]]:
+        """One optimiser step: its numbers and pictures; both empty when a loss was not finite and it was skipped."""
+        now = rates(self.config, self.step)
+        set_rates(self.optimiser, self.groups, now)
+        set_training_mode(self.model, self.config)
         # The forward pass updates BatchNorm's statistics: what a spoilt batch leaves there must be undone.
         buffers = [buffer.clone() for buffer in self.model.buffers()]
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
-            output = STAGES[self.config.stage].step(
-                self.model, batch, self.step / self.config.steps, self.config
-            )
         self.optimiser.zero_grad(set_to_none=True)
-        if not torch.isfinite(output.loss):
+        outputs: list[StepOutput] = []
+        for number, batch in enumerate(batches):
+            # So that dropout and the like depend on the step alone: a resumed run draws what the whole one drew.
+            draw = np.random.SeedSequence((self.config.seed, self.step, number, self.world.rank))
+            torch.manual_seed(int(draw.generate_state(1)[0]))
+            output = self._forward_and_back(batch, last=number == len(batches) - 1)
+            if output is None:
+                return self._undo(buffers)
+            outputs.append(output)
+        self.scaler.unscale_(self.optimiser)
+        parameters = [p for group in self.groups for p in group.parameters]
+        norm = nn.utils.clip_grad_norm_(parameters, self.config.optimiser.clip)
+        if not torch.isfinite(norm):  # the same in all processes: so are the gradients
+            if self.scaler.is_enabled():
+                self.scaler.step(self.optimiser)  # which only takes note of it
+                self.scaler.update()
+            return self._undo(buffers)
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
+        self.ema.update(self.model, self.step)
+        numbers = self._mean_of(outputs)
+        lr = self.config.optimiser.lr * now.share
+        return {"loss": numbers.pop("loss"), "lr": lr, **numbers}, outputs[0].pictures
+
+    def _forward_and_back(self, batch: Batch, *, last: bool) -> StepOutput | None:
+        """Add the gradients of one batch; None where the loss is not finite in some process."""
+        alone = last or self.world.size == 1
+        half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.config.precision)
+        with nullcontext() if alone else self.forward.no_sync():  # type: ignore[operator]
+            with torch.autocast(self.device.type, half or torch.bfloat16, enabled=half is not None):
+                if self.labeller is not None:
+                    batch = self.labeller(batch)
+                output: StepOutput = self.forward(batch, self.step / self.config.total_steps)
+            if not self.world.everywhere(bool(torch.isfinite(output.loss)), self.device):
+                return None
+            self.scaler.scale(output.loss / self.config.accumulate).backward()
+        return output
+
+    def _undo(self, buffers: list[Tensor]) -> tuple[dict[str, float], Mapping[str, Tensor]]:
+        """Leave the model as it was before the step."""
+        self.optimiser.zero_grad(set_to_none=True)
+        with torch.no_grad():
             for buffer, before in zip(self.model.buffers(), buffers, strict=True):
                 buffer.copy_(before)
-            return {}
-        output.loss.backward()
-        nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optimiser.clip)
-        self.optimiser.step()
-        self.ema.update(self.model, self.step)
-        return {
-            "loss": float(output.loss.detach()),
-            "lr": lr,
-            **{k: float(v) for k, v in output.parts.items()},
-        }
+        return {}, {}
+
+    def _mean_of(self, outputs: list[StepOutput]) -> dict[str, float]:
+        """Loss and parts, averaged over the batches of the step and the processes."""
+        each = [{"loss": output.loss.detach(), **output.parts} for output in outputs]
+        if len(each) == 1:
+            return self.world.mean(each[0])
+        return self.world.mean({name: torch.stack([one[name] for one in each]).mean() for name in each[0]})
+
+    def _tell_step(self, numbers: dict[str, float], pictures: Mapping[str, Tensor]) -> None:
+        told = {"step": self.step, "seconds": round(self.seconds, 2), **numbers}
+        self.log.step(told)
+        wanted = self.config.tensorboard and self.step % self.config.picture_every == 0
+        if wanted and pictures and self.world.first:
+            self.log.pictures(self.step, picture_strip(pictures))
+        self.report(told)
+
+    def _steps(self) -> Iterator[list[Batch]]:
+        """The batches of each step still to do, on the device."""
+        batches: list[Batch] = []
+        for batch in self._batches():
+            batches.append(batch)
+            if len(batches) == self.config.accumulate:
+                yield batches
+                batches = []
 
     def _batches(self) -> Iterator[Batch]:
-        """The batches still to do. Sample i depends on the seed and i alone, so resuming is skipping."""
-        size = self.config.batch_size
-        samples = STAGES[self.config.stage].samples(self.config)
-        rest = Subset(samples, range(self.step * size, self.config.steps * size))
+        config, world = self.config, self.world
+        together = samples_per_step(config, world)
+        samples = stage_of(config).samples(config, config.total_steps * together)
+        mine = range(self.step * together + world.rank, config.total_steps * together, world.size)
         loader = DataLoader(
-            rest,
-            batch_size=size,
-            num_workers=self.config.data.workers,
+            Subset(samples, mine),
+            batch_size=config.batch_size,
+            num_workers=config.workers,
             collate_fn=collate,
             worker_init_fn=_one_thread,
             persistent_workers=False,
-            multiprocessing_context="spawn" if self.config.data.workers else None,
+            pin_memory=self.device.type == "cuda",
+            multiprocessing_context="spawn" if config.workers else None,
         )
         for batch in loader:
+            self._tell_broken(batch.pop(BROKEN))
             moved = {key: tensor.to(self.device, non_blocking=True) for key, tensor in batch.items()}
-            moved["rgb"] = moved["rgb"].contiguous(memory_format=torch.channels_last)
+            if config.channels_last and "rgb" in moved:
+                moved["rgb"] = moved["rgb"].contiguous(memory_format=torch.channels_last)
             yield moved
 
+    def _tell_broken(self, broken: list[tuple[str, str]]) -> None:
+        """Each sample that could not be used, once."""
+        for name, why in broken:
+            if name not in self._broken:
+                self._broken.add(name)
+                self.tell(f"{name} is left out: {why}")
+
+    def _evaluate_if_due(self) -> None:
+        evaluation = self.config.evaluation
+        if evaluation is None:
+            return
+        if self.evaluator is not None and self.evaluator.due(self.step):
+            report = self.evaluator.measure(self.ema.model)
+            self.log.evaluated(self.step, report.to_json()["means"])
+            score = self.evaluator.score(report)
+            if score < self.best and self._try_to_save(lambda: self._save_model(BEST)):
+                self.best = score
+        if self.step % evaluation.every == 0 or self.step == self.config.total_steps:
+            self.world.wait()
+
     def save(self) -> None:
-        """Write the EMA weights as a model file, and everything a resumed run needs."""
-        save_checkpoint(self.out / "last.safetensors", self.ema.model, self.config.model, self.provenance())
-        state = {
+        """Write the model and everything a resumed run needs. Where that fails on the way, the run goes on.
+
+        Raises OutputError at the last step.
+        """
+        if not self.world.first:
+            return
+        if self.step < self.config.total_steps:
+            self._try_to_save(self._save_all)
+        else:
+            self._save_all()
+
+    def _try_to_save(self, save: Callable[[], None]) -> bool:
+        try:
+            save()
+            return True
+        except OutputError as error:
+            kept = "nothing is saved yet" if self._saved_step is None else f"step {self._saved_step} is kept"
+            self.tell(f"step {self.step} could not be saved ({error}); {kept}, the run goes on")
+            return False
+
+    def _save_all(self) -> None:
+        self._save_model(LAST)
+        write_state(self.out / STATE, self._state())
+        self._saved_step = self.step
+
+    def _save_model(self, name: str) -> None:
+        save_checkpoint(self.out / name, self.ema.model, self.trained, self.provenance())
+
+    def _state(self) -> dict[str, Any]:
+        return {
             "step": self.step,
             "seconds": self.seconds,
+            "skipped": self.skipped,
+            "best": self.best,
+            "processes": self.world.size,
             "config": self.config.model_dump_json(),
             "model": self.model.state_dict(),
-            "ema": self.ema.model.state_dict(),
+            "ema": self.ema.model.state_dict() if self.ema.decay > 0 else None,
             "optimiser": self.optimiser.state_dict(),
+            "scaler": self.scaler.state_dict(),
         }
-        with atomic_write(self.out / "state.pt") as file:
-            torch.save(state, file)
 
     def resume(self) -> None:
-        """Continue from `state.pt`. Raises ConfigError when there is none or its settings differ."""
-        path = self.out / "state.pt"
-        if not path.exists():
-            raise ConfigError(f"--resume: {path} does not exist; nothing was saved in this folder yet")
-        state: dict[str, Any] = torch.load(path, map_location=self.device, weights_only=True)
-        if json.loads(state["config"]) != self.config.model_dump(mode="json"):
-            raise ConfigError(f"--resume: the settings differ from those of the run in {self.out}")
+        """Continue from `state.pt`. Raises ConfigError when there is none or its settings differ, CheckpointError."""
+        state = read_state(self.out, self.device)
+        check_same_run(state, self.config, self.world.size, self.out)
         self.model.load_state_dict(state["model"])
-        self.ema.model.load_state_dict(state["ema"])
+        if self.ema.decay > 0:
+            self.ema.model.load_state_dict(state["ema"])
         self.optimiser.load_state_dict(state["optimiser"])
+        if state.get("scaler"):
+            self.scaler.load_state_dict(state["scaler"])
         self.step, self.seconds = state["step"], state["seconds"]
+        self.skipped, self.best = state.get("skipped", 0), state.get("best", math.inf)
+        self._saved_step = self.step
 
     def provenance(self) -> dict[str, Any]:
         """Where the weights come from, for the header of the model file."""
@@ -176,13 +326,47 @@ class Trainer:
             "stage": self.config.stage,
             "step": self.step,
             "training_seconds": round(self.seconds),
-            "machine": f"{platform.machine()}, {torch.get_num_threads()} thread(s), {self.device.type}",
+            "machine": f"{platform.machine()}, {torch.get_num_threads()} thread(s), {self.device.type}"
+            + (f", {self.world.size} processes" if self.world.size > 1 else ""),
             "settings": self.config.model_dump(mode="json", exclude={"model"}),
         }
 
 
 def _one_thread(_worker: int) -> None:
     torch.set_num_threads(1)
+
+
+def compile_parts(model: nn.Module) -> None:
+    """torch.compile the parts of a model that do the work, in place: names and checkpoints stay as they are."""
+    for name, part in model.named_children():
+        if name in ("coarse", "refiner"):
+            compile_parts(part)
+        elif any(True for _ in part.parameters()):
+            part.compile()
+
+
+def samples_per_step(config: TrainConfig, world: World) -> int:
+    """In all processes."""
+    return config.batch_size * config.accumulate * world.size
+
+
+def resolve(config: TrainConfig, world: World) -> TrainConfig:
+    """The settings with the number of steps, where they say epochs; the data set and the labels are opened for it.
+
+    Raises UsageError, InputError: a data set or a folder that is not there, or has no sample.
+    """
+    data = None if config.on_scenes_alone else open_training_data(config)
+    open_pseudo_labels(config)
+    if config.steps is not None:
+        return config
+    assert config.epochs is not None
+    if data is None:
+        assert isinstance(config.data, SceneDataConfig)
+        count = config.data.scenes
+    else:
+        count = len(data)
+    steps = max(1, math.ceil(config.epochs * count / samples_per_step(config, world)))
+    return config.model_copy(update={"steps": steps, "epochs": None})
 
 
 def fit(
@@ -192,30 +376,47 @@ def fit(
     device: torch.device,
     resume: bool = False,
     report: Report = lambda parts: None,
-    scene_progress: Callable[[int, int], None] = lambda done, total: None,
+    tell: Tell = lambda message: None,
+    scene_progress: Progress = lambda done, total: None,
+    world: World | None = None,
 ) -> Path:
     """Train as configured; returns the model file.
 
     Args:
         out: folder of the run; made if missing.
-        report: called after every step with step, seconds, loss and its parts.
+        report: called after every step with step, seconds, loss and its parts; a skipped step has no loss.
+        tell: called with a line for a person: samples that are left out, checkpoints that could not be written.
         scene_progress: called with (done, total) while missing scenes are made.
+        world: this process's place among several.
     """
+    world = world or World()
+    config = resolve(config, world)
     out.mkdir(parents=True, exist_ok=True)
-    trainer = Trainer(config, out, device, report)
+    log = RunLog(out, config) if world.first else NoLog()
+    trainer = Trainer(config, out, device, report, world=world, log=log, tell=tell)
     if resume:
         trainer.resume()
-    prepare_scenes(config.data, scene_progress)
-    trainer.run()
-    return out / "last.safetensors"
+    if world.first:
+        prepare_scenes(config, scene_progress)
+    world.wait()
+    try:
+        trainer.run()
+    finally:
+        if isinstance(log, RunLog):
+            log.close()
+    return out / LAST
 
 
-def prepare_scenes(data: SceneDataConfig, progress: Callable[[int, int], None]) -> None:
-    """Make the scenes that the data set lacks, on all cores."""
-    ScenePool(data).make(os.cpu_count() or 1, progress)
+def prepare_scenes(config: TrainConfig, progress: Progress) -> None:
+    """Make the procedural scenes that the run lacks, on all cores."""
+    if isinstance(config.data, SceneDataConfig):
+        ScenePool(config.data).make(os.cpu_count() or 1, progress)
 
 
 def first_batch(config: TrainConfig) -> dict[str, Tensor]:
     """The first batch of a run, for inspection and tests."""
-    samples = STAGES[config.stage].samples(config)
-    return collate([samples[i] for i in range(config.batch_size)])
+    config = resolve(config, World())
+    samples = stage_of(config).samples(config, config.total_steps * samples_per_step(config, World()))
+    batch = collate([samples[i] for i in range(config.batch_size)])
+    batch.pop(BROKEN)
+    return batch

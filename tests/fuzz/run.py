@@ -33,13 +33,14 @@ import numpy as np  # noqa: E402
 from hostile_files import depth_maps, photographs  # noqa: E402
 
 from prv2cli import hub  # noqa: E402
-from prv2cli.config import load_train_config, parse_model_config  # noqa: E402
+from prv2cli.config import parse_model_config  # noqa: E402
 from prv2cli.depth_files import convert, depth_info, read_depth, read_depth_metadata  # noqa: E402
 from prv2cli.depth_metadata import DepthMetadata  # noqa: E402
 from prv2cli.errors import Prv2Error  # noqa: E402
 from prv2cli.image_bands import spool_photo  # noqa: E402
 from prv2cli.images import read_photo  # noqa: E402
 from prv2cli.jobs import find_photographs, listed_photographs, plan  # noqa: E402
+from prv2cli.train_config import load_train_config  # noqa: E402
 
 SECONDS = 5  # an input that takes longer hangs
 MEMORY = 3 << 30  # bytes of address space, libraries included

@@ -50,6 +50,7 @@ class LiteCoarse(nn.Module):
         self.network = create_pyramid(config.encoder, "encoder")
         channels = self.network.feature_info.channels()
         widths = [config.width // 2, config.width, config.width, 2 * config.width, 2 * config.width]
+        self.channels = (widths[0], *widths)  # of the six feature maps, high resolution first
         self.lowest = nn.Conv2d(2 * channels[-1], widths[-1], 1)
         upward = widths[::-1]
         self.merges = nn.ModuleList(

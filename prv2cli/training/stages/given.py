@@ -1,45 +1,27 @@
-"""One step function per training stage: (model, batch, share of the run done, settings) -> StepOutput.
-
-The loop knows nothing of their insides.
-"""
+"""A refiner behind any coarse map, on tiles of procedural scenes whose depth was spoilt (data/degrade.py)."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
-from prv2cli.config import TrainConfig
-from prv2cli.data.procedural import CoarseSamples, RefineSamples, Sample
-from prv2cli.losses import log_gradient_loss, silog, weighted_residual_loss
+from prv2cli.data.procedural import RefineSamples, Sample
+from prv2cli.losses import weighted_residual_loss
 from prv2cli.model.patchrefiner import PatchRefiner
+from prv2cli.train_config import SceneDataConfig, TrainConfig
+from prv2cli.training.stages.base import Batch, Stage, StepOutput, looked_at
 
-Batch = dict[str, Tensor]
 AUXILIARY_WEIGHT = 0.5
 CASCADES = ((), (), (2,), ())  # dealt to the tiles in turn: the passes before the one that learns
 
 
-class StepOutput(NamedTuple):
-    """The loss to descend and the parts to log."""
-
-    loss: Tensor
-    parts: dict[str, Tensor]
-
-
-class Stage(NamedTuple):
-    """What a stage trains on and how it takes a step."""
-
-    samples: Callable[[TrainConfig], Dataset[Sample]]
-    step: Callable[[nn.Module, Batch, float, TrainConfig], StepOutput]
-
-
-def _refine_samples(config: TrainConfig) -> Dataset[Sample]:
-    length = config.steps * config.batch_size
-    return RefineSamples(config.data, config.degrade, config.seed, length, config.batch_size)
+def _samples(config: TrainConfig, length: int) -> Dataset[Sample]:
+    assert isinstance(config.data, SceneDataConfig)
+    # Samples of one step share a guide size: those of all processes and of all batches that are added up.
+    together = length // config.total_steps
+    return RefineSamples(config.data, config.degrade, config.seed, length, together)
 
 
 def refine_step(model: nn.Module, batch: Batch, progress: float, config: TrainConfig) -> StepOutput:
@@ -78,7 +60,10 @@ def refine_step(model: nn.Module, batch: Batch, progress: float, config: TrainCo
             .mean(),  # tiles that were not refined before
             "first_coarse_error": target[:: len(CASCADES)].abs().mean(),
         }
-    return StepOutput(main + AUXILIARY_WEIGHT * auxiliary, parts)
+        # As depth of the image's own scale, for the eye.
+        depths = {"coarse": coarse, "refined": coarse + out.residual.float(), "truth": batch["truth"]}
+        views = {name: normalised[:1].exp() for name, normalised in depths.items()}
+    return StepOutput(main + AUXILIARY_WEIGHT * auxiliary, parts, looked_at(batch["rgb"], **views))
 
 
 @torch.no_grad()
@@ -87,14 +72,15 @@ def _after_reduced_passes(model: PatchRefiner, batch: Batch, guide: list[Tensor]
 
     A network that never saw its own output sharpens it once more where nothing is left to sharpen.
     """
-    was_training = model.training
+    were_training = [part for part in model.modules() if part.training]
     model.eval()  # BatchNorm's statistics are of the pass that learns
     coarse = batch["coarse"].clone()
     turn = torch.arange(len(coarse), device=coarse.device) % len(CASCADES)
     for divisor in sorted({divisor for passes in CASCADES for divisor in passes}, reverse=True):
         chosen = torch.stack([turn == k for k, passes in enumerate(CASCADES) if divisor in passes]).any(0)
         coarse[chosen] = _pass_at(divisor, model, batch, coarse, guide, index, chosen)
-    model.train(was_training)
+    for part in were_training:
+        part.training = True
     return coarse
 
 
@@ -112,34 +98,4 @@ def _pass_at(
     return F.interpolate(refined, size=coarse.shape[-2:], mode="bilinear", align_corners=False)
 
 
-def _coarse_samples(config: TrainConfig) -> Dataset[Sample]:
-    return CoarseSamples(config.data, config.seed, config.steps * config.batch_size)
-
-
-def coarse_step(model: nn.Module, batch: Batch, progress: float, config: TrainConfig) -> StepOutput:
-    """Supervise a monocular network with SILog of each image and gradients of log-depth; the metre counts little.
-
-    The scale of a procedural scene is hardly to be seen in its picture: asked for with full weight, it drowns what
-    can be learned. Gradients come in slowly: an edge in the wrong place costs more than none.
-    """
-    low, high = model.config.min_depth, model.config.max_depth  # type: ignore[union-attr]
-    truth = batch["depth"].clamp(low, high)  # type: ignore[arg-type]
-    prediction = model(batch["rgb"]).depth
-    everywhere = torch.ones_like(truth[0], dtype=torch.bool)
-    scale_free = torch.stack([silog(p, t, everywhere) for p, t in zip(prediction, truth, strict=True)]).mean()
-    log_error = (prediction.log() - truth.log()).abs().mean()
-    gradient = log_gradient_loss(prediction, truth)
-    with torch.no_grad():
-        parts = {
-            "abs_rel": ((prediction - truth).abs() / truth).mean(),
-            "silog": scale_free.detach(),
-            "log_error": log_error.detach(),
-            "gradient": gradient.detach(),
-        }
-    return StepOutput(0.1 * scale_free + 0.1 * log_error + 0.2 * progress * gradient, parts)
-
-
-STAGES: dict[str, Stage] = {
-    "refine": Stage(_refine_samples, refine_step),
-    "coarse": Stage(_coarse_samples, coarse_step),
-}
+REFINE_GIVEN = Stage(_samples, refine_step)

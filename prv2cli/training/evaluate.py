@@ -1,0 +1,109 @@
+"""Evaluation during a run: the model as it would be saved, through the same way as `prv2 eval` (evaluation.py)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from prv2cli import hub
+from prv2cli.checkpoint import Checkpoint
+from prv2cli.coarse_branch import CoarseNetwork, wrap
+from prv2cli.coarse_map import shrink
+from prv2cli.config import AnyModelConfig, BundleConfig, RefinerConfig
+from prv2cli.data.layouts import DataSet, open_data
+from prv2cli.evaluation import METRICS, Report, evaluate_model
+from prv2cli.inference import Refiner
+from prv2cli.loading import load_coarse
+from prv2cli.model.layers import resize
+from prv2cli.train_config import EvaluationConfig, TrainConfig
+from prv2cli.training.stages.pretrain import predict_from_noise
+
+
+@dataclass(frozen=True)
+class _WholeDepth:
+    """An Estimate of a network that gives one depth only."""
+
+    depth: np.ndarray
+    seam: float = 0.0
+    unit: str = "metre"
+
+    @property
+    def coarse(self) -> np.ndarray:
+        return self.depth
+
+
+class _Predictor:
+    """A function from (H, W, 3) to (H, W) metres as a refiner."""
+
+    bundle = None
+
+    def __init__(self, predict: Callable[[np.ndarray], np.ndarray]) -> None:
+        self._predict = predict
+
+    def refine(self, rgb: np.ndarray, **options: Any) -> _WholeDepth:
+        return _WholeDepth(self._predict(rgb))
+
+
+class Evaluator:
+    """Measures a model every now and then. The data set is listed, and a coarse network loaded, at the start."""
+
+    def __init__(
+        self, config: TrainConfig, trained: AnyModelConfig, device: torch.device, tell: Callable[[str], None]
+    ) -> None:
+        """Raises UsageError, InputError for a data set that is not there; as hub.resolve for the coarse network."""
+        assert config.evaluation is not None
+        self.config, self.trained, self.device, self.tell = config, trained, device, tell
+        self.settings: EvaluationConfig = config.evaluation
+        self.data: DataSet = open_data(self.settings.data)
+        self._coarse: CoarseNetwork | None = None
+        if isinstance(trained, RefinerConfig) and trained.coarse.kind == "given":
+            self._coarse = load_coarse(hub.resolve(self.settings.coarse), device)
+
+    def due(self, step: int) -> bool:
+        return step % self.settings.every == 0 or step == self.config.total_steps
+
+    def measure(self, model: nn.Module) -> Report:
+        """The figures of the model; it is left as it is."""
+        tensors = {
+            name: tensor.detach().cpu()
+            for name, tensor in model.state_dict().items()
+            if tensor.is_floating_point()
+        }
+        estimator = self._estimator(Checkpoint(self.trained, tensors, name="the model in training"))
+        tiling = {"mode": self.settings.mode} if self.settings.mode else {}
+        return evaluate_model(
+            estimator,
+            self.data,
+            self.settings.measure,
+            tiling=tiling,
+            limit=self.settings.limit,
+            tell=self.tell,
+        )
+
+    def _estimator(self, checkpoint: Checkpoint) -> Any:
+        config = checkpoint.config
+        if isinstance(config, BundleConfig) or self._coarse is not None:
+            precision = "bf16" if self.config.precision == "bf16" else "fp32"
+            return Refiner(checkpoint, self._coarse, device=str(self.device), precision=precision)
+        module = checkpoint.build().to(self.device).requires_grad_(False)
+        if isinstance(config, RefinerConfig):
+            return _Predictor(lambda rgb: self._from_noise(module, rgb))
+        network = wrap(module, config, self.device, checkpoint.name, "")
+        return _Predictor(lambda rgb: resize(network.predict(rgb).values, rgb.shape[:2], False)[0, 0].numpy())
+
+    @torch.inference_mode()
+    def _from_noise(self, module: nn.Module, rgb: np.ndarray) -> np.ndarray:
+        image = shrink(rgb, self.config.process_size).to(self.device)
+        depth = predict_from_noise(module, image, [self.config.seed])  # type: ignore[arg-type]
+        return resize(depth.float().cpu(), rgb.shape[:2], True)[0, 0].numpy()
+
+    def score(self, report: Report) -> float:
+        """The figure that the best model has most or least of, so that lower is better; NaN if it was not measured."""
+        value = report.means()["refined"].get(self.settings.best, math.nan)
+        return -METRICS[self.settings.best].better * value

@@ -1,0 +1,145 @@
+"""What is written down of a run: log.jsonl always, TensorBoard with pictures where it is asked for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Protocol, TextIO
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from prv2cli.errors import MissingExtraError
+from prv2cli.preview import colourise
+from prv2cli.train_config import TrainConfig
+
+Numbers = dict[str, Any]
+_DEPTHS = ("coarse", "refined", "pseudo-label", "truth")
+
+
+class Log(Protocol):
+    """Where the loop tells what happens."""
+
+    def step(self, numbers: Numbers) -> None:
+        """The numbers of one step."""
+        ...
+
+    def evaluated(self, step: int, figures: dict[str, Numbers]) -> None:
+        """row -> figure -> value."""
+        ...
+
+    def pictures(self, step: int, strip: np.ndarray) -> None:
+        """(H, W, 3) uint8."""
+        ...
+
+
+class NoLog:
+    """For the processes that leave it to the first one."""
+
+    def step(self, numbers: Numbers) -> None: ...
+    def evaluated(self, step: int, figures: dict[str, Numbers]) -> None: ...
+    def pictures(self, step: int, strip: np.ndarray) -> None: ...
+
+
+class RunLog:
+    """log.jsonl and TensorBoard's events in the folder of a run.
+
+    The log is opened at the first step: a run that is refused leaves an earlier log alone. A resumed run repeats the
+    steps after the last save, so their old lines go, and a half-written one too.
+    """
+
+    def __init__(self, folder: Path, config: TrainConfig) -> None:
+        """Raises MissingExtraError: TensorBoard is asked for and not installed."""
+        self.folder, self.config = folder, config
+        self._file: TextIO | None = None
+        self._writer_class = import_tensorboard() if config.tensorboard else None
+        self._board: Any = None
+
+    def step(self, numbers: Numbers) -> None:
+        self._open(numbers["step"])
+        if numbers["step"] % self.config.log_every == 0 or "loss" not in numbers:
+            self._write(numbers)
+            self._scalars("train", numbers["step"], numbers)
+
+    def evaluated(self, step: int, figures: dict[str, Numbers]) -> None:
+        self._write({"step": step, "evaluation": figures})
+        for row, values in figures.items():
+            self._scalars(f"evaluation/{row}", step, values)
+
+    def pictures(self, step: int, strip: np.ndarray) -> None:
+        if self._board is not None:
+            self._board.add_image("training sample", strip, step, dataformats="HWC")
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+        if self._board is not None:
+            self._board.close()
+
+    def _open(self, step: int) -> None:
+        if self._file is not None:
+            return
+        path = self.folder / "log.jsonl"
+        kept = _lines_before(path, step)
+        self._file = path.open("w", encoding="utf-8")
+        self._file.writelines(kept)
+        if self._writer_class is not None:
+            self._board = self._writer_class(str(self.folder / "tensorboard"), purge_step=step)
+
+    def _write(self, numbers: Numbers) -> None:
+        assert self._file is not None
+        self._file.write(json.dumps(numbers) + "\n")
+        self._file.flush()
+
+    def _scalars(self, group: str, step: int, numbers: Numbers) -> None:
+        if self._board is None:
+            return
+        for name, value in numbers.items():
+            if name != "step" and isinstance(value, int | float):
+                self._board.add_scalar(f"{group}/{name}", value, step)
+
+
+def import_tensorboard() -> Any:
+    """torch's SummaryWriter. Raises MissingExtraError."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise MissingExtraError("TensorBoard's log (tensorboard: true)", "train") from error
+    return SummaryWriter
+
+
+def _lines_before(path: Path, step: int) -> list[str]:
+    if step == 1 or not path.exists():
+        return []
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+        with suppress(ValueError, KeyError, TypeError):
+            if json.loads(line)["step"] < step:
+                kept.append(line)
+    return kept
+
+
+def picture_strip(pictures: Mapping[str, Tensor]) -> np.ndarray:
+    """Side by side: the photograph, the coarse, the refined and the true depth in the same colours.
+
+    Args:
+        pictures: of a StepOutput.
+
+    Returns:
+        (H, W, 3) uint8; grey where there is no depth.
+    """
+    photograph = pictures["photograph"].float().clamp(0, 1).cpu()
+    height, width = photograph.shape[-2:]
+    panels = [
+        torch.nn.functional.interpolate(pictures[name][None].float().cpu(), (height, width), mode="nearest")[
+            0, 0
+        ]
+        for name in _DEPTHS
+        if name in pictures
+    ]
+    colours = colourise(torch.cat(panels, dim=1).numpy())  # together, so that one depth has one colour
+    pixels = (photograph.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
+    return np.concatenate([pixels, colours], axis=1)

@@ -1,0 +1,136 @@
+"""What changes the weights: parameter groups, the schedule, BatchNorm's statistics, the mean of the weights."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from prv2cli.train_config import OptimiserConfig, TrainConfig
+
+_ENCODERS = (
+    "encoder.network.",
+    "network.",
+    "vit.",
+)  # of a refiner; of lite and ZoeDepth; of Depth Anything V2
+_COARSE, _REFINER = "coarse.", "refiner."
+_LOWEST = 1e-3  # of the rate, at the end of the cosine
+
+
+class Group(NamedTuple):
+    """Parameters with a rate and a weight decay of their own."""
+
+    lr: float
+    weight_decay: float
+    parameters: list[nn.Parameter]
+
+
+def parameter_groups(model: nn.Module, config: OptimiserConfig) -> list[Group]:
+    """The parameters by their settings, in the model's order; those of rate 0 are frozen and left out."""
+    groups: dict[tuple[float, float], Group] = {}
+    for name, parameter in model.named_parameters():
+        lr, decay = _settings_of(name, config)
+        if lr == 0:
+            parameter.requires_grad_(False)
+            continue
+        groups.setdefault((lr, decay), Group(lr, decay, [])).parameters.append(parameter)
+    return list(groups.values())
+
+
+def _settings_of(name: str, config: OptimiserConfig) -> tuple[float, float]:
+    """Rate and weight decay of a parameter by its name in a bundle, a refiner or a coarse network."""
+    lr, decay = config.lr, config.weight_decay
+    if name.startswith(_COARSE):
+        own = config.coarse_weight_decay
+        return config.coarse_lr if config.coarse_lr is not None else lr, decay if own is None else own
+    if config.encoder_lr is not None and name.removeprefix(_REFINER).startswith(_ENCODERS):
+        return config.encoder_lr, decay
+    return lr, decay
+
+
+class Rates(NamedTuple):
+    """Of one step: the share of every group's rate, and beta1 where the schedule sets it."""
+
+    share: float
+    momentum: float | None = None
+
+
+def rates(config: TrainConfig, step: int) -> Rates:
+    """The schedule at a step, 0 .. steps - 1."""
+    optimiser, steps = config.optimiser, config.total_steps
+    if optimiser.schedule == "cosine":
+        warm = min(1.0, (step + 1) / max(1.0, optimiser.warmup * steps))
+        return Rates(warm * max(_LOWEST, 0.5 + 0.5 * math.cos(math.pi * step / steps)))
+    # As torch's OneCycleLR: the top is reached at the end of the warm-up, the bottom at the last step.
+    top, last = optimiser.warmup * steps - 1, max(steps - 1, 1)
+    low, high = optimiser.momentum
+    start = 1 / optimiser.div
+    if step <= top:
+        done = step / top if top > 0 else 1.0
+        return Rates(_cosine(start, 1, done), _cosine(high, low, done))
+    done = (step - top) / max(last - top, 1e-9)
+    return Rates(_cosine(1, start / optimiser.final_div, done), _cosine(low, high, done))
+
+
+def learning_rate(config: TrainConfig, step: int) -> float:
+    """Of the parameters that have no rate of their own."""
+    return config.optimiser.lr * rates(config, step).share
+
+
+def _cosine(start: float, end: float, done: float) -> float:
+    return end + (start - end) / 2 * (1 + math.cos(math.pi * done))
+
+
+def make_optimiser(groups: list[Group]) -> torch.optim.AdamW:
+    """AdamW over the groups, in their order."""
+    return torch.optim.AdamW(
+        [{"params": group.parameters, "lr": group.lr, "weight_decay": group.weight_decay} for group in groups]
+    )
+
+
+def set_rates(optimiser: torch.optim.Optimizer, groups: list[Group], now: Rates) -> None:
+    """Give every group its rate of the step."""
+    for settings, group in zip(optimiser.param_groups, groups, strict=True):
+        settings["lr"] = group.lr * now.share
+        if now.momentum is not None:
+            settings["betas"] = (now.momentum, settings["betas"][1])
+
+
+def set_training_mode(model: nn.Module, config: TrainConfig) -> None:
+    """Training mode, but evaluation mode for what is frozen: a coarse network, BatchNorm."""
+    model.train()
+    if config.model.kind == "bundle" and config.optimiser.coarse_lr == 0 and hasattr(model, "coarse"):
+        model.coarse.eval()  # type: ignore[union-attr]
+    if config.batchnorm == "frozen":
+        for part in _batchnorms(model):
+            part.eval()
+
+
+def _batchnorms(model: nn.Module) -> Iterator[nn.Module]:
+    return (part for part in model.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm))
+
+
+class Ema:
+    """Exponential moving average of a model's floating tensors, warmed up so that early steps do not linger.
+
+    With a decay of 0 it is the model itself.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.model = copy.deepcopy(model).eval() if decay > 0 else model
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, step: int) -> None:
+        if self.decay == 0:
+            return
+        decay = min(self.decay, (1 + step) / (10 + step))
+        for mean, value in zip(self.model.state_dict().values(), model.state_dict().values(), strict=True):
+            if mean.is_floating_point():
+                mean.lerp_(value, 1 - decay)
+            else:
+                mean.copy_(value)

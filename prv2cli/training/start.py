@@ -1,0 +1,106 @@
+"""Models to train, built and with the weights that a run starts from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from prv2cli import hub
+from prv2cli.checkpoint import Checkpoint, load_strictly, read_checkpoint, read_config, without_downloads
+from prv2cli.config import AnyModelConfig, BundleConfig, ZoeDepthConfig
+from prv2cli.errors import CheckpointError, ConfigError
+from prv2cli.loading import load_coarse
+from prv2cli.model import Bundle, build_model
+from prv2cli.train_config import TrainConfig
+
+CPU = torch.device("cpu")
+
+
+def build_to_train(config: TrainConfig, trained: AnyModelConfig) -> nn.Module:
+    """The modules of `trained` (the run's model, or the part of it that its stage trains) with their first weights.
+
+    Nothing is downloaded for an encoder whose weights come from `start_from`.
+
+    Raises:
+        ConfigError: files of another architecture, or parts of a bundle that do not fit together. CheckpointError,
+        InputError: weights that cannot be read or had.
+    """
+    given = _config_of(config.start_from) if config.start_from else None
+    model = build_model(without_downloads(trained) if _has_refiner(given) else trained)
+    check_channels(config, model)
+    if config.coarse_from is not None and (isinstance(model, Bundle) or config.stage == "coarse"):
+        target = model.coarse if isinstance(model, Bundle) else model
+        _load(target, _coarse_tensors(config), f"coarse_from: {config.coarse_from}")
+    if config.start_from is not None:
+        _start_from(model, trained, read_checkpoint(config.start_from))
+    return model
+
+
+def check_channels(config: TrainConfig, model: nn.Module) -> None:
+    """A bundle's refiner must expect the features that its coarse network gives. Raises ConfigError."""
+    if not isinstance(config.model, BundleConfig):
+        return
+    if isinstance(model, Bundle):
+        coarse = model.coarse
+    else:  # the refiner alone is trained; the bundle it is for must be possible all the same
+        with torch.device("meta"):
+            coarse = build_model(config.model.coarse)
+    expected, gives = config.model.refiner.coarse.channels, tuple(coarse.channels)  # type: ignore[arg-type]
+    if expected != gives:
+        raise ConfigError(
+            f"model.refiner.coarse.channels: {list(expected)}, but the coarse network "
+            f"({config.model.coarse.kind}) gives {list(gives)}"
+        )
+
+
+def _config_of(path: Path) -> AnyModelConfig:
+    if not path.is_file():
+        raise ConfigError(f"start_from: {path}: no such file")
+    return read_config(path)
+
+
+def _has_refiner(config: AnyModelConfig | None) -> bool:
+    return config is not None and config.kind in ("refiner", "bundle")
+
+
+def _start_from(model: nn.Module, trained: AnyModelConfig, checkpoint: Checkpoint) -> None:
+    """Load a checkpoint of the model, of a part of it, or of a bundle that it is a part of."""
+    candidates: list[tuple[nn.Module, AnyModelConfig]] = [(model, trained)]
+    if isinstance(model, Bundle) and isinstance(trained, BundleConfig):
+        candidates += [(model.refiner, trained.refiner), (model.coarse, trained.coarse)]
+    parts = [checkpoint]
+    if isinstance(checkpoint.config, BundleConfig):
+        parts += [checkpoint.part("refiner"), checkpoint.part("coarse")]
+    for part in parts:
+        for target, config in candidates:
+            if without_downloads(part.config) == without_downloads(config):
+                _load(target, part.tensors, f"start_from: {checkpoint.name}")
+                return
+    raise ConfigError(
+        f"start_from: {checkpoint.name} holds another architecture than this configuration's model"
+    )
+
+
+def _coarse_tensors(config: TrainConfig) -> dict[str, Tensor]:
+    """The weights of `coarse_from`, under our names."""
+    assert config.coarse_from is not None
+    source = hub.resolve(config.coarse_from)
+    wanted = config.model.coarse if isinstance(config.model, BundleConfig) else config.model
+    if isinstance(wanted, ZoeDepthConfig) and source.path.is_dir():
+        from prv2cli.model.coarse.zoedepth import read_zoedepth
+
+        return read_zoedepth(source.path, source.name)[1]
+    network = load_coarse(source, CPU, "outdoor")  # its range is this configuration's, not the file's
+    module = getattr(network, "module", None)
+    if module is None:
+        raise ConfigError(f"coarse_from: {config.coarse_from} is a network that prv2 cannot train")
+    return {name: tensor for name, tensor in module.state_dict().items() if tensor.is_floating_point()}
+
+
+def _load(target: nn.Module, tensors: dict[str, Tensor], what: str) -> None:
+    try:
+        load_strictly(target, tensors)
+    except CheckpointError as error:
+        raise ConfigError(f"{what}: {error}") from error

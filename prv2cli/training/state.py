@@ -1,0 +1,84 @@
+"""What a run leaves in its folder, and how it goes on from there.
+
+    last.safetensors   the model, as `prv2 refine` and `prv2 eval` load it
+    best.safetensors   the same at the best evaluation so far
+    state.pt           what --resume needs: weights, their mean, the optimiser, the step, the best figure
+
+Each file is written whole or not at all (atomic.py), so a killed run leaves the one before. Randomness needs no
+state: what a sample or a step draws depends on the seed and its number alone.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+
+from prv2cli.atomic import atomic_write
+from prv2cli.errors import CheckpointError, ConfigError
+from prv2cli.train_config import TrainConfig
+from prv2cli.weights_io import first_line
+
+STATE, LAST, BEST = "state.pt", "last.safetensors", "best.safetensors"
+
+
+class _Keeping:
+    """A file that remembers why a write failed: torch's writer forgets it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        self.error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        try:
+            return self.file.write(data)
+        except OSError as error:
+            self.error = error
+            raise
+
+    def flush(self) -> None:
+        self.file.flush()
+
+
+def write_state(path: Path, state: dict[str, Any]) -> None:
+    """Write state.pt, whole or not at all. Raises OutputError; DiskFullError where no space is left."""
+    with atomic_write(path) as file:
+        keeping = _Keeping(file)
+        try:
+            torch.save(state, keeping)  # type: ignore[arg-type]
+        except RuntimeError:
+            if keeping.error is None:
+                raise
+            raise keeping.error from None
+
+
+def read_state(folder: Path, device: torch.device) -> dict[str, Any]:
+    """The state of a stopped run. Raises ConfigError: nothing was saved. CheckpointError: a damaged file."""
+    path = folder / STATE
+    if not path.exists():
+        raise ConfigError(f"--resume: {path} does not exist; nothing was saved in this folder yet")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            broken = archive.testzip()
+        if broken is None:
+            state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+            return state
+        reason = f"{broken} does not match its checksum"
+    except Exception as error:  # a cut or altered archive can fail in any way
+        reason = first_line(error)[:200]
+    raise CheckpointError(
+        f"--resume: {path} is damaged ({reason}); start anew, e.g. with start_from={folder / LAST}"
+    )
+
+
+def check_same_run(state: dict[str, Any], config: TrainConfig, world_size: int, folder: Path) -> None:
+    """Refuse to go on with other settings or another number of processes. Raises ConfigError."""
+    if TrainConfig.model_validate_json(state["config"]) != config:
+        raise ConfigError(f"--resume: the settings differ from those of the run in {folder}")
+    before = state.get("processes", 1)
+    if before != world_size:
+        raise ConfigError(
+            f"--resume: the run in {folder} has {before} process(es), not {world_size}; start as many"
+        )
