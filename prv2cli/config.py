@@ -58,6 +58,9 @@ class HeadConfig(Settings):
 
     kind: Literal["residual", "two-surface"] = "residual"
     width: PositiveInt = 32
+    dilations: tuple[
+        PositiveInt, ...
+    ] = ()  # of the residual convolutions that look along an edge, at stride 2
 
 
 class CoarseFeaturesConfig(Settings):
@@ -164,9 +167,10 @@ AnyModelConfig = RefinerConfig | LiteConfig | Dav2Config | ZoeDepthConfig | Bund
 
 
 class SceneDataConfig(Settings):
-    """Procedural training scenes: made once, kept in `cache`."""
+    """Procedural training scenes: made once, kept in `cache`; of `scenes` of any kind and so many still lifes."""
 
     scenes: PositiveInt = 2400
+    still_lifes: Annotated[int, Field(ge=0)] = 0
     size: Annotated[int, Field(ge=64)] = 384
     seed: int = 1
     cache: Path = Path("runs/scenes")
@@ -206,10 +210,14 @@ class RefineStageConfig(Settings):
 
     smooth_until: the loss is Huber's before and L1 after; a start from trained weights needs no smooth phase.
     cascade_from: from then on most tiles have been through the passes at reduced size (inference.py).
+    hard_weight: how much more a pixel counts where the coarse map is wrong.
+    drift_weight: of the error of local means (losses.drift_loss).
     """
 
     smooth_until: Probability = 0.25
     cascade_from: Probability = 0.5
+    hard_weight: Annotated[float, Field(ge=0)] = 8.0
+    drift_weight: Annotated[float, Field(ge=0)] = 0.0
 
 
 class OptimiserConfig(Settings):

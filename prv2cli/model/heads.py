@@ -48,6 +48,12 @@ class TwoSurfaceHead(nn.Module):
             conv3x3(width, width),
             nn.GELU(),
         )
+        self.along = nn.ModuleList(
+            nn.Conv2d(width, width, 3, padding=dilation, dilation=dilation) for dilation in config.dilations
+        )
+        for layer in self.along:
+            nn.init.zeros_(layer.weight)  # type: ignore[arg-type]
+            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
         self.to_surfaces = conv3x3(width, 3 * unshuffled)
         nn.init.normal_(self.to_surfaces.weight, std=2e-3)
         nn.init.zeros_(self.to_surfaces.bias)  # type: ignore[arg-type]
@@ -58,7 +64,10 @@ class TwoSurfaceHead(nn.Module):
         if self.stride == 4:
             x = F.pixel_shuffle(x, 2)
         pixels = F.pixel_unshuffle(tile, 2) if self.stride > 1 else tile
-        out = self.to_surfaces(self.detail(torch.cat([x, pixels], dim=1))).float()
+        x = self.detail(torch.cat([x, pixels], dim=1))
+        for layer in self.along:
+            x = x + layer(F.gelu(x))
+        out = self.to_surfaces(x).float()
         if self.stride > 1:
             out = F.pixel_shuffle(out, 2)
         chosen = torch.sigmoid(torch.logit(frame.fraction) + MASK_SLOPE * out[:, :1])

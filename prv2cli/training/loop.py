@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Subset
 from prv2cli import __version__
 from prv2cli.atomic import atomic_write
 from prv2cli.checkpoint import read_checkpoint, save_checkpoint
-from prv2cli.config import SceneDataConfig, TrainConfig
+from prv2cli.config import AnyModelConfig, RefinerConfig, SceneDataConfig, TrainConfig
 from prv2cli.data.procedural import ScenePool, collate
 from prv2cli.errors import ConfigError, Prv2Error
 from prv2cli.model import build_model
@@ -73,11 +73,11 @@ class Trainer:
 
     def _start_from(self, path: Path) -> None:
         checkpoint = read_checkpoint(path)
-        if checkpoint.config != self.config.model:
+        if _without_growth(checkpoint.config) != _without_growth(self.config.model):
             raise ConfigError(
                 f"start_from: {path} holds another architecture than this configuration's model"
             )
-        self.model.load_state_dict(checkpoint.tensors, strict=False)
+        self.model.load_state_dict(checkpoint.tensors, strict=False)  # what has grown begins as the identity
 
     def run(self) -> None:
         """Train to the configured number of steps, saving on the way."""
@@ -179,6 +179,13 @@ class Trainer:
             "machine": f"{platform.machine()}, {torch.get_num_threads()} thread(s), {self.device.type}",
             "settings": self.config.model_dump(mode="json", exclude={"model"}),
         }
+
+
+def _without_growth(model: AnyModelConfig) -> AnyModelConfig:
+    """The architecture but for layers that start as the identity, so that trained weights can grow by them."""
+    if not isinstance(model, RefinerConfig):
+        return model
+    return model.model_copy(update={"head": model.head.model_copy(update={"dilations": ()})})
 
 
 def _one_thread(_worker: int) -> None:

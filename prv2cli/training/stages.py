@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 
 from prv2cli.config import TrainConfig
 from prv2cli.data.procedural import CoarseSamples, RefineSamples, Sample
-from prv2cli.losses import log_gradient_loss, silog, weighted_residual_loss
+from prv2cli.losses import drift_loss, log_gradient_loss, silog, weighted_residual_loss
 from prv2cli.model.patchrefiner import PatchRefiner
 
 Batch = dict[str, Tensor]
@@ -61,7 +61,9 @@ def refine_step(model: nn.Module, batch: Batch, progress: float, config: TrainCo
     ratio = batch["spread_ratio"]
     target, residual = (batch["truth"] - coarse) * ratio, out.residual.float() * ratio
     smooth = progress < config.refine.smooth_until
-    main = weighted_residual_loss(residual, target, smooth=smooth)
+    weight = config.refine.hard_weight
+    main = weighted_residual_loss(residual, target, smooth=smooth, hard_weight=weight)
+    drift = drift_loss(residual, target)
     stride = target.shape[-1] // out.auxiliary_depth.shape[-1]  # of level 0
     auxiliary = weighted_residual_loss(
         out.auxiliary_depth.float() * ratio, F.avg_pool2d(target, stride), smooth=True
@@ -70,7 +72,10 @@ def refine_step(model: nn.Module, batch: Batch, progress: float, config: TrainCo
         parts = {
             "main": main.detach(),
             "auxiliary": auxiliary.detach(),
-            "unrefined": weighted_residual_loss(torch.zeros_like(target), target, smooth=smooth),
+            "drift": drift.detach(),
+            "unrefined": weighted_residual_loss(
+                torch.zeros_like(target), target, smooth=smooth, hard_weight=weight
+            ),
             "error": (residual - target).abs().mean(),
             "coarse_error": target.abs().mean(),
             "first_error": (residual - target)[:: len(CASCADES)]
@@ -78,7 +83,7 @@ def refine_step(model: nn.Module, batch: Batch, progress: float, config: TrainCo
             .mean(),  # tiles that were not refined before
             "first_coarse_error": target[:: len(CASCADES)].abs().mean(),
         }
-    return StepOutput(main + AUXILIARY_WEIGHT * auxiliary, parts)
+    return StepOutput(main + AUXILIARY_WEIGHT * auxiliary + config.refine.drift_weight * drift, parts)
 
 
 @torch.no_grad()
