@@ -34,13 +34,14 @@ class TwoSurfaceHead(nn.Module):
     (surfaces.py). Most work is done at stride 2: the decoded map is brought there by sub-pixel shuffles and meets the
     tile's own pixels.
 
-    Zero output leaves the coarse depth exactly as it is.
+    Zero output leaves the coarse depth exactly as it is. Trained by L1, the choice hedges where it is unsure; in use it
+    is steeper by `config.sharpness`.
     """
 
     def __init__(self, channels: int, stride: int, tile_channels: int, config: HeadConfig) -> None:
         super().__init__()
         width, unshuffled = config.width, min(stride, 2) ** 2
-        self.stride = stride
+        self.stride, self.sharpness = stride, config.sharpness
         self.enlarge = conv3x3(channels, (4 if stride == 4 else 1) * (width // 2))
         self.detail = nn.Sequential(
             conv3x3(width // 2 + tile_channels * unshuffled, width),
@@ -70,7 +71,8 @@ class TwoSurfaceHead(nn.Module):
         out = self.to_surfaces(x).float()
         if self.stride > 1:
             out = F.pixel_shuffle(out, 2)
-        chosen = torch.sigmoid(torch.logit(frame.fraction) + MASK_SLOPE * out[:, :1])
+        slope = MASK_SLOPE * (1 if self.training else self.sharpness)
+        chosen = torch.sigmoid(torch.logit(frame.fraction) + slope * out[:, :1])
         near, far = (SHIFT_LIMIT * torch.tanh(2 * out[:, k : k + 1]) for k in (1, 2))
         return frame.extent * (chosen - frame.fraction + near * (1 - chosen) + far * chosen)
 

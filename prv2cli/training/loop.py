@@ -182,10 +182,11 @@ class Trainer:
 
 
 def _without_growth(model: AnyModelConfig) -> AnyModelConfig:
-    """The architecture but for layers that start as the identity, so that trained weights can grow by them."""
+    """The architecture but for what trained weights can be given later: layers that begin as the identity."""
     if not isinstance(model, RefinerConfig):
         return model
-    return model.model_copy(update={"head": model.head.model_copy(update={"dilations": ()})})
+    head = model.head.model_copy(update={"dilations": (), "sharpness": 1.0})
+    return model.model_copy(update={"head": head})
 
 
 def _one_thread(_worker: int) -> None:
