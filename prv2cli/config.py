@@ -53,10 +53,16 @@ class F2CConfig(Settings):
 
 
 class HeadConfig(Settings):
-    """What turns the fused features into the tile's depth."""
+    """What turns the fused features into the tile's depth.
+
+    dilations: of residual convolutions at stride 2, which look along an edge.
+    sharpness: how much steeper the choice between two surfaces is in use than in training.
+    """
 
     kind: Literal["residual", "two-surface"] = "residual"
     width: PositiveInt = 32
+    dilations: tuple[PositiveInt, ...] = ()
+    sharpness: Annotated[float, Field(ge=1)] = 1.0
 
 
 class CoarseFeaturesConfig(Settings):

@@ -24,9 +24,9 @@ from torch.nn import functional as F
 from prv2cli.edges import canny_edges
 
 _HARD_ERROR = 0.08  # of the spread of log-depth
-_HARD_WEIGHT = 8.0
 _HUBER_BETA = 0.4
 _GRADIENT_WEIGHT = 0.2
+_MEANS = (8, 16, 32)  # px
 
 _LOG_FLOOR = 1e-7  # metres
 _FEWEST = 0.001  # of an image's pixels: what an extra mask must leave to be used
@@ -259,7 +259,9 @@ def ranking(
     return total / len(prediction)
 
 
-def weighted_residual_loss(residual: Tensor, target: Tensor, *, smooth: bool) -> Tensor:
+def weighted_residual_loss(
+    residual: Tensor, target: Tensor, *, smooth: bool, hard_weight: float = 8.0
+) -> Tensor:
     """How far a predicted residual is from the one that would give the truth, mostly where the coarse map is wrong.
 
     With a plain mean, leaving the coarse map alone is a strong local optimum: a sharp edge one pixel off costs as much
@@ -269,9 +271,10 @@ def weighted_residual_loss(residual: Tensor, target: Tensor, *, smooth: bool) ->
     Args:
         residual, target: (B, 1, H, W) in units of the image's own spread of log-depth.
         smooth: Huber's loss, for the beginning.
+        hard_weight: how much more a pixel counts that is off.
     """
     error = residual - target
-    hard = 1 + _HARD_WEIGHT * (target.abs() > _HARD_ERROR).float()
+    hard = 1 + hard_weight * (target.abs() > _HARD_ERROR).float()
     weight = hard / hard.mean((1, 2, 3), keepdim=True) / (0.5 + target.std((1, 2, 3), keepdim=True))
     if smooth:
         huber = F.smooth_l1_loss(residual, target, reduction="none", beta=_HUBER_BETA)
@@ -282,6 +285,19 @@ def weighted_residual_loss(residual: Tensor, target: Tensor, *, smooth: bool) ->
         for k in (1, 3)
     )
     return (error.abs() * weight).mean() + _GRADIENT_WEIGHT * gradient
+
+
+def drift_loss(residual: Tensor, target: Tensor) -> Tensor:
+    """How far local means of the refined depth stray: a coarse map is blurred, but its local means are right.
+
+    L1 alone seeks medians, and may shift a whole surface to be right at its rim.
+
+    Args:
+        residual, target: as in `weighted_residual_loss`.
+    """
+    error = residual - target
+    scale = 1 / (0.5 + target.std((1, 2, 3), keepdim=True))
+    return torch.stack([(F.avg_pool2d(error, k).abs() * scale).mean() for k in _MEANS]).mean()
 
 
 def log_gradient_loss(prediction: Tensor, truth: Tensor) -> Tensor:

@@ -7,10 +7,10 @@ because the mean of two surfaces is a surface that does not exist. Needs OpenCV 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -21,6 +21,8 @@ from prv2cli.textures import TEXTURE_SIZE, Dice, FloatArray, opencv, random_colo
 NEAREST = 0.05  # metres
 # Weights of the Dirichlet draw of boxes, ellipsoids, cylinders, free forms, poles, wires, hair, foliage.
 _OBJECT_SHARES = (1.5, 1.0, 0.9, 2.2, 0.7, 0.35, 0.5, 0.7)
+_SOLID_SHARES = (1.5, 1.2, 1.2, 3.0, 0.25, 0.05, 0.05, 0.1)
+Style = Literal["any", "still-life"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,19 +42,26 @@ class _Stage(NamedTuple):
     has_floor: bool
 
 
-def make_scene(seed: int | tuple[int, int], size: int = 384, supersample: int = 2) -> Scene:
+def make_scene(
+    seed: int | tuple[int, int], size: int = 384, supersample: int = 2, style: Style = "any"
+) -> Scene:
     """Draw the scene of a seed; it depends on nothing else.
 
     Args:
         size: pixels on a side. supersample: how much larger it is drawn.
+        style: "still-life": mostly solid things close together before a wall, none of them far from the others.
 
     Raises:
         MissingExtraError: OpenCV is not installed.
     """
     dice = Dice(seed)
     canvas = Canvas(size * supersample, dice)
-    stage = _background(canvas)
-    _objects(canvas, stage)
+    if style == "still-life":
+        stage = _table(canvas)
+        _objects(canvas, stage, _SOLID_SHARES, (15, 60))
+    else:
+        stage = _background(canvas)
+        _objects(canvas, stage, _OBJECT_SHARES, (6, 45))
     if dice.chance(0.12):
         _portrait(canvas, stage)
     _light(canvas, stage)
@@ -142,15 +151,29 @@ def _backdrop(canvas: Canvas) -> _Stage:
     return _Stage(distance * dice.log_uniform(0.03, 0.5), distance * 0.97, 1.0, False)
 
 
+def _table(canvas: Canvas) -> _Stage:
+    """A wall or cloth within a room's distance, mostly with a table or floor before it."""
+    dice, size = canvas.dice, canvas.size
+    distance = dice.log_uniform(1, 8)
+    normal = np.array([dice.rng.normal(0, 0.3), dice.rng.normal(0, 0.3), 1])
+    canvas.plane(normal, distance / float(np.linalg.norm(normal)), canvas.everything)
+    if dice.chance(0.5):
+        canvas.depth *= 1 + dice.uniform(0, 0.15) * (canvas.relief((size, size), (0.1, 0.5)) - 0.5)
+    floor = dice.uniform(0.1, 0.4) * distance
+    if dice.chance(0.6):
+        canvas.plane(np.array([0, 1, dice.uniform(0, 0.4)]), floor, canvas.everything)
+    return _Stage(distance * dice.uniform(0.4, 0.75), distance * 0.98, floor, True)
+
+
 # --- objects ----------------------------------------------------------------------------------------------
 
 
-def _objects(canvas: Canvas, stage: _Stage) -> None:
+def _objects(canvas: Canvas, stage: _Stage, mixture: Sequence[float], count: tuple[int, int]) -> None:
     """Objects from far to near, of a mixture that is the scene's own."""
     dice = canvas.dice
-    count = int(dice.log_uniform(6, 45))
-    depths = np.sort(np.exp(dice.rng.uniform(np.log(stage.near), np.log(stage.far), count)))[::-1]
-    shares = dice.rng.dirichlet(_OBJECT_SHARES)
+    number = int(dice.log_uniform(*count))
+    depths = np.sort(np.exp(dice.rng.uniform(np.log(stage.near), np.log(stage.far), number)))[::-1]
+    shares = dice.rng.dirichlet(mixture)
     for depth in depths.tolist():
         kind = int(dice.rng.choice(len(shares), p=shares))
         if kind < 4:

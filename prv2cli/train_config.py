@@ -49,10 +49,11 @@ MAX_BASES = 8  # configuration files on top of each other
 
 
 class SceneDataConfig(Settings):
-    """Procedural training scenes: made once, kept in `cache`."""
+    """Procedural training scenes: made once, kept in `cache`; `scenes` of any kind, and so many still lifes."""
 
     layout: Literal["scenes"] = "scenes"
     scenes: PositiveInt = 2400
+    still_lifes: Annotated[int, Field(ge=0)] = 0
     size: Annotated[int, Field(ge=64)] = 384
     seed: int = 1
     cache: Path = Path("runs/scenes")
@@ -145,11 +146,15 @@ class RefineStageConfig(Settings):
     """The course of the training of a refiner behind any coarse map, in shares of the run.
 
     smooth_until: the loss is Huber's before and L1 after; a start from trained weights needs no smooth phase.
-    cascade_from: from then on most tiles have been through the passes at reduced size (inference.py).
+    cascade_from: from then on a part of the tiles has been through the passes at reduced size (inference.py).
+    hard_weight: how much more a pixel counts where the coarse map is wrong.
+    drift_weight: of the error of local means (losses.drift_loss).
     """
 
     smooth_until: Probability = 0.25
     cascade_from: Probability = 0.5
+    hard_weight: Annotated[float, Field(ge=0)] = 8.0
+    drift_weight: Annotated[float, Field(ge=0)] = 0.0
 
 
 class LossConfig(Settings):

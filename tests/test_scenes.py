@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from prv2cli.errors import MissingExtraError
-from prv2cli.scenes import Scene, _reduce_depth, make_scene
+from prv2cli.scenes import Scene, Style, _reduce_depth, make_scene
 
 SIZE = 192
 SEEDS = range(8)
@@ -112,6 +112,17 @@ def test_depth_edges_are_seen_in_the_picture_and_where_they_are(scenes: list[Sce
         moved.append(np.roll(contrast, 4, axis=1)[edge].mean())
     assert np.mean(at_edges) > 3 * np.mean(elsewhere)
     assert np.mean(at_edges) > 2 * np.mean(moved)
+
+
+def test_a_still_life_stands_close_together() -> None:
+    """Its things differ less in depth than those of other scenes, and most of them are solid."""
+    pytest.importorskip("cv2")
+
+    def median_range(style: Style) -> float:
+        scenes = [make_scene((5, seed), SIZE, style=style) for seed in SEEDS]
+        return float(np.median([np.ptp(np.percentile(np.log(scene.depth), (2, 98))) for scene in scenes]))
+
+    assert median_range("still-life") < 0.6 * median_range("any")
 
 
 def test_depth_is_reduced_without_averaging() -> None:

@@ -21,7 +21,8 @@ from prv2cli.cli import app
 from prv2cli.config import LiteConfig, RefinerConfig
 from prv2cli.data.procedural import Sample, ScenePool, _make_and_save
 from prv2cli.errors import ConfigError, Prv2Error
-from prv2cli.losses import silog, weighted_residual_loss
+from prv2cli.losses import drift_loss, silog, weighted_residual_loss
+from prv2cli.scenes import Style, make_scene
 from prv2cli.train_config import SceneDataConfig, TrainConfig, load_train_config
 from prv2cli.training.loop import MAX_SKIPPED_IN_A_ROW, Trainer, first_batch, fit
 from prv2cli.training.optimise import Ema, learning_rate
@@ -138,6 +139,7 @@ def _overrides(cache: Path, **changes: object) -> list[str]:
         "device": "cpu",
         "data.cache": cache,
         "data.scenes": SCENES,
+        "data.still_lifes": 0,
         "data.size": 128,
         "data.tile": 128,
         "data.workers": 0,
@@ -413,11 +415,25 @@ def test_scenes_are_made_once_and_the_same_everywhere(
     lost = pool.path(2).read_bytes()
     pool.path(2).unlink()
     assert pool.missing() == [2]
-    _make_and_save((pool.config.seed, 2, pool.config.size, str(pool.path(2))))
+    _make_and_save(pool._job(2))
     assert pool.path(2).read_bytes() == lost  # which another process had made
     monkeypatch.setattr("prv2cli.data.procedural.ProcessPoolExecutor", None)
     pool.make(1)  # nothing is missing: nothing is started
     assert len(list(pool.folder.iterdir())) == SCENES  # and no partial file is left
+
+
+def test_still_lifes_lie_beside_the_other_scenes(tmp_path: Path) -> None:
+    pytest.importorskip("cv2")
+    changes: dict[str, object] = {"data.scenes": 1, "data.still_lifes": 1}
+    pool = ScenePool(load_train_config(STAGE_CONFIGS["coarse"], _overrides(tmp_path, **changes)).data)
+    for index in range(2):
+        pool.folder.mkdir(parents=True, exist_ok=True)
+        _make_and_save(pool._job(index))
+    assert not pool.missing() and len(pool) == 2
+    styles: tuple[Style, ...] = ("any", "still-life")
+    for index, style in enumerate(styles):
+        expected = make_scene((pool.config.seed, 0), 128, style=style)
+        assert np.array_equal(pool.load(index)[1], expected.depth)
 
 
 # --- losses -----------------------------------------------------------------------------------------------
@@ -470,6 +486,38 @@ def test_a_flat_tile_has_a_finite_gradient(smooth: bool) -> None:
     residual = torch.full((2, 1, 16, 16), 0.1, requires_grad=True)
     weighted_residual_loss(residual, torch.zeros(2, 1, 16, 16), smooth=smooth).backward()
     assert residual.grad is not None and torch.isfinite(residual.grad).all() and residual.grad.abs().sum() > 0
+
+
+def test_drift_is_of_local_means_alone(target: Tensor) -> None:
+    assert drift_loss(target, target) == 0
+    texture = torch.ones(1, 1, 32, 32)
+    texture[..., ::2] = -1  # averages out in every window
+    assert drift_loss(target + 0.3 * texture, target) < 1e-6
+    shifted = [float(drift_loss(target + shift, target)) for shift in (0.01, 0.1)]
+    assert shifted[1] == pytest.approx(10 * shifted[0], rel=1e-4) and shifted[0] > 0
+
+
+def test_a_trained_refiner_can_grow(cache: Path, tmp_path: Path) -> None:
+    """Added layers begin as the identity: the larger network computes what the smaller one did."""
+    small = load_train_config(STAGE_CONFIGS["refine"], _overrides(cache, **{"model.head.dilations": []}))
+    trainer = Trainer(small, tmp_path, CPU, lambda parts: None)
+    trainer.save()
+    changes: dict[str, object] = {
+        "model.head.dilations": [1, 2],
+        "start_from": tmp_path / "last.safetensors",
+        "seed": 7,
+    }
+    grown = Trainer(
+        load_train_config(STAGE_CONFIGS["refine"], _overrides(cache, **changes)),
+        tmp_path,
+        CPU,
+        lambda parts: None,
+    )
+    batch = first_batch(small)
+    losses = [STAGES["refine"].step(t.model.eval(), batch, 0.0, small).loss for t in (trainer, grown)]
+    assert losses[0] == losses[1]
+    losses[1].backward()
+    assert all(layer.weight.grad.abs().sum() > 0 for layer in grown.model.head.along)  # type: ignore[union-attr]
 
 
 def test_configurations_of_a_stage_are_of_its_kind() -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -24,8 +24,12 @@ from prv2cli.model.normalise import LogNormalisation
 from prv2cli.textures import opencv
 from prv2cli.train_config import DegradeConfig, SceneDataConfig
 
+if TYPE_CHECKING:
+    from prv2cli.scenes import Style
+
 Sample = dict[str, Any]  # tensors that are joined along their first dimension, and BROKEN
 BROKEN = "broken"  # in a sample or a batch: [(name, why)] of what could not be used on the way to it
+_Job = tuple[int, int, "Style", int, str]  # seed, index, style, size, path
 _GUIDE_SIZES = (96, 72, 56)
 _SCALES = (1.0, 1.0, 0.75, 1.333)
 _MIN_TILE_SPREAD = 0.05  # log-depth; a tile of one plain wall teaches little
@@ -38,12 +42,17 @@ class ScenePool:
         self.config = config
         self.folder = config.cache / f"size{config.size}-seed{config.seed}"
 
+    def __len__(self) -> int:
+        return self.config.scenes + self.config.still_lifes
+
     def path(self, index: int) -> Path:
-        return self.folder / f"{index:06d}.npz"
+        """Where a scene lies; those from `scenes` on are still lifes."""
+        number = index - self.config.scenes
+        return self.folder / (f"{index:06d}.npz" if number < 0 else f"still-{number:06d}.npz")
 
     def missing(self) -> list[int]:
         """Indices of the scenes that have not been made yet."""
-        return [i for i in range(self.config.scenes) if not self.path(i).exists()]
+        return [i for i in range(len(self)) if not self.path(i).exists()]
 
     def make(self, processes: int, progress: Callable[[int, int], None] = lambda done, total: None) -> None:
         """Make every missing scene. A killed run goes on where it stopped."""
@@ -51,10 +60,21 @@ class ScenePool:
         if not missing:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        jobs = [(self.config.seed, i, self.config.size, str(self.path(i))) for i in missing]
+        jobs = [self._job(index) for index in missing]
         with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as executor:
             for done, _ in enumerate(executor.map(_make_and_save, jobs, chunksize=4), 1):
                 progress(done, len(jobs))
+
+    def _job(self, index: int) -> _Job:
+        number = index - self.config.scenes
+        style: Style = "any" if number < 0 else "still-life"
+        return (
+            self.config.seed,
+            index if number < 0 else number,
+            style,
+            self.config.size,
+            str(self.path(index)),
+        )
 
     def load(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """rgb (H, W, 3) uint8 and depth (H, W) float32 metres of one scene."""
@@ -62,11 +82,11 @@ class ScenePool:
             return arrays["rgb"], arrays["depth"]
 
 
-def _make_and_save(job: tuple[int, int, int, str]) -> None:
+def _make_and_save(job: _Job) -> None:
     from prv2cli.scenes import make_scene
 
-    seed, index, size, path = job
-    scene = make_scene((seed, index), size)
+    seed, index, style, size, path = job
+    scene = make_scene((seed, index), size, style=style)
     partial = f"{path}.{os.getpid()}.tmp"
     with Path(partial).open("wb") as file:
         np.savez(file, rgb=scene.rgb, depth=scene.depth)
@@ -89,7 +109,7 @@ class _SceneSamples(Dataset[Sample]):
     def _scene(self, rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
         """A random scene, randomly mirrored, at the given size: rgb (size, size, 3) uint8, depth float32."""
         cv2 = opencv()
-        rgb, depth = self.pool.load(int(rng.integers(self.data.scenes)))
+        rgb, depth = self.pool.load(int(rng.integers(len(self.pool))))
         if rng.random() < 0.5:
             rgb, depth = rgb[:, ::-1], depth[:, ::-1]
         if size != rgb.shape[0]:

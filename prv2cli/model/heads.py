@@ -34,13 +34,14 @@ class TwoSurfaceHead(nn.Module):
     (surfaces.py). Most work is done at stride 2: the decoded map is brought there by sub-pixel shuffles and meets the
     tile's own pixels.
 
-    Zero output leaves the coarse depth exactly as it is.
+    Zero output leaves the coarse depth exactly as it is. Trained by L1, the choice hedges where it is unsure; in use it
+    is steeper by `config.sharpness`.
     """
 
     def __init__(self, channels: int, stride: int, tile_channels: int, config: HeadConfig) -> None:
         super().__init__()
         width, unshuffled = config.width, min(stride, 2) ** 2
-        self.stride = stride
+        self.stride, self.sharpness = stride, config.sharpness
         self.enlarge = conv3x3(channels, (4 if stride == 4 else 1) * (width // 2))
         self.detail = nn.Sequential(
             conv3x3(width // 2 + tile_channels * unshuffled, width),
@@ -48,6 +49,12 @@ class TwoSurfaceHead(nn.Module):
             conv3x3(width, width),
             nn.GELU(),
         )
+        self.along = nn.ModuleList(
+            nn.Conv2d(width, width, 3, padding=dilation, dilation=dilation) for dilation in config.dilations
+        )
+        for layer in self.along:
+            nn.init.zeros_(layer.weight)  # type: ignore[arg-type]
+            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
         self.to_surfaces = conv3x3(width, 3 * unshuffled)
         nn.init.normal_(self.to_surfaces.weight, std=2e-3)
         nn.init.zeros_(self.to_surfaces.bias)  # type: ignore[arg-type]
@@ -58,10 +65,14 @@ class TwoSurfaceHead(nn.Module):
         if self.stride == 4:
             x = F.pixel_shuffle(x, 2)
         pixels = F.pixel_unshuffle(tile, 2) if self.stride > 1 else tile
-        out = self.to_surfaces(self.detail(torch.cat([x, pixels], dim=1))).float()
+        x = self.detail(torch.cat([x, pixels], dim=1))
+        for layer in self.along:
+            x = x + layer(F.gelu(x))
+        out = self.to_surfaces(x).float()
         if self.stride > 1:
             out = F.pixel_shuffle(out, 2)
-        chosen = torch.sigmoid(torch.logit(frame.fraction) + MASK_SLOPE * out[:, :1])
+        slope = MASK_SLOPE * (1 if self.training else self.sharpness)
+        chosen = torch.sigmoid(torch.logit(frame.fraction) + slope * out[:, :1])
         near, far = (SHIFT_LIMIT * torch.tanh(2 * out[:, k : k + 1]) for k in (1, 2))
         return frame.extent * (chosen - frame.fraction + near * (1 - chosen) + far * chosen)
 

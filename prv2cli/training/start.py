@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from prv2cli import hub
 from prv2cli.checkpoint import Checkpoint, load_strictly, read_checkpoint, read_config, without_downloads
-from prv2cli.config import AnyModelConfig, BundleConfig, ZoeDepthConfig
+from prv2cli.config import AnyModelConfig, BundleConfig, RefinerConfig, ZoeDepthConfig
 from prv2cli.errors import CheckpointError, ConfigError
 from prv2cli.loading import load_coarse
 from prv2cli.model import Bundle, build_model
@@ -75,12 +75,27 @@ def _start_from(model: nn.Module, trained: AnyModelConfig, checkpoint: Checkpoin
         parts += [checkpoint.part("refiner"), checkpoint.part("coarse")]
     for part in parts:
         for target, config in candidates:
-            if without_downloads(part.config) == without_downloads(config):
-                _load(target, part.tensors, f"start_from: {checkpoint.name}")
+            if _before_growth(part.config) == _before_growth(config):
+                tensors = _grown(target) | part.tensors
+                _load(target, tensors, f"start_from: {checkpoint.name}")
                 return
     raise ConfigError(
         f"start_from: {checkpoint.name} holds another architecture than this configuration's model"
     )
+
+
+def _before_growth(config: AnyModelConfig) -> AnyModelConfig:
+    """The architecture but for what trained weights can be given later: layers of the head that begin as identity."""
+    config = without_downloads(config)
+    if not isinstance(config, RefinerConfig):
+        return config
+    head = config.head.model_copy(update={"dilations": (), "sharpness": 1.0})
+    return config.model_copy(update={"head": head})
+
+
+def _grown(model: nn.Module) -> dict[str, Tensor]:
+    """The tensors that weights from before the growth lack."""
+    return {name: tensor for name, tensor in model.state_dict().items() if name.startswith("head.along.")}
 
 
 def _coarse_tensors(config: TrainConfig) -> dict[str, Tensor]:

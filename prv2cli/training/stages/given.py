@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from prv2cli.data.procedural import RefineSamples, Sample
-from prv2cli.losses import weighted_residual_loss
+from prv2cli.losses import drift_loss, weighted_residual_loss
 from prv2cli.model.patchrefiner import PatchRefiner
 from prv2cli.train_config import SceneDataConfig, TrainConfig
 from prv2cli.training.stages.base import Batch, Stage, StepOutput, looked_at
@@ -43,7 +43,9 @@ def refine_step(model: nn.Module, batch: Batch, progress: float, config: TrainCo
     ratio = batch["spread_ratio"]
     target, residual = (batch["truth"] - coarse) * ratio, out.residual.float() * ratio
     smooth = progress < config.refine.smooth_until
-    main = weighted_residual_loss(residual, target, smooth=smooth)
+    weight = config.refine.hard_weight
+    main = weighted_residual_loss(residual, target, smooth=smooth, hard_weight=weight)
+    drift = drift_loss(residual, target)
     stride = target.shape[-1] // out.auxiliary_depth.shape[-1]  # of level 0
     auxiliary = weighted_residual_loss(
         out.auxiliary_depth.float() * ratio, F.avg_pool2d(target, stride), smooth=True
@@ -52,7 +54,10 @@ def refine_step(model: nn.Module, batch: Batch, progress: float, config: TrainCo
         parts = {
             "main": main.detach(),
             "auxiliary": auxiliary.detach(),
-            "unrefined": weighted_residual_loss(torch.zeros_like(target), target, smooth=smooth),
+            "drift": drift.detach(),
+            "unrefined": weighted_residual_loss(
+                torch.zeros_like(target), target, smooth=smooth, hard_weight=weight
+            ),
             "error": (residual - target).abs().mean(),
             "coarse_error": target.abs().mean(),
             "first_error": (residual - target)[:: len(CASCADES)]
@@ -63,7 +68,8 @@ def refine_step(model: nn.Module, batch: Batch, progress: float, config: TrainCo
         # As depth of the image's own scale, for the eye.
         depths = {"coarse": coarse, "refined": coarse + out.residual.float(), "truth": batch["truth"]}
         views = {name: normalised[:1].exp() for name, normalised in depths.items()}
-    return StepOutput(main + AUXILIARY_WEIGHT * auxiliary, parts, looked_at(batch["rgb"], **views))
+    loss = main + AUXILIARY_WEIGHT * auxiliary + config.refine.drift_weight * drift
+    return StepOutput(loss, parts, looked_at(batch["rgb"], **views))
 
 
 @torch.no_grad()
