@@ -26,7 +26,7 @@ from prv2cli.scenes import Style, make_scene
 from prv2cli.train_config import SceneDataConfig, TrainConfig, load_train_config
 from prv2cli.training.loop import MAX_SKIPPED_IN_A_ROW, Trainer, first_batch, fit
 from prv2cli.training.optimise import Ema, learning_rate
-from prv2cli.training.stages import STAGES, Stage, StepOutput
+from prv2cli.training.stages import STAGES, Stage, StepOutput, stage_of
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 STAGE_CONFIGS = {"refine": CONFIGS / "refiner-s.yaml", "coarse": CONFIGS / "lite.yaml"}
@@ -514,7 +514,7 @@ def test_a_trained_refiner_can_grow(cache: Path, tmp_path: Path) -> None:
         lambda parts: None,
     )
     batch = first_batch(small)
-    losses = [STAGES["refine"].step(t.model.eval(), batch, 0.0, small).loss for t in (trainer, grown)]
+    losses = [stage_of(small).step(t.model.eval(), batch, 0.0, small).loss for t in (trainer, grown)]
     assert losses[0] == losses[1]
     losses[1].backward()
     assert all(layer.weight.grad.abs().sum() > 0 for layer in grown.model.head.along)  # type: ignore[union-attr]
