@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from training_runs import PHOTOGRAPHS, PROCESS, SIZE, read_log, settings, write_config, write_photographs
 
+from prv2cli.backbones import import_timm
 from prv2cli.checkpoint import read_checkpoint
 from prv2cli.cli import app
 from prv2cli.config import BundleConfig
@@ -167,9 +168,15 @@ def test_a_refiner_must_fit_its_coarse_network(data: Path, tmp_path: Path, capsy
 
 
 def test_weights_that_cannot_be_downloaded_are_named(
-    runs: Path, data: Path, tmp_path: Path, capsys: Any
+    runs: Path, data: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The test's Hub is offline. With a refiner to start from, nothing is asked for."""
+    """With a refiner to start from, nothing is asked for."""
+    import_timm()
+
+    def unreachable(*_: Any, **__: Any) -> None:
+        raise ConnectionError("the Hub cannot be reached")
+
+    monkeypatch.setattr("timm.models._hub.hf_hub_download", unreachable)
     model = settings(data, "refine")["model"]
     encoder = {"name": "test_efficientnet", "pretrained": True}
     changes: dict[str, Any] = {"model": {"refiner": model["refiner"] | {"encoder": encoder}}, "steps": 1}

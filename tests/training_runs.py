@@ -135,8 +135,6 @@ def pair(out: Path, config: str) -> int:
 
 def _import_all(config: str) -> None:
     """What the children will need, once for all of them."""
-    import torch._dynamo  # noqa: F401 - DDP asks for it
-
     from prv2cli.model import build_model
     from prv2cli.train_config import load_train_config
     from prv2cli.training import loop  # noqa: F401
