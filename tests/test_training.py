@@ -19,7 +19,7 @@ from torch.utils.data import Dataset
 from prv2cli.checkpoint import read_checkpoint
 from prv2cli.cli import app
 from prv2cli.config import LiteConfig, RefinerConfig
-from prv2cli.data.procedural import Sample, ScenePool, _make_and_save
+from prv2cli.data.procedural import RefineSamples, Sample, ScenePool, _make_and_save
 from prv2cli.errors import ConfigError, Prv2Error
 from prv2cli.losses import drift_loss, silog, weighted_residual_loss
 from prv2cli.scenes import Style, make_scene
@@ -434,6 +434,22 @@ def test_still_lifes_lie_beside_the_other_scenes(tmp_path: Path) -> None:
     for index, style in enumerate(styles):
         expected = make_scene((pool.config.seed, 0), 128, style=style)
         assert np.array_equal(pool.load(index)[1], expected.depth)
+
+
+@pytest.mark.parametrize("size", [96, 128, 171])
+def test_a_resized_scene_keeps_its_edges_in_place(size: int, tmp_path: Path) -> None:
+    """Colour is interpolated and depth is not: where the colour is half way, the depth must change."""
+    config = load_train_config(STAGE_CONFIGS["refine"], _overrides(tmp_path, **{"data.scenes": 1}))
+    assert isinstance(config.data, SceneDataConfig)
+    pool = ScenePool(config.data)
+    near = np.add.outer(np.arange(128), np.arange(128)) < 120  # cut slanting, so that every phase occurs
+    rgb = np.where(near[..., None], 200, 40).astype(np.uint8).repeat(3, axis=-1)
+    pool.folder.mkdir(parents=True)
+    np.savez(pool.path(0), rgb=rgb, depth=np.where(near, 1, 4).astype(np.float32))
+    samples = RefineSamples(config.data, config.degrade, 1, 1, 1)
+    colour, depth = samples._scene(np.random.default_rng(0), size)
+    brighter, nearer = (colour[..., 0] > 120).sum(1), (depth < 2).sum(1)
+    assert abs((brighter - nearer.astype(float)).mean()) < 0.35
 
 
 # --- losses -----------------------------------------------------------------------------------------------

@@ -116,7 +116,9 @@ class _SceneSamples(Dataset[Sample]):
             mode = cv2.INTER_AREA if size < rgb.shape[0] else cv2.INTER_LINEAR
             rgb = cv2.resize(np.ascontiguousarray(rgb), (size, size), interpolation=mode)
             # Depth is never averaged: a mean of two surfaces is a surface that does not exist.
-            depth = cv2.resize(np.ascontiguousarray(depth), (size, size), interpolation=cv2.INTER_NEAREST)
+            depth = cv2.resize(
+                np.ascontiguousarray(depth), (size, size), interpolation=cv2.INTER_NEAREST
+            )
         return rgb, np.ascontiguousarray(depth)
 
 
