@@ -117,7 +117,7 @@ class _SceneSamples(Dataset[Sample]):
             rgb = cv2.resize(np.ascontiguousarray(rgb), (size, size), interpolation=mode)
             # Depth is never averaged: a mean of two surfaces is a surface that does not exist.
             depth = cv2.resize(
-                np.ascontiguousarray(depth), (size, size), interpolation=cv2.INTER_NEAREST
+                np.ascontiguousarray(depth), (size, size), interpolation=cv2.INTER_NEAREST_EXACT
             )
         return rgb, np.ascontiguousarray(depth)
 
