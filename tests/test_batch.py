@@ -151,7 +151,7 @@ def test_few_photographs_are_in_memory_at_a_time(tmp_path: Path, monkeypatch: py
     for k in range(12):
         _photograph(folder / f"{k}.png", k)
     alive = most = 0
-    read, encode = module.read_photo, module._Batch._encode
+    read, encode = module.read_photo, module.LocalEngine._encode
 
     def counted_read(*args: Any, **options: Any) -> Any:
         nonlocal alive, most
@@ -166,7 +166,7 @@ def test_few_photographs_are_in_memory_at_a_time(tmp_path: Path, monkeypatch: py
         return encode(self, *args)
 
     monkeypatch.setattr(module, "read_photo", counted_read)
-    monkeypatch.setattr(module._Batch, "_encode", counted_encode)
+    monkeypatch.setattr(module.LocalEngine, "_encode", counted_encode)
     assert _run(_jobs(folder)) == {"done": 12}
     assert most <= 2 * AHEAD + 3
 
