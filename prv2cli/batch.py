@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from prv2cli import __version__
 from prv2cli.atomic import remove_leftovers
@@ -91,6 +91,18 @@ class BatchSettings:
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
 
+class Engine(Protocol):
+    """Who does the jobs: LocalEngine in this process, ray_engine.RayEngine in those of a cluster."""
+
+    def run(self, jobs: list[Job]) -> Generator[Outcome, None, list[Job]]:
+        """One round over the jobs, an outcome for each that has ended; returns those that another process works on."""
+        ...
+
+    def close(self) -> None:
+        """Stop the work, remove what was being written, give the claims back."""
+        ...
+
+
 def run_batch(
     jobs: Iterable[Job],
     refiner: Refiner,
@@ -98,26 +110,31 @@ def run_batch(
     claims: Claims,
     room: MemoryRoom | None = None,
 ) -> Generator[Outcome, None, None]:
-    """Do the jobs that are not done, and yield every job's outcome as it ends (not in their order).
-
-    Jobs that another process has claimed are waited for: they are skipped when it has done them and taken over when
-    it has died. Closing the generator stops the work; what was being written is removed.
+    """Do in this process the jobs that are not done; see run_on().
 
     Args:
         room: the main memory that photographs may take, by default what the machine has.
+    """
+    remove_leftovers(claims.root)
+    yield from run_on(LocalEngine(refiner, settings, claims, room), jobs)
+
+
+def run_on(engine: Engine, jobs: Iterable[Job]) -> Generator[Outcome, None, None]:
+    """Do the jobs that are not done, and yield every job's outcome as it ends (not in their order).
+
+    Jobs that another process has claimed are waited for: they are skipped when it has done them and taken over when
+    it has died. Closing the generator stops the work and the engine; what was being written is removed.
 
     Raises:
         DiskFullError: no space is left; the jobs that were not yielded are not done.
     """
-    remove_leftovers(claims.root)
-    batch = _Batch(refiner, settings, claims, room or MemoryRoom())
     try:
-        elsewhere = yield from batch.run(list(jobs))
+        elsewhere = yield from engine.run(list(jobs))
         while elsewhere:
             time.sleep(WAIT_SECONDS)
-            elsewhere = yield from batch.run(elsewhere)
+            elsewhere = yield from engine.run(elsewhere)
     finally:
-        batch.close()
+        engine.close()
 
 
 @dataclass(eq=False)
@@ -144,9 +161,17 @@ class _Work:
         return refined
 
 
-class _Batch:
-    def __init__(self, refiner: Refiner, settings: BatchSettings, claims: Claims, room: MemoryRoom) -> None:
-        self.refiner, self.settings, self.claims, self.room = refiner, settings, claims, room
+class LocalEngine:
+    """The jobs one after another with one refiner, their parts overlapping in threads.
+
+    room: the main memory that photographs may take, by default what the machine has.
+    """
+
+    def __init__(
+        self, refiner: Refiner, settings: BatchSettings, claims: Claims, room: MemoryRoom | None = None
+    ) -> None:
+        self.refiner, self.settings, self.claims = refiner, settings, claims
+        self.room = room or MemoryRoom()
         self.digest = settings.digest(refiner)
         self.tiles_at_once = refiner.tiles_at_once(settings.batch_size)
         self.ahead = max(AHEAD, self.tiles_at_once)
@@ -335,6 +360,11 @@ class _Batch:
         known = isinstance(error, Prv2Error)
         text = str(error) if known else f"{work.job.source}: {type(error).__name__}: {error}"
         return Outcome(work.job, "failed", _report(work, "failed", text))
+
+
+def failed(job: Job, error: str) -> Outcome:
+    """The outcome of a job that could not even be begun, or not be ended."""
+    return Outcome(job, "failed", _report(_Work(job), "failed", error))
 
 
 class _Elsewhere(Exception):

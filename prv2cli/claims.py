@@ -68,6 +68,12 @@ class Claims:
         with suppress(OSError):
             self.folder.rmdir()
 
+    def remove_dead(self) -> None:
+        """Remove the claims of dead processes, for those that will not come back to take them over."""
+        with suppress(OSError):
+            for claim in list(self.folder.iterdir()):
+                self._take_over(claim)
+
     def _create(self, claim: Path) -> bool:
         owner = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.time()}
         try:

@@ -8,7 +8,9 @@
     │   └── DiskFullError     no space is left there
     ├── CheckpointError       a model file that is unsafe, damaged or not what its header says
     ├── DeviceError           the requested device does not exist or does not have enough memory
+    ├── EngineError           the cluster that should do a batch cannot be reached or cannot do it
     └── MissingExtraError     an optional dependency is not installed
+        └── MissingEngineError    exit code 2: the one that the call is about
 
 Every message is one or two lines: it names the file or the flag, says what is wrong, and what to do.
 """
@@ -52,6 +54,10 @@ class DeviceError(Prv2Error):
     """The requested device is missing or too small."""
 
 
+class EngineError(Prv2Error):
+    """A cluster cannot be reached, or its workers cannot do the work."""
+
+
 class MissingExtraError(Prv2Error):
     """An optional dependency is needed and not installed."""
 
@@ -63,3 +69,9 @@ class MissingExtraError(Prv2Error):
 
     def __reduce__(self) -> tuple[type[MissingExtraError], tuple[str, str]]:
         return type(self), (self.what, self.extra)  # it travels between processes
+
+
+class MissingEngineError(MissingExtraError):
+    """The engine that was asked for is not installed."""
+
+    exit_code = 2

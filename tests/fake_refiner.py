@@ -5,6 +5,8 @@ python fake_refiner.py FOLDER OUT SECONDS      a whole batch in a process of its
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -21,7 +23,7 @@ from prv2cli.pipeline import Encoding
 
 
 class FakeRefiner:
-    """Depth = 1 + mean colour / 100; refuses photographs whose first pixel is pure red."""
+    """Depth = 1 + mean colour / 100; refuses photographs whose first pixel is pure red, dies of pure blue."""
 
     def __init__(self, seconds: float = 0.0, sha256: str = "a" * 64) -> None:
         self.seconds, self.calls = seconds, 0
@@ -46,6 +48,8 @@ class FakeRefiner:
         time.sleep(self.seconds)
         if tuple(rgb[0, 0]) == (255, 0, 0):
             raise InputError("this one is red")
+        if tuple(rgb[0, 0]) == (0, 0, 255):
+            os.kill(os.getpid(), signal.SIGKILL)
         depth = (1 + rgb.mean(axis=2) / 100).astype(np.float32)
         return SimpleNamespace(
             depth=depth,
@@ -57,6 +61,11 @@ class FakeRefiner:
             precision="float32",
             seconds={"tiles": self.seconds},
         )
+
+
+def load_slow(*_: object) -> FakeRefiner:
+    """In place of ray_engine.load_refiner: the workers of a cluster import it by its name."""
+    return FakeRefiner(0.2)
 
 
 def main(folder: str, out: str, seconds: str) -> None:

@@ -155,7 +155,7 @@ def test_few_photographs_are_in_memory_at_a_time(tmp_path: Path, monkeypatch: py
     for k in range(12):
         _photograph(folder / f"{k}.png", k)
     alive = most = 0
-    read, encode = module.read_photo, module._Batch._encode
+    read, encode = module.read_photo, module.LocalEngine._encode
 
     def counted_read(*args: Any, **options: Any) -> Any:
         nonlocal alive, most
@@ -170,7 +170,7 @@ def test_few_photographs_are_in_memory_at_a_time(tmp_path: Path, monkeypatch: py
         return encode(self, *args)
 
     monkeypatch.setattr(module, "read_photo", counted_read)
-    monkeypatch.setattr(module._Batch, "_encode", counted_encode)
+    monkeypatch.setattr(module.LocalEngine, "_encode", counted_encode)
     assert _run(_jobs(folder)) == {"done": 12}
     assert most <= 2 * AHEAD + 3
 
@@ -216,18 +216,18 @@ def test_beside_a_gpu_several_are_encoded_at_a_time(folder: Path, monkeypatch: p
     import prv2cli.batch as module
 
     monkeypatch.setattr(module.os, "cpu_count", lambda: 8)
-    both, write = threading.Barrier(2), module._Batch._write
+    both, write = threading.Barrier(2), module.LocalEngine._write
 
     def met(self: Any, *args: Any) -> Any:
         both.wait(timeout=20)  # broken, and the job failed, where one comes after the other
         return write(self, *args)
 
-    monkeypatch.setattr(module._Batch, "_write", met)
+    monkeypatch.setattr(module.LocalEngine, "_write", met)
     refiner = FakeRefiner()
     refiner.device.type = "cuda"
     assert _run(_jobs(folder), refiner) == {"done": 4}
     refiner.device.type = "cpu"
-    batch: Any = module._Batch(refiner, SETTINGS, Claims(folder), MemoryRoom())  # type: ignore[arg-type]
+    batch: Any = module.LocalEngine(refiner, SETTINGS, Claims(folder), MemoryRoom())  # type: ignore[arg-type]
     assert len(batch.encoder._threads) == 1
     batch.close()
 
@@ -328,7 +328,7 @@ def test_as_many_are_in_memory_as_fit(tmp_path: Path, monkeypatch: pytest.Monkey
     for k in range(8):
         _photograph(tmp_path / "in" / f"{k}.png", k)
     needs = _needs(tmp_path / "in/0.png")
-    alive, most, read, write = 0, 0, module.read_photo, module._Batch._write
+    alive, most, read, write = 0, 0, module.read_photo, module.LocalEngine._write
 
     def counted_read(*args: Any, **options: Any) -> Any:
         nonlocal alive, most
@@ -343,7 +343,7 @@ def test_as_many_are_in_memory_as_fit(tmp_path: Path, monkeypatch: pytest.Monkey
         return write(self, *args)
 
     monkeypatch.setattr(module, "read_photo", counted_read)
-    monkeypatch.setattr(module._Batch, "_write", counted_write)
+    monkeypatch.setattr(module.LocalEngine, "_write", counted_write)
     for others, expected in ((1, 2), (100, 5)):
         most = 0
         room = MemoryRoom(

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json as json_module
+import logging
 import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager, redirect_stdout
+from enum import Enum
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
@@ -32,10 +36,20 @@ from prv2cli.cli.ui import (
 if TYPE_CHECKING:
     from prv2cli.batch import BatchSettings, Job, Outcome
 
+    Outcomes = Generator[Outcome, None, None]
+
 WHICH = "Which files"
 OUTPUT = "Output"
 COARSE = "Coarse depth"
 SPEED = "Speed and memory"
+RAY = "Cluster"
+
+
+class EngineName(str, Enum):
+    """Who does the work."""
+
+    local = "local"
+    ray = "ray"
 
 
 def batch(
@@ -128,6 +142,22 @@ def batch(
     max_pixels: Annotated[
         int | None, typer.Option(min=1, help="Refuse larger photographs.", rich_help_panel=SPEED)
     ] = None,
+    engine: Annotated[
+        EngineName,
+        typer.Option(
+            help="local: this process. ray: the Ray cluster at RAY_ADDRESS, or without it a Ray on this machine; "
+            "its nodes must share the files.",
+            rich_help_panel=RAY,
+        ),
+    ] = EngineName.local,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Processes of --engine ray. Default one a GPU, without GPUs by CPUs and memory.",
+            rich_help_panel=RAY,
+        ),
+    ] = None,
     json: JsonOption = False,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
@@ -150,6 +180,7 @@ def batch(
         models = check_models(
             model, coarse, None, device, precision, scene=scene, revision=revision, offline=offline
         )
+        _check_engine(engine, workers, device)
         folder = _output_folder(inputs, output)
         jobs = plan(_photographs(inputs, recursive, null, folder), folder, name, SUFFIX_OF[encoding.format])
         if shard is not None:
@@ -157,7 +188,53 @@ def batch(
         settings = BatchSettings(
             encoding, tiling, focal_px, max_pixels or MAX_PIXELS_DEFAULT, overwrite, batch_size
         )
-        return _run(jobs, models, settings, folder, device, precision, as_json=json, quiet=quiet)
+        make = partial(_on_ray, workers=workers) if engine is EngineName.ray else _here
+        start = partial(make, jobs, settings, folder, models, device, precision)
+        return _run(len(jobs), start, folder, as_json=json, quiet=quiet)
+
+
+def _check_engine(engine: EngineName, workers: int | None, device: str) -> None:
+    from prv2cli.errors import UsageError
+    from prv2cli.ray_engine import check_device, import_ray
+
+    if engine is EngineName.ray:
+        check_device(device)
+        import_ray()
+    elif workers is not None:
+        raise UsageError("--workers is about a cluster; add --engine ray")
+
+
+def _here(
+    jobs: list[Job],
+    settings: BatchSettings,
+    folder: Path,
+    models: dict[str, Any],
+    device: str,
+    precision: str,
+) -> Outcomes:
+    from prv2cli.batch import run_batch
+    from prv2cli.claims import Claims
+    from prv2cli.inference import Refiner
+
+    refiner = Refiner.from_pretrained(**models, device=device, precision=precision)
+    return run_batch(jobs, refiner, settings, Claims(folder))
+
+
+def _on_ray(
+    jobs: list[Job],
+    settings: BatchSettings,
+    folder: Path,
+    models: dict[str, Any],
+    device: str,
+    precision: str,
+    workers: int | None,
+) -> Outcomes:
+    from prv2cli.batch import run_on
+    from prv2cli.ray_engine import RayEngine, load_refiner
+
+    load = partial(load_refiner, models, device, precision)
+    engine = RayEngine(load, settings, folder, workers=workers, jobs=len(jobs), device=device)
+    return run_on(engine, jobs)
 
 
 def _output_folder(inputs: list[Path], output: Path | None) -> Path:
@@ -193,38 +270,25 @@ def _photographs(inputs: list[Path], recursive: bool, nul: bool, out: Path) -> l
     return found
 
 
-def _run(
-    jobs: list[Job],
-    models: dict[str, Any],
-    settings: BatchSettings,
-    folder: Path,
-    device: str,
-    precision: str,
-    *,
-    as_json: bool,
-    quiet: bool,
-) -> int:
-    from prv2cli.batch import run_batch
-    from prv2cli.claims import Claims
+def _run(total: int, start: Callable[[], Outcomes], folder: Path, *, as_json: bool, quiet: bool) -> int:
     from prv2cli.errors import DiskFullError
-    from prv2cli.inference import Refiner
 
     counts: Counter[str] = Counter()
     started = time.perf_counter()
-    refiner = Refiner.from_pretrained(**models, device=device, precision=precision)
-    outcomes = run_batch(jobs, refiner, settings, Claims(folder))
     full: str | None = None
-    with batch_progress(len(jobs), quiet=quiet) as advance:
-        try:
-            for outcome in outcomes:
-                counts[outcome.state] += 1
-                _tell(outcome, as_json=as_json)
-                advance(counts)
-        except DiskFullError as error:
-            full = str(error)
-        finally:
-            outcomes.close()
-    left = len(jobs) - sum(counts.values())
+    with _stdout_for_data() as data:
+        outcomes = start()
+        with batch_progress(total, quiet=quiet) as advance:
+            try:
+                for outcome in outcomes:
+                    counts[outcome.state] += 1
+                    _tell(outcome, data if as_json else None)
+                    advance(counts)
+            except DiskFullError as error:
+                full = str(error)
+            finally:
+                outcomes.close()
+    left = total - sum(counts.values())
     if full:
         stderr.print(
             f"error: {full}; {left} left: run the same command again to go on", style="red", markup=False
@@ -238,11 +302,28 @@ def _run(
     return 1 if counts["failed"] or full else 0
 
 
-def _tell(outcome: Outcome, *, as_json: bool) -> None:
-    if as_json:
-        typer.echo(json_module.dumps(outcome.report, allow_nan=False))
+def _tell(outcome: Outcome, data: TextIO | None) -> None:
+    if data is not None:
+        typer.echo(json_module.dumps(outcome.report, allow_nan=False), file=data)
     if outcome.error:
         stderr.print(f"error: {outcome.error}", style="red", markup=False)
+
+
+class _ToLog(io.TextIOBase):
+    """What others print, as notes of the program."""
+
+    def write(self, text: str) -> int:
+        if text.strip():
+            logging.getLogger("prv2cli").info("%s", text.strip())
+        return len(text)
+
+
+@contextmanager
+def _stdout_for_data() -> Iterator[TextIO]:
+    """stdout, kept from those who print: Ray's threads do when a worker dies, and offer no way to have it elsewhere."""
+    data = sys.stdout
+    with redirect_stdout(_ToLog()):
+        yield data
 
 
 @contextmanager
