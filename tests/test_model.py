@@ -350,3 +350,15 @@ json.dump([loaded, cut.sum().item(), double(torch.ones(1)).item(), list(tokens.s
 
 def test_timm_is_imported_without_the_compiler_which_works_afterwards() -> None:
     assert _told_by(_COMPILER_AFTER_TIMM) == [[], 4.0, 2.0, [1, 48]]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_crops_in_half_precision_lie_where_they_should(dtype: torch.dtype) -> None:
+    """Only the values are rounded: a ramp of a value per pixel tells the places."""
+    ramp = torch.arange(448.0).expand(1, 1, 448, 448) / 448
+    boxes, index = torch.tensor([[0.9, 0.9, 1.0, 1.0]]), torch.zeros(1, dtype=torch.long)
+    exact = crop_to_boxes(ramp, boxes, index, (45, 45))
+    half = crop_to_boxes(ramp.to(dtype), boxes, index, (45, 45))
+    assert half.dtype == dtype
+    assert torch.equal(half.float().diff().ge(0).all(), torch.tensor(True))
+    assert (half.float() - exact).abs().max() <= 2 * torch.finfo(dtype).eps

@@ -55,12 +55,17 @@ def crop_to_boxes(features: Tensor, boxes: Tensor, image_index: Tensor, size: Se
     height, width = int(size[0]), int(size[1])
     xs = _centres(boxes[:, 0], boxes[:, 2], width)
     ys = _centres(boxes[:, 1], boxes[:, 3], height)
+    # Half precision has no room for places: in bfloat16 they would be a pixel or two off.
+    exact = torch.promote_types(features.dtype, torch.float32)
     grid = torch.stack(
         [xs[:, None, :].expand(-1, height, -1), ys[:, :, None].expand(-1, -1, width)], dim=-1
-    ).to(features.dtype)
+    ).to(exact)
     # Tiles of one image share its map: no copy of it for each.
     source = features.expand(len(boxes), -1, -1, -1) if len(features) == 1 else features[image_index]
-    return F.grid_sample(source, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    sampled = F.grid_sample(
+        source.to(exact), grid, mode="bilinear", padding_mode="border", align_corners=False
+    )
+    return sampled.to(features.dtype)
 
 
 def _centres(start: Tensor, stop: Tensor, count: int) -> Tensor:
