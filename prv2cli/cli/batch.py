@@ -21,6 +21,7 @@ import typer
 from prv2cli.cli.files import DtypeName
 from prv2cli.cli.options import check_models, check_tiling
 from prv2cli.cli.ui import (
+    INTERRUPTED,
     DeviceOption,
     JsonOption,
     PrecisionOption,
@@ -230,10 +231,15 @@ def _on_ray(
     workers: int | None,
 ) -> Outcomes:
     from prv2cli.batch import run_on
-    from prv2cli.ray_engine import RayEngine, load_refiner
+    from prv2cli.ray_engine import RayEngine, end_at_once, load_refiner
 
     load = partial(load_refiner, models, device, precision)
-    engine = RayEngine(load, settings, folder, workers=workers, jobs=len(jobs), device=device)
+    try:
+        engine = RayEngine(load, settings, folder, workers=workers, jobs=len(jobs), device=device)
+    except KeyboardInterrupt:
+        stderr.print("interrupted", markup=False)
+        sys.stderr.flush()
+        end_at_once(INTERRUPTED)
     return run_on(engine, jobs)
 
 
