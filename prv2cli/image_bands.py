@@ -1,10 +1,11 @@
 """Read one photograph into a file of pixels: what images.read_photo reads, without ever holding it.
 
     file or pipe -> identify -> TIFF: strips one after the other (tiff_bands)
+                                JPEG: decoded whole, a progressive one onto disk (jpeg_bands)
                                 others: decoded whole by their library (image_decode), then given up
                  -> colours, alpha over white, upright: band by band -> SpooledArray
 
-A JPEG has to be decoded whole: Pillow takes 4 bytes a pixel for it, and libjpeg 3 to 6 more for a progressive one.
+A JPEG has to be decoded whole: Pillow takes 4 bytes a pixel for it, or libjpeg 2 to 6 for a progressive one.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ import numpy as np
 
 from prv2cli import images
 from prv2cli.image_colour import ToSrgb, plan_srgb, to_8_bits
-from prv2cli.image_decode import Stored, decode
+from prv2cli.image_decode import CheckSize, Stored, decode
 from prv2cli.images import MAX_PIXELS_DEFAULT, Photo, kind_of, readable, size_check
+from prv2cli.jpeg_bands import decode_jpeg
 from prv2cli.spooled import SpooledArray
 from prv2cli.tiff_bands import open_in_bands
 
@@ -49,11 +51,20 @@ def spool_photo(
 
 def _spool(file: BinaryIO, label: str, folder: Path, max_pixels: int) -> Photo:
     kind, check = kind_of(file, label), size_check(max_pixels)
-    stored = open_in_bands(file, check) if kind == "TIFF" else decode(kind, file, check)
-    plan = plan_srgb(stored.icc, stored.model, stored.deep)
-    rgb, composited = _assemble(stored, plan, folder)
+    with _decoded(kind, file, check, folder) as stored:
+        plan = plan_srgb(stored.icc, stored.model, stored.deep)
+        rgb, composited = _assemble(stored, plan, folder)
     pixels: Any = rgb
     return images.photo_of(pixels, stored, plan, file, label, composited=composited)
+
+
+@contextmanager
+def _decoded(kind: str, file: BinaryIO, check: CheckSize, folder: Path) -> Iterator[Stored]:
+    if kind == "JPEG":
+        with decode_jpeg(file, check, folder) as stored:
+            yield stored
+    else:
+        yield open_in_bands(file, check) if kind == "TIFF" else decode(kind, file, check)
 
 
 def _assemble(stored: Stored, plan: ToSrgb, folder: Path) -> tuple[SpooledArray, bool]:
