@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -17,13 +16,11 @@ def _no_hub(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFa
 
 
 @pytest.fixture(autouse=True)
-def _own_logging() -> Iterator[None]:
-    """The command line sets up the program's logger; the next test finds it as it was."""
+def _own_logging() -> None:
+    """The command line sets up the program's logger, even in fixtures of modules; every test finds it untouched."""
     logger = logging.getLogger("prv2cli")
-    before = logger.handlers, logger.level, logger.propagate
-    yield
-    logger.handlers, logger.propagate = before[0], before[2]
-    logger.setLevel(before[1])
+    logger.handlers, logger.propagate = [], True
+    logger.setLevel(logging.NOTSET)
 
 
 @pytest.fixture(scope="session")
