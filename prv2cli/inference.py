@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ from prv2cli.coarse_branch import CoarseDepth, CoarseNetwork, Kind, Unit
 from prv2cli.coarse_map import check_aspect, edge_width, fill_holes, reduce_photograph, shrink
 from prv2cli.config import BundleConfig, RefinerConfig
 from prv2cli.devices import choose_device, choose_precision, free_memory
+from prv2cli.disagreement import to_confidence
 from prv2cli.errors import CheckpointError, DeviceError, InputError, UsageError
 from prv2cli.loading import Scene, load_coarse, load_model
 from prv2cli.model.coarse import CoarseOutput
@@ -35,6 +36,7 @@ from prv2cli.model.layers import crop_to_boxes, resize
 from prv2cli.model.normalise import MIN_METRES, LogNormalisation, PlainMetres
 from prv2cli.model.patchrefiner import PatchRefiner
 from prv2cli.paper import PaperSetup, refine_paper, to_process
+from prv2cli.passes import Prepared, TileSink, Tta, View, check_comparable, flips, in_turn, mirror
 from prv2cli.publish import push_to_hub, save_pretrained
 from prv2cli.tiling import Blender, Tile, TilePlan, parse_mode, plan_paper_tiles, plan_tiles, seam_excess
 
@@ -59,6 +61,7 @@ class Depth:
     Attributes:
         depth: (H, W) float32, > 0 everywhere, in `unit`: metres, or relative where the coarse depth had no unit.
         coarse: (h, w) float32, the coarse depth that was refined, holes filled.
+        confidence: (H, W) float32 in (0, 1], NaN where it is not known (disagreement.FORMULA); None if not asked for.
         tiling: the tile plan in words. seam: how much steeper the map is across tile borders (0 = nothing to be seen).
         seconds: by part (coarse, reduced, tiles, fuse).
     """
@@ -72,27 +75,9 @@ class Depth:
     device: str
     precision: str
     unit: Unit = "metre"
+    tta: str | None = None  # "flip": the mean of the photograph and its mirror image
+    confidence: np.ndarray | None = None
     seconds: dict[str, float] = field(default_factory=dict)
-
-
-class TileSink(Protocol):
-    """Where refined tiles go: tiling.Blender, or streaming.BandBlender."""
-
-    plan: TilePlan
-
-    def add(self, tile: Tile, values: np.ndarray) -> None:
-        """Take one tile's (rows, columns) values."""
-        ...
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A photograph before its tiles: `normalised` is what they refine, in the space of `scale`."""
-
-    coarse: CoarseDepth
-    scale: LogNormalisation | PlainMetres
-    normalised: Tensor
-    features: list[Tensor]
 
 
 class Refiner:
@@ -204,6 +189,8 @@ class Refiner:
         batch_size: int = 0,
         mode: str | None = None,
         seed: int = 0,
+        tta: Tta = "auto",
+        confidence: bool = False,
         progress: Progress = lambda done, total: None,
     ) -> Depth:
         """Depth of one photograph at its full size.
@@ -217,6 +204,9 @@ class Refiner:
             batch_size: tiles at a time; 0 = from the free memory.
             mode: None = our overlapped grid; "m1", "m2", "rN" = the paper's tilings.
             seed: of the random tiles of rN.
+            tta: "flip" refines the mirrored photograph too and takes the mean, at twice the time. "auto" does so
+                where the confidence is asked for: without it, only pixels in overlaps have two predictions.
+            confidence: also tell where the predictions of a pixel agree.
 
         Returns:
             Depth; `depth` is depth (never inverse), in the unit of the coarse map.
@@ -236,8 +226,17 @@ class Refiner:
             seed=seed,
             largest=self._choose_tile(),
         )
+        flip = flips(tta, confidence)
+        if confidence:
+            check_comparable(plan, flip)
+        as_the_authors = self.bundle is not None and mode is not None
+        if as_the_authors and (flip or confidence):
+            raise UsageError(
+                f"--mode {mode} of a bundle is the authors' own tiling, which has neither --tta nor --confidence; "
+                "leave --mode out"
+            )
         seconds: dict[str, float] = {}
-        ready = self.prepare(
+        views = self.views(
             rgb,
             coarse_depth,
             coarse_kind,
@@ -245,23 +244,28 @@ class Refiner:
             focal_px,
             tile=tile,
             batch_size=batch_size,
+            flip=flip,
             seconds=seconds,
         )
+        ready = views[0].ready
         with timed(seconds, "tiles"):
-            if self.bundle and mode is not None:
-                refined, batch = self._refine_as_the_authors(rgb, mode, seed), 1
+            if as_the_authors:
+                refined, batch = self._refine_as_the_authors(rgb, mode or "", seed), 1
             else:
-                blender = Blender(plan)
-                batch = self.refine_into(blender, rgb, ready, batch_size, progress)
+                blender = Blender(plan, passes=len(views), compare=confidence)
+                batch = self.refine_into(blender, views, batch_size, progress)
                 refined = blender.result()
         with timed(seconds, "fuse"):
             seam = seam_excess(refined, plan, floor=ready.scale.floor)
             depth = ready.scale.decode_in_place(refined)
-        return self.finished(depth, ready.coarse, plan, seam, batch, seconds)
+            certain = None
+            if confidence:
+                certain = to_confidence(ready.scale.relative_in_place(blender.disagreement(), depth))
+        return self.finished(depth, ready.coarse, plan, seam, batch, seconds, flip=flip, confidence=certain)
 
-    def prepare(
+    def views(
         self,
-        rgb: np.ndarray,
+        rgb: Any,
         coarse_depth: np.ndarray | None,
         coarse_kind: Kind,
         coarse_unit: Unit,
@@ -269,11 +273,38 @@ class Refiner:
         *,
         tile: tuple[int, int] | int,
         batch_size: int,
+        flip: bool,
         seconds: dict[str, float],
-    ) -> Prepared:
-        """What comes before the tiles: coarse depth, guidance, the passes at reduced size. Adds to `seconds`."""
+    ) -> list[View]:
+        """What comes before the tiles, for the photograph and, with `flip`, its mirror image. Adds to `seconds`.
+
+                The mirror image gets the mirrored coarse depth.
+        A bundle's own network looks at the mirror image itself: its features cannot be mirrored.
+        """
         with timed(seconds, "coarse"):
             coarse = self._coarse_depth(rgb, coarse_depth, coarse_kind, coarse_unit, focal_px)
+        views = [View(rgb, self._prepare(rgb, coarse, tile, batch_size, seconds))]
+        if flip:
+            seen = mirror(rgb)
+            with timed(seconds, "coarse"):
+                if self.bundle:
+                    flipped = self._coarse_depth(seen, None, "depth", "metre", focal_px)
+                else:
+                    flipped = CoarseDepth(coarse.values.flip(-1), unit=coarse.unit)
+            ready = self._prepare(seen, flipped, tile, batch_size, seconds)
+            views.append(View(seen, ready, mirrored=True))
+        return views
+
+    def _prepare(
+        self,
+        rgb: Any,
+        coarse: CoarseDepth,
+        tile: tuple[int, int] | int,
+        batch_size: int,
+        seconds: dict[str, float],
+    ) -> Prepared:
+        """What comes between the coarse depth and the tiles: guidance, the passes at reduced size."""
+        with timed(seconds, "coarse"):
             scale = self._space.of(coarse.values)
             ready = Prepared(coarse, scale, scale.encode(coarse.values), coarse.features)
             if not self.bundle:
@@ -291,6 +322,9 @@ class Refiner:
         seam: float,
         batch: int,
         seconds: dict[str, float],
+        *,
+        flip: bool = False,
+        confidence: np.ndarray | None = None,
     ) -> Depth:
         """The result, with all that is known of the run."""
         return Depth(
@@ -298,11 +332,13 @@ class Refiner:
             coarse=coarse.values[0, 0].numpy(),
             tiling=plan.description,
             seam=seam,
-            tiles=len(plan.tiles),
+            tiles=len(plan.tiles) * (2 if flip else 1),
             batch_size=batch,
             device=str(self.device),
             precision=str(self.dtype).removeprefix("torch."),
             unit=coarse.unit,
+            tta="flip" if flip else None,
+            confidence=confidence,
             seconds=seconds,
         )
 
@@ -396,28 +432,38 @@ class Refiner:
         small = reduce_photograph(rgb, (height, width))
         plan = plan_photograph(self.config, height, width, tile=tile, largest=self._choose_tile())
         blender = Blender(plan)
-        self.refine_into(blender, small, ready, batch_size, lambda done, total: None)
+        self.refine_into(blender, [View(small, ready)], batch_size, lambda done, total: None)
         return torch.from_numpy(blender.result())[None, None]
 
     def refine_into(
-        self, blender: TileSink, rgb: np.ndarray, ready: Prepared, batch_size: int, progress: Progress
+        self, blender: TileSink, views: Sequence[View], batch_size: int, progress: Progress
     ) -> int:
-        """Refine every tile of the blender's plan into it; returns the batch size that went through."""
-        plan = blender.plan
+        """Refine every tile of the blender's plan in every view into it, in the space of the first view's scale.
+
+        Returns the batch size that went through.
+        """
+        plan, scale = blender.plan, views[0].ready.scale
         batch = batch_size or self._choose_batch(plan)
-        on_device = ready.normalised.to(self.device)
-        done, total = 0, len(plan.tiles)
-        while done < total:
-            tiles = plan.tiles[done : done + batch]
-            try:
-                values = self._refine_batch(rgb, on_device, ready.features, tiles, plan)
-            except torch.OutOfMemoryError as error:
-                batch = self._smaller_batch(batch, tiles[0], error)
-                continue
-            for tile, value in zip(tiles, values, strict=True):
-                blender.add(tile, value)
-            done += len(tiles)
-            progress(done, total)
+        on_device = {view.mirrored: view.ready.normalised.to(self.device) for view in views}
+        done, total = 0, len(plan.tiles) * len(views)
+        for view, left in in_turn(plan, views):
+            own_scale: Any = view.ready.scale
+            while left:
+                tiles = left[:batch]
+                try:
+                    values = self._refine_batch(
+                        view.rgb, on_device[view.mirrored], view.ready.features, tiles, plan
+                    )
+                except torch.OutOfMemoryError as error:
+                    batch = self._smaller_batch(batch, tiles[0], error)
+                    continue
+                if own_scale is not scale:
+                    values = scale.convert(values, own_scale)
+                for tile, value in zip(tiles, values, strict=True):
+                    blender.add(tile, value, mirrored=view.mirrored)
+                left = left[len(tiles) :]
+                done += len(tiles)
+                progress(done, total)
         return batch
 
     def _choose_batch(self, plan: TilePlan) -> int:
@@ -524,4 +570,4 @@ def _cut(rgb: np.ndarray, tile: Tile) -> np.ndarray:
 def timed(seconds: dict[str, float], part: str) -> Any:
     start = time.perf_counter()
     yield
-    seconds[part] = time.perf_counter() - start
+    seconds[part] = seconds.get(part, 0.0) + time.perf_counter() - start

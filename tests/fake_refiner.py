@@ -39,6 +39,7 @@ class FakeRefiner:
             depth=depth,
             unit="metre",
             tiling="one",
+            tta=None,
             tiles=1,
             seam=0.0,
             device="cpu",

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from prv2cli.cli.files import DtypeName
-from prv2cli.cli.options import check_models, check_tiling
+from prv2cli.cli.options import TtaName, check_models, check_tiling
 from prv2cli.cli.ui import (
     DeviceOption,
     JsonOption,
@@ -114,6 +114,13 @@ def batch(
     ] = None,
     mode: Annotated[str | None, typer.Option(help="The paper's tilings.", rich_help_panel=SPEED)] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the random tiles of rN.", rich_help_panel=SPEED)] = 0,
+    tta: Annotated[
+        TtaName,
+        typer.Option(
+            help="flip: refine the mirrored photograph too and take the mean, in twice the time.",
+            rich_help_panel=SPEED,
+        ),
+    ] = TtaName.none,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
     max_pixels: Annotated[
@@ -135,6 +142,8 @@ def batch(
     encoding = Encoding(depth_format(Path("-"), format), dtype.value if dtype else None, depth_scale, inverse)
     check_encoding(encoding)
     tiling = check_tiling(tile, overlap, mode, seed)
+    if tta is TtaName.flip:
+        tiling["tta"] = tta.value  # what a run without it made stays as good as it was
     models = check_models(
         model, coarse, None, device, precision, scene=scene, revision=revision, offline=offline
     )
