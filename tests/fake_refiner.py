@@ -39,7 +39,7 @@ class FakeRefiner:
             depth=depth,
             unit="metre",
             tiling="one",
-            tta=None,
+            tta=options.get("tta"),
             tiles=1,
             seam=0.0,
             device="cpu",
