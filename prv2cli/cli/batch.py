@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 import typer
 
 from prv2cli.cli.files import DtypeName
-from prv2cli.cli.options import check_models, check_tiling
+from prv2cli.cli.options import TtaName, check_models, check_tiling
 from prv2cli.cli.ui import (
     DeviceOption,
     JsonOption,
@@ -137,6 +137,13 @@ def batch(
     ] = 0,
     mode: Annotated[str | None, typer.Option(help="The paper's tilings.", rich_help_panel=SPEED)] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the random tiles of rN.", rich_help_panel=SPEED)] = 0,
+    tta: Annotated[
+        TtaName,
+        typer.Option(
+            help="flip: refine the mirrored photograph too and take the mean, in twice the time. auto: none.",
+            rich_help_panel=SPEED,
+        ),
+    ] = TtaName.auto,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
     max_pixels: Annotated[
@@ -186,7 +193,7 @@ def batch(
         if shard is not None:
             jobs = part_of(jobs, shard)
         settings = BatchSettings(
-            encoding, tiling, focal_px, max_pixels or MAX_PIXELS_DEFAULT, overwrite, batch_size
+            encoding, tiling, focal_px, max_pixels or MAX_PIXELS_DEFAULT, overwrite, batch_size, tta.value
         )
         make = partial(_on_ray, workers=workers) if engine is EngineName.ray else _here
         start = partial(make, jobs, settings, folder, models, device, precision)

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+
+class TtaName(str, Enum):
+    auto = "auto"
+    none = "none"
+    flip = "flip"
+
 
 if TYPE_CHECKING:
     from prv2cli.cli.ui import SceneName
