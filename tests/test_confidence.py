@@ -10,15 +10,19 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from training_runs import BUNDLE, REFINER
 
 from prv2cli.band_shrink import shrink_spooled
+from prv2cli.checkpoint import read_checkpoint, save_checkpoint
 from prv2cli.cli import app
 from prv2cli.coarse_map import shrink
+from prv2cli.config import BundleConfig
 from prv2cli.depth_files import DepthMetadata, convert, depth_info, read_depth, write_depth
 from prv2cli.disagreement import HALF_CONFIDENT, Disagreement, to_confidence
 from prv2cli.errors import InputError, OutputError, UsageError
-from prv2cli.estimate import Header, memory_for
+from prv2cli.estimate import Header, dry_run, memory_for
 from prv2cli.inference import Refiner
+from prv2cli.model import build_model
 from prv2cli.model.normalise import LogNormalisation, PlainMetres
 from prv2cli.pipeline import CONFIDENCE_STEPS
 from prv2cli.spooled import MirroredArray, SpooledArray
@@ -171,6 +175,95 @@ def test_another_word_for_tta_is_refused(refiner, photo):
         refiner.refine(photo, tta="rotate")
 
 
+# --- a bundle, whose own network looks at the mirror image -------------------------------------------------
+
+
+@pytest.fixture(scope="module", params=["metres", "normalised-log"])
+def bundle(request, tmp_path_factory) -> Refiner:
+    """A small random bundle whose refiner changes what its coarse network says."""
+    config = BundleConfig.model_validate({**BUNDLE, "refiner": {**REFINER, "depth_space": request.param}})
+    torch.manual_seed(0)
+    network = build_model(config)
+    with torch.no_grad():
+        for parameter in network.refiner.parameters():
+            parameter.add_(torch.randn_like(parameter), alpha=0.05)
+    path = tmp_path_factory.mktemp("bundle") / "bundle.safetensors"
+    save_checkpoint(path, network, config, {})
+    return Refiner(read_checkpoint(path), device="cpu", precision="fp32")
+
+
+ONE_TILE, TILES = {"tile": (96, 128)}, {"overlap": 0.25}
+
+
+@pytest.mark.parametrize(
+    "options", [ONE_TILE, TILES, {**TILES, "batch_size": 4}], ids=["one", "grid", "batch"]
+)
+def test_a_bundle_takes_the_mean_of_both_photographs(bundle, photograph, options):
+    """What comes out for the photograph and, mirrored back, for its mirror image, each refined alone."""
+    small = np.ascontiguousarray(photograph[100:190, 130:251])
+    one = bundle.refine(small, **options)
+    other = bundle.refine(np.ascontiguousarray(small[:, ::-1]), **options).depth[:, ::-1]
+    logarithmic = bundle.config.depth_space == "normalised-log"
+    mean = np.sqrt(one.depth * other) if logarithmic else (one.depth + other) / 2
+    assert np.abs(other / one.depth - 1).max() > 1e-3
+    found = bundle.refine(small, confidence=True, **options)
+    assert (found.tta, found.tiles) == ("flip", 2 * one.tiles)
+    np.testing.assert_allclose(found.depth, mean, rtol=1e-5)
+    np.testing.assert_array_equal(found.coarse, one.coarse)
+    if options is ONE_TILE:
+        apart = np.abs(np.log(one.depth / other)) if logarithmic else np.abs(one.depth - other) / mean
+        np.testing.assert_allclose(found.confidence, 1 / (1 + apart / 2 / HALF_CONFIDENT), atol=1e-3)
+    many = bundle.refine_many([small, small[::-1]], focal_px=[None, None], tta="flip", **options)
+    np.testing.assert_allclose(many[0].depth, mean, rtol=1e-5)
+    assert many[1].tta == "flip"
+
+
+def test_a_bundle_mirrors_a_photograph_on_disk_too(bundle, photograph, tmp_path):
+    small = photograph[100:190, 130:251]
+    whole = bundle.refine(small, confidence=True, **TILES)
+    rgb = SpooledArray(small.shape, np.uint8, tmp_path)
+    rgb[:] = small
+    with refine_streamed(bundle, rgb, confidence=True, **TILES) as found:
+        assert np.array_equal(found.depth[:], whole.depth)
+        assert np.array_equal(found.confidence[:], whole.confidence)
+
+
+@pytest.mark.parametrize(
+    "options", [{"tta": "flip"}, {"confidence": True}, {"confidence": True, "tta": "none"}]
+)
+def test_the_authors_tiling_of_a_bundle_has_one_view(bundle, photograph, monkeypatch, options):
+    monkeypatch.setattr(Refiner, "_coarse_depth", None)
+    with pytest.raises(UsageError, match="--mode m2 of a bundle is the authors' own tiling"):
+        bundle.refine(photograph, mode="m2", **options)
+    header = Header("photo", "PNG", 420, 300, False, 0, 0)
+    with pytest.raises(UsageError, match="--mode m2 of a bundle"):
+        dry_run(bundle, header, mode="m2", timed=False, **options)
+    if options == {"tta": "flip"}:
+        with pytest.raises(UsageError, match="--mode m2 of a bundle"):
+            bundle.refine_many([photograph], focal_px=[None], mode="m2", **options)
+
+
+# --- several photographs --------------------------------------------------------------------------------------
+
+
+def test_several_photographs_and_their_mirror_images_share_batches(refiner, photo, monkeypatch):
+    real, seen = TileLoop._refine_batch, []
+
+    def counted(self, part, maps):
+        seen.append({(id(canvas.sink), canvas.mirrored) for canvas, _ in part})
+        return real(self, part, maps)
+
+    monkeypatch.setattr(TileLoop, "_refine_batch", counted)
+    monkeypatch.setattr("prv2cli.inference.WIDE_EDGES", 0.0)  # with the passes at half size
+    photos = [photo, np.ascontiguousarray(photo[::-1])]
+    together = refiner.refine_many(photos, focal_px=[None] * 2, batch_size=4, tta="flip")
+    assert max(map(len, seen)) == 4
+    for rgb, found in zip(photos, together, strict=True):
+        alone = refiner.refine(rgb, tta="flip")
+        assert (found.tta, found.tiles) == (alone.tta, alone.tiles) == ("flip", 2)
+        assert np.abs(found.depth / alone.depth - 1).max() < 1e-4
+
+
 # --- bands ------------------------------------------------------------------------------------------------
 
 
@@ -227,6 +320,7 @@ def test_the_estimate_counts_what_is_compared():
     )
     assert plain.in_memory < flip.in_memory < both.in_memory
     assert plain.in_bands < flip.in_bands < both.in_bands
+    assert plain.photograph < flip.photograph < both.photograph
     assert both.disk - flip.disk == 4 * header.pixels
     assert both == memory_for(header, tta="flip", confidence=True)
 
