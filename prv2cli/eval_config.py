@@ -6,13 +6,11 @@ import math
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import ValidationError, model_validator
 
 from prv2cli.alignment import Align, Space
-from prv2cli.config import PositiveInt, Settings, explain
+from prv2cli.config import PositiveInt, Settings, explain, read_settings_file
 from prv2cli.data.layouts import DataConfig
-from prv2cli.errors import ConfigError
 
 CropName = Literal["none", "garg", "eigen-kitti", "eigen-nyu"]
 
@@ -97,16 +95,7 @@ def load_eval_config(path: Path, changes: dict[str, Any] | None = None) -> EvalC
 
     Raises ConfigError naming the file, the key and the value; nothing has run yet.
     """
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ConfigError(f"--config {path}: no such file") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(
-            f"--config {path}: not a readable YAML file ({str(error).splitlines()[0]})"
-        ) from error
-    if not isinstance(raw, dict):
-        raise ConfigError(f"--config {path}: expected settings (key: value), found {type(raw).__name__}")
+    raw = read_settings_file(path)
     for key, value in (changes or {}).items():
         *group, leaf = key.split(".")
         target = raw.setdefault(group[0], {}) if group else raw

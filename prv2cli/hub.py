@@ -21,24 +21,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict
-
 from prv2cli import hub_client
 from prv2cli.errors import CheckpointError, OutputError, UsageError
 from prv2cli.hub_cache import COMMIT, RepoCache, cached_repos, hash_file
 from prv2cli.hub_client import HubError, HubUnreachableError
+from prv2cli.registry import DEFAULT_COARSE, REPO, REPO_LENGTH, Entry, Scene, read_registry
+from prv2cli.registry import DEFAULT_REFINER as DEFAULT_REFINER
 
 logger = logging.getLogger("prv2cli")
 
-DEFAULT_REFINER = "refiner-s"
-DEFAULT_COARSE = "lite"
 OURS = "prv2.safetensors"  # a repository's file in our format
 AUTO_SECONDS = 4.0  # `auto` waits no longer for the Hub
 
-Scene = Literal["indoor", "outdoor"]
-
-_REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+", re.ASCII)
+_REPO = re.compile(REPO)
 _WEIGHT_FILES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".onnx")
 _BRANCH = "main"
 # What is taken of a transformers repository: no pickles, no code, none of the further variants beside the model.
@@ -46,35 +41,6 @@ _FOLDER_FILE = re.compile(
     r"config\.json|preprocessor_config\.json|processor_config\.json"
     r"|model\.safetensors|model\.safetensors\.index\.json|model-\d+-of-\d+\.safetensors"
 )
-
-
-class Entry(BaseModel):
-    """One registered model. `size` in bytes, `max_depth` in metres, `input_size` in pixels; None: not known.
-
-    `repo` None: shipped with the package. `file` None: the repository as a folder.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    name: str
-    kind: Literal["coarse", "refiner", "bundle"]
-    loader: Literal["prv2", "dav2", "transformers"]
-    repo: str | None = None
-    file: str | None = None
-    revision: str | None = None
-    sha256: str | None = None
-    size: int | None = None
-    licence: str
-    commercial: bool
-    domain: str
-    scene: Scene | None = None
-    max_depth: float | None = None
-    input_size: int | None = None
-
-    @property
-    def embedded(self) -> bool:
-        """Whether the model comes with the package."""
-        return self.repo is None
 
 
 @dataclass(frozen=True)
@@ -130,13 +96,11 @@ def weights_folder() -> Path:
 
 @functools.cache
 def _entries() -> dict[str, Entry]:
-    text = (weights_folder() / "registry.yaml").read_text(encoding="utf-8")
-    entries = [Entry.model_validate(entry) for entry in yaml.safe_load(text)["models"]]
-    return {entry.name: entry for entry in entries}
+    return read_registry(weights_folder() / "registry.yaml")
 
 
 def registry() -> dict[str, Entry]:
-    """The registered models by name, better ones first, from weights/registry.yaml."""
+    """The registered models by name, better ones first. Raises CheckpointError: a damaged installation."""
     return dict(_entries())
 
 
@@ -205,14 +169,7 @@ def auto_coarse(
     Raises:
         CheckpointError: the Hub sent other bytes than registered: that is no reason to go on with less.
     """
-    suitable = [
-        entry
-        for entry in registry().values()
-        if entry.kind == "coarse"
-        and entry.loader == "dav2"
-        and entry.commercial
-        and scene in (None, entry.scene)
-    ]
+    suitable = [entry for entry in registry().values() if entry.suits_auto(scene)]
     try:
         return _resolve(suitable[0].name, None, offline, cache_dir, AUTO_SECONDS)
     except (HubError, OutputError) as error:
@@ -260,7 +217,8 @@ def _locate(model: str | Path) -> ModelFile | _Source:
         entry = next(same, None)
     if entry is not None and entry.repo is not None:
         return _Source(text if as_folder else entry.name, entry.repo, entry.file, entry.file is None, entry)
-    if _REPO.fullmatch(repo) and not text.endswith(_WEIGHT_FILES) and not isinstance(model, Path):
+    is_repo = _REPO.fullmatch(repo) is not None and len(repo) <= REPO_LENGTH
+    if is_repo and not text.endswith(_WEIGHT_FILES) and not isinstance(model, Path):
         return _Source(text, repo, folder=as_folder)
     raise UsageError(
         f"model {text!r} is neither a file, nor a known name, nor a repository org/name; "

@@ -21,19 +21,21 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from prv2cli.atomic import atomic_write, output_error
 from prv2cli.errors import CheckpointError, OutputError
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
+Commit = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
 SHA256 = re.compile(r"[0-9a-f]{64}")
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,200}")
 _SAFE_REVISION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./-]{0,200}")
 _RECORD = "prv2.json"
 _CHUNK = 1 << 20
+_LONGEST_NAME = 250  # bytes; file systems take 255
 
 
 class Known(BaseModel):
@@ -52,9 +54,9 @@ class Record(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     format: Literal[1] = 1
-    revisions: dict[str, str] = {}
+    revisions: dict[str, Commit] = {}
     files: dict[str, Known] = {}
-    folders: dict[str, list[str]] = {}
+    folders: dict[Commit, list[str]] = {}
 
 
 @dataclass(frozen=True)
@@ -226,6 +228,8 @@ def check_name(name: str, repo: str) -> str:
     parts = name.split("/")
     if {"", ".", ".."} & set(parts) or re.search(r"[\\:\x00-\x1f]", name):
         raise CheckpointError(f"{repo}: refused a file called {name!r}: its name could lead out of the cache")
+    if len(name.encode(errors="replace")) > _LONGEST_NAME:
+        raise CheckpointError(f"{repo}: refused a file called {name[:40]!r}...: its name is too long")
     return name
 
 

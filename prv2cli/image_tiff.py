@@ -43,12 +43,12 @@ def decode_tiff(file: BinaryIO, check: CheckSize) -> Stored:
     """Decode the first page of a TIFF. See image_decode.decode for `check` and what is raised."""
     with tifffile.TiffFile(file) as tiff:
         page = tiff.pages.first
-        _refuse_raw(page)
+        refuse_raw(page)
         check(page.imagewidth, page.imagelength)
         pages = len(tiff.pages)
         notes = (f"{pages} pages: only the first is read",) if pages > 1 else ()
-        _check_segments(page, file.seek(0, 2))
-        exif = _exif(file)
+        check_segments(page, file.seek(0, 2))
+        exif = read_exif(file)
         icc = page.tags.valueof(34675)
         icc = bytes(icc) if isinstance(icc, (bytes, tuple)) else None
         if page.dtype not in (np.uint16, np.float16, np.float32, np.float64):
@@ -58,8 +58,11 @@ def decode_tiff(file: BinaryIO, check: CheckSize) -> Stored:
     return replace(stored, icc=icc, exif=exif, notes=(*notes, *stored.notes))
 
 
-def _refuse_raw(page: Any) -> None:
-    """Camera raw files are TIFF inside; their first page is a preview, or a mosaic of sensor values."""
+def refuse_raw(page: Any) -> None:
+    """Raises Unreadable for camera raw files: TIFF inside, their first page a preview or a mosaic of sensor values.
+
+    page: tifffile's, as in all of this module.
+    """
     is_dng = 50706 in page.tags
     is_mosaic = int(page.photometric) in (32803, 34892)
     is_preview = page.subfiletype & 1 and 330 in page.tags
@@ -67,8 +70,11 @@ def _refuse_raw(page: Any) -> None:
         raise Unreadable(RAW_REFUSAL)
 
 
-def _check_segments(page: Any, file_size: int) -> None:
-    """Raise unless every strip or tile lies in the file. tifffile would read the missing ones as black."""
+def check_segments(page: Any, file_size: int) -> None:
+    """Raises ValueError unless every strip or tile lies in the file, of `file_size` bytes, and can fill the picture.
+
+    tifffile would read the missing ones as black.
+    """
     check_layout(page)
     offsets, counts = page.dataoffsets, page.databytecounts
     if len(counts) < len(offsets):
@@ -83,8 +89,8 @@ def _check_segments(page: Any, file_size: int) -> None:
             raise ValueError("its strips hold less than the picture")
 
 
-def _exif(file: BinaryIO) -> dict[int, Any]:
-    """The EXIF sub-IFD by tag number; empty where there is none or it cannot be read."""
+def read_exif(file: BinaryIO) -> dict[int, Any]:
+    """The EXIF sub-IFD of a TIFF by tag number; empty where there is none or it cannot be read. Moves the file."""
     tags = Image.Exif()
     try:
         file.seek(0)

@@ -17,10 +17,10 @@ from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from logging.handlers import QueueHandler
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from prv2cli import __version__
 from prv2cli.atomic import output_error, remove_leftovers
@@ -28,6 +28,7 @@ from prv2cli.batch import BatchSettings, Job, LocalEngine, Outcome, failed
 from prv2cli.claims import Claims
 from prv2cli.errors import DeviceError, EngineError, MissingEngineError, Prv2Error, UsageError
 from prv2cli.ray_layout import Layout, plan_workers
+from prv2cli.workers import Worker
 
 logger = logging.getLogger("prv2cli")
 
@@ -137,6 +138,7 @@ class RayEngine:
     Raises:
         MissingEngineError: no Ray. EngineError: no cluster there, or workers that cannot start or are not alike.
         DeviceError: a GPU is asked for that the cluster lacks. OutputError: the output folder cannot be made.
+        KeyboardInterrupt: Ray, half started, cannot be shut down; only end_at_once() leaves nothing of it.
     """
 
     def __init__(
@@ -163,10 +165,12 @@ class RayEngine:
             raise output_error(root, error) from error
         remove_leftovers(root)
         self._own = False
+        # ray.init() would not let Ctrl-C through. Its thread stays to the end: Linux ends Ray's processes with it.
+        self._starter = Worker("ray.init")
         try:
             self._connect(workers)
             self._hire(_layout(self._ray, workers, jobs, device), (load, settings, root, Path.cwd()))
-        except BaseException:  # Ctrl-C too
+        except Exception:  # not Ctrl-C: ray.shutdown() beside a ray.init() waits or crashes
             self.close()
             raise
 
@@ -202,6 +206,7 @@ class RayEngine:
                 ray.kill(worker)
         if self._own:
             ray.shutdown()
+        self._starter.stop()
         remove_leftovers(self._root)  # of workers that were killed
         claims = Claims(self._root)
         claims.remove_dead()
@@ -221,7 +226,10 @@ class RayEngine:
             _reach(address)
         self._own = True
         try:
-            ray.init(address=address, log_to_driver=False, configure_logging=False, **options)
+            begin = partial(
+                ray.init, address=address, log_to_driver=False, configure_logging=False, **options
+            )
+            self._starter.submit(begin).result()
         except Exception as error:
             raise EngineError(
                 f"--engine ray: no Ray at RAY_ADDRESS={address}: {_first_line(error)}"
@@ -294,6 +302,23 @@ class RayEngine:
                 self._told.add(said)
                 logger.handle(record)
         return answer.result
+
+
+def end_at_once(code: int) -> NoReturn:
+    """End this process and, before, all that it has started. While Ray starts, a usual exit crashes or hangs.
+
+    Most of Ray's processes would go by themselves when this one does; its agents take a minute to notice.
+    """
+    import psutil
+
+    this = psutil.Process()
+    for child in this.children():
+        with suppress(psutil.Error):  # it has ended
+            child.suspend()  # so that it starts no other meanwhile
+    for process in this.children(recursive=True):
+        with suppress(psutil.Error):
+            process.kill()
+    os._exit(code)
 
 
 def check_device(device: str) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 import tifffile
 
 from prv2cli.image_decode import Band, CheckSize, Stored, valid_orientation
-from prv2cli.image_tiff import _check_segments, _exif, _refuse_raw, decode_tiff
+from prv2cli.image_tiff import check_segments, decode_tiff, read_exif, refuse_raw
 
 RUN_PIXELS = 1 << 22
 _WIDTH, _LENGTH, _ROWS_PER_STRIP, _TILE_WIDTH, _TILE_LENGTH = 256, 257, 278, 322, 323
@@ -44,9 +44,9 @@ def open_in_bands(file: BinaryIO, check: CheckSize) -> Stored:
     """
     with tifffile.TiffFile(file) as tiff:
         page: Any = tiff.pages.first
-        _refuse_raw(page)
+        refuse_raw(page)
         check(page.imagewidth, page.imagelength)
-        _check_segments(page, file.seek(0, io.SEEK_END))
+        check_segments(page, file.seek(0, io.SEEK_END))
         runs = _Runs.of(file, page, tiff.byteorder)
         pages, turned = len(tiff.pages), valid_orientation(page.tags.valueof(_ORIENTATION))
     if runs is None:
@@ -60,7 +60,7 @@ def open_in_bands(file: BinaryIO, check: CheckSize) -> Stored:
         band=runs.band,
         orientation=turned,
         whole=None,
-        exif=_exif(file),
+        exif=read_exif(file),
         notes=(*notes, *first.notes),
     )
 

@@ -35,18 +35,15 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HubServe
 
 
 @pytest.fixture
-def models(server: HubServer, capsys: pytest.CaptureFixture[str]) -> Iterator[Models]:
+def models(server: HubServer, capsys: pytest.CaptureFixture[str]) -> Models:
     """`prv2 models` with an empty cache."""
-    handlers, level, propagate = hub.logger.handlers, hub.logger.level, hub.logger.propagate
 
     def call(*arguments: object) -> Answer:
         capsys.readouterr()
         code = app._run(["models", *map(str, arguments)], debug=False)
         return Answer(code, *capsys.readouterr())
 
-    yield call
-    hub.logger.handlers, hub.logger.propagate = handlers, propagate
-    hub.logger.setLevel(level)
+    return call
 
 
 def test_list_says_what_there_is_and_what_is_here(models: Models, server: HubServer) -> None:

@@ -39,6 +39,7 @@ from prv2cli.cli.app import main
 from prv2cli.depth_files import convert, depth_info, read_depth, read_depth_metadata
 from prv2cli.depth_metadata import DepthMetadata
 from prv2cli.errors import ConfigError, DiskFullError, InputError, Prv2Error, UsageError
+from prv2cli.eval_config import load_eval_config
 from prv2cli.image_bands import spool_photo
 from prv2cli.images import read_photo
 from prv2cli.jobs import find_photographs, listed_photographs, plan
@@ -559,13 +560,14 @@ CONFIGS = {
 }
 
 
+@pytest.mark.parametrize("load", [load_train_config, load_eval_config])
 @pytest.mark.parametrize("name", CONFIGS)
-def test_configurations(name: str, tmp_path: Path) -> None:
+def test_configurations(name: str, load: Callable[[Path], Any], tmp_path: Path) -> None:
     path = tmp_path / "odd.yaml"
     path.write_bytes(os.fsencode(CONFIGS[name]))
     start = time.process_time()
     with pytest.raises(ConfigError, match=r"odd\.yaml: ") as raised:
-        load_train_config(path)
+        load(path)
     assert len(str(raised.value).splitlines()) == 1
     assert str(raised.value).isprintable()
     assert len(str(raised.value)) < 1500

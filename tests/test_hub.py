@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import os
 import random
@@ -140,6 +141,7 @@ def test_names_that_are_checked_without_a_network(server: HubServer, tmp_path: P
         "weights/missing.safetensors",
         "../up",
         "hf:name",
+        f"org/{'a' * 300}",
         tmp_path / "no",
     ):
         with pytest.raises(UsageError, match=r"neither a file, nor a known name.*dav2-hypersim-small"):
@@ -363,15 +365,36 @@ def test_a_cached_file_that_changed_is_noticed(
     assert len(said) == 1 and said[0].endswith("downloading it again")
 
 
-def test_a_damaged_record_is_an_error_that_names_it(server: HubServer, cache: Path) -> None:
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        "{",
+        '{"revisions": {"main": "../../elsewhere"}}',
+        json.dumps({"revisions": {"main": "b" * 300}}),
+        '{"folders": {"..": ["model.safetensors"]}}',
+        '{"files": {"a": {"sha256": "b"}}}',
+    ],
+)
+def test_a_damaged_record_is_an_error_that_names_it(server: HubServer, cache: Path, damaged: str) -> None:
     server.add_repo("org/name", {hub.OURS: CONTENT})
     hub.resolve("org/name")
     record = cache / "models--org--name" / "prv2.json"
-    record.write_text("{")
+    record.write_text(damaged)
     with pytest.raises(CheckpointError, match=r"prv2\.json: the record .* is damaged; delete it"):
         hub.resolve("org/name")
     record.unlink()
     assert hub.resolve("org/name").path.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("name", ["../../../etc/passwd", "a" * 300, "a/" * 300 + "b", "\\a"])
+def test_a_record_of_files_that_cannot_be(server: HubServer, cache: Path, name: str) -> None:
+    commit = server.add_repo("org/name", FOLDER)
+    hub.resolve("org/name")
+    record = cache / "models--org--name" / "prv2.json"
+    record.write_text(json.dumps({"revisions": {"main": commit}, "folders": {commit: [name]}}))
+    with pytest.raises(CheckpointError, match="org/name: refused a file called") as raised:
+        hub.resolve("org/name", offline=True)
+    assert len(str(raised.value)) < 400
 
 
 def test_verify_compares_all_that_is_here(server: HubServer, registered: dict[str, Entry]) -> None:

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -267,9 +267,28 @@ def test_the_shipped_models_on_a_running_cluster(cluster: str, folder: Path) -> 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_ray_soon_and_cleanly(folder: Path, number: signal.Signals) -> None:
-    pytest.importorskip("ray", reason="Ray is not installed: it has no wheel for this Python or machine")
     for k in range(60):
         _photograph(folder / f"in/{k}.png", k)
+    _interrupt(folder, number, lambda mark: bool(list(folder.glob("out/*.tif"))))
+    left = _tree(folder / "out")
+    assert 1 <= len(left) < 66 and all(name.endswith(".tif") and not name.startswith(".") for name in left)
+    assert not (folder / "out" / FOLDER).exists()
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="when Ray starts is seen in /proc alone")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("process", ["gcs_server", "raylet/raylet", "ray::"])
+def test_a_signal_while_ray_starts_ends_it_soon_and_cleanly(
+    folder: Path, number: signal.Signals, process: str
+) -> None:
+    """The processes of a Ray: the first, one that comes late, and a worker, which comes once Ray is up."""
+    _interrupt(folder, number, lambda mark: any(process in line for line in _marked(mark)))
+    assert _tree(folder / "out") == {}
+
+
+def _interrupt(folder: Path, number: signal.Signals, ready: Callable[[str], bool]) -> None:
+    """Begin a batch on a Ray of its own, give it the signal once it is ready, and see it end as it should."""
+    pytest.importorskip("ray", reason="Ray is not installed: it has no wheel for this Python or machine")
     mark = f"PRV2_TEST_MARK={folder}"
     environment = {**os.environ, "PYTHONPATH": PATHS, **dict([mark.split("=", 1)])}
     environment.pop("RAY_ADDRESS", None)
@@ -283,19 +302,16 @@ def test_a_signal_ends_ray_soon_and_cleanly(folder: Path, number: signal.Signals
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     deadline = time.monotonic() + 120
-    while not list(folder.glob("out/*.tif")) and time.monotonic() < deadline and process.poll() is None:
+    while not (is_ready := ready(mark)) and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.02)
     # As a terminal does it: Ctrl-C goes to all, Ray's processes too.
     os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
     start = time.monotonic()
     out, err = process.communicate(timeout=60)
     seconds = time.monotonic() - start
-    assert process.returncode == 130, err
+    assert is_ready and process.returncode == 130, err
     assert (out, err.splitlines()[-1]) == ("", "interrupted") and "Traceback" not in err
     assert seconds < 8  # two seconds on a machine that does nothing else
-    left = _tree(folder / "out")
-    assert 1 <= len(left) < 66 and all(name.endswith(".tif") and not name.startswith(".") for name in left)
-    assert not (folder / "out" / FOLDER).exists()
     deadline = time.monotonic() + 10
     while (alive := _marked(mark)) and time.monotonic() < deadline:
         time.sleep(0.1)

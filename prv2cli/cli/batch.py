@@ -18,14 +18,34 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
-from prv2cli.cli.files import DtypeName
-from prv2cli.cli.options import TtaName, check_models, check_tiling
+from prv2cli.cli.options import (
+    COARSE,
+    OUTPUT,
+    SPEED,
+    CoarseOption,
+    DepthScaleOption,
+    DtypeOption,
+    InverseOption,
+    MaxPixelsOption,
+    ModelOption,
+    ModeOption,
+    OfflineOption,
+    OverlapOption,
+    RevisionOption,
+    SceneOption,
+    SeedOption,
+    TileOption,
+    TtaName,
+    TtaOption,
+    check_models,
+    check_tiling,
+)
 from prv2cli.cli.ui import (
+    INTERRUPTED,
     DeviceOption,
     JsonOption,
     PrecisionOption,
     QuietOption,
-    SceneName,
     VerboseOption,
     batch_progress,
     configure_logging,
@@ -39,9 +59,6 @@ if TYPE_CHECKING:
     Outcomes = Generator[Outcome, None, None]
 
 WHICH = "Which files"
-OUTPUT = "Output"
-COARSE = "Coarse depth"
-SPEED = "Speed and memory"
 RAY = "Cluster"
 
 
@@ -83,18 +100,9 @@ def batch(
     format: Annotated[
         str, typer.Option("--format", help="tif, png, npy, npz or exr.", rich_help_panel=OUTPUT)
     ] = "tif",
-    dtype: Annotated[
-        DtypeName | None, typer.Option(help="Of a TIFF. Default uint16.", rich_help_panel=OUTPUT)
-    ] = None,
-    depth_scale: Annotated[
-        float,
-        typer.Option(
-            help="Units per metre of 16-bit files: 256 KITTI, 1000 millimetres.", rich_help_panel=OUTPUT
-        ),
-    ] = 256.0,
-    inverse: Annotated[
-        bool, typer.Option("--inverse", help="Write inverse depth (1/m).", rich_help_panel=OUTPUT)
-    ] = False,
+    dtype: DtypeOption = None,
+    depth_scale: DepthScaleOption = 256.0,
+    inverse: InverseOption = False,
     overwrite: Annotated[
         bool,
         typer.Option(
@@ -103,29 +111,17 @@ def batch(
             rich_help_panel=OUTPUT,
         ),
     ] = False,
-    model: Annotated[
-        str, typer.Option("-m", "--model", help="As in `prv2 refine`.", rich_help_panel=COARSE)
-    ] = "auto",
-    revision: Annotated[
-        str | None, typer.Option(help="Of the model's Hub repository.", rich_help_panel=COARSE)
-    ] = None,
-    offline: Annotated[
-        bool, typer.Option("--offline", help="Never ask the Hub.", rich_help_panel=COARSE)
-    ] = False,
-    coarse: Annotated[str, typer.Option(help="As in `prv2 refine`.", rich_help_panel=COARSE)] = "auto",
-    scene: Annotated[
-        SceneName | None, typer.Option(help="As in `prv2 refine`.", rich_help_panel=COARSE)
-    ] = None,
+    model: ModelOption = "auto",
+    revision: RevisionOption = None,
+    offline: OfflineOption = False,
+    coarse: CoarseOption = "auto",
+    scene: SceneOption = None,
     focal_px: Annotated[
         float | None,
         typer.Option(min=1, help="Focal length of every photograph, in pixels.", rich_help_panel=COARSE),
     ] = None,
-    tile: Annotated[
-        str, typer.Option(metavar="H[xW]", help="Tile size in pixels; 0 = chosen.", rich_help_panel=SPEED)
-    ] = "0",
-    overlap: Annotated[
-        float | None, typer.Option(min=0, max=0.5, help="Share of a tile in common.", rich_help_panel=SPEED)
-    ] = None,
+    tile: TileOption = "0",
+    overlap: OverlapOption = None,
     batch_size: Annotated[
         int,
         typer.Option(
@@ -135,20 +131,12 @@ def batch(
             rich_help_panel=SPEED,
         ),
     ] = 0,
-    mode: Annotated[str | None, typer.Option(help="The paper's tilings.", rich_help_panel=SPEED)] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the random tiles of rN.", rich_help_panel=SPEED)] = 0,
-    tta: Annotated[
-        TtaName,
-        typer.Option(
-            help="flip: refine the mirrored photograph too and take the mean, in twice the time. auto: none.",
-            rich_help_panel=SPEED,
-        ),
-    ] = TtaName.auto,
+    mode: ModeOption = None,
+    seed: SeedOption = 0,
+    tta: TtaOption = TtaName.auto,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
-    max_pixels: Annotated[
-        int | None, typer.Option(min=1, help="Refuse larger photographs.", rich_help_panel=SPEED)
-    ] = None,
+    max_pixels: MaxPixelsOption = None,
     engine: Annotated[
         EngineName,
         typer.Option(
@@ -237,10 +225,15 @@ def _on_ray(
     workers: int | None,
 ) -> Outcomes:
     from prv2cli.batch import run_on
-    from prv2cli.ray_engine import RayEngine, load_refiner
+    from prv2cli.ray_engine import RayEngine, end_at_once, load_refiner
 
     load = partial(load_refiner, models, device, precision)
-    engine = RayEngine(load, settings, folder, workers=workers, jobs=len(jobs), device=device)
+    try:
+        engine = RayEngine(load, settings, folder, workers=workers, jobs=len(jobs), device=device)
+    except KeyboardInterrupt:
+        stderr.print("interrupted", markup=False)
+        sys.stderr.flush()
+        end_at_once(INTERRUPTED)
     return run_on(engine, jobs)
 
 

@@ -1,10 +1,19 @@
-"""What several commands check in the same way, before torch is imported."""
+"""The options that refining one photograph and many have in common, and their checks before torch is imported."""
 
 from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Annotated, Any
+
+import typer
+
+from prv2cli.cli.files import DtypeName
+from prv2cli.cli.ui import SceneName
+
+COARSE = "Coarse depth"
+OUTPUT = "Output"
+SPEED = "Speed and memory"
 
 
 class TtaName(str, Enum):
@@ -13,8 +22,93 @@ class TtaName(str, Enum):
     flip = "flip"
 
 
-if TYPE_CHECKING:
-    from prv2cli.cli.ui import SceneName
+DtypeOption = Annotated[
+    DtypeName | None, typer.Option("--dtype", help="Of a TIFF. Default uint16.", rich_help_panel=OUTPUT)
+]
+DepthScaleOption = Annotated[
+    float,
+    typer.Option(
+        "--depth-scale",
+        help="Units per metre of 16-bit files: 256 KITTI, 1000 millimetres, 5000 TUM.",
+        rich_help_panel=OUTPUT,
+    ),
+]
+InverseOption = Annotated[
+    bool, typer.Option("--inverse", help="Write inverse depth (1/m).", rich_help_panel=OUTPUT)
+]
+ModelOption = Annotated[
+    str,
+    typer.Option(
+        "-m",
+        "--model",
+        help="The refiner: a name of `prv2 models list`, a Hub repository org/name, a file, or auto.",
+    ),
+]
+RevisionOption = Annotated[
+    str | None,
+    typer.Option("--revision", help="Of the model's Hub repository: a commit, branch or tag."),
+]
+OfflineOption = Annotated[bool, typer.Option("--offline", help="Never ask the Hub; use what is cached.")]
+CoarseOption = Annotated[
+    str,
+    typer.Option(
+        "--coarse",
+        help="The coarse network: a name of `prv2 models list`, org/name, a file, hf:org/name for any depth model "
+        "of transformers, or auto: the best that is cached or can be downloaded, else the embedded one.",
+        rich_help_panel=COARSE,
+    ),
+]
+SceneOption = Annotated[
+    SceneName | None,
+    typer.Option(
+        "--scene",
+        help="Which metric coarse network auto takes. Default indoor.",
+        rich_help_panel=COARSE,
+    ),
+]
+TileOption = Annotated[
+    str,
+    typer.Option("--tile", metavar="H[xW]", help="Tile size in pixels; 0 = chosen.", rich_help_panel=SPEED),
+]
+OverlapOption = Annotated[
+    float | None,
+    typer.Option(
+        "--overlap",
+        min=0,
+        max=0.5,
+        help="Share of a tile that neighbours have in common.",
+        rich_help_panel=SPEED,
+    ),
+]
+ModeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--mode",
+        help="The paper's tilings: m1, m2 or rN. Default: one feathered grid.",
+        rich_help_panel=SPEED,
+    ),
+]
+SeedOption = Annotated[
+    int, typer.Option("--seed", min=0, help="Of the random tiles of rN.", rich_help_panel=SPEED)
+]
+TtaOption = Annotated[
+    TtaName,
+    typer.Option(
+        "--tta",
+        help="flip: refine the mirrored photograph too and take the mean, in twice the time. auto: only for "
+        "`prv2 refine --confidence`.",
+        rich_help_panel=SPEED,
+    ),
+]
+MaxPixelsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--max-pixels",
+        min=1,
+        help="Refuse larger photographs. Default 700 million.",
+        rich_help_panel=SPEED,
+    ),
+]
 
 
 def check_tiling(tile: str, overlap: float | None, mode: str | None, seed: int) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from prv2cli.cli.files import DtypeName, KindName
-from prv2cli.cli.options import TtaName, check_models, check_tiling
+from prv2cli.cli.options import TtaName, TtaOption, check_models, check_tiling
 from prv2cli.cli.ui import (
     DeviceOption,
     JsonOption,
@@ -164,14 +164,7 @@ def refine(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the random tiles of rN.", rich_help_panel=SPEED)] = 0,
-    tta: Annotated[
-        TtaName,
-        typer.Option(
-            help="flip: refine the mirrored photograph too and take the mean, in twice the time. auto: only with "
-            "--confidence.",
-            rich_help_panel=SPEED,
-        ),
-    ] = TtaName.auto,
+    tta: TtaOption = TtaName.auto,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
     max_pixels: Annotated[

@@ -19,6 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 if TYPE_CHECKING:
     from prv2cli.depth_files import WriteReport
 
+INTERRUPTED = 130  # exit code after Ctrl-C
 SECONDS_BETWEEN_LINES = 10.0
 
 # emoji=False: a file may be called a:smile:.jpg.

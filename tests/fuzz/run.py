@@ -1,6 +1,6 @@
 """Damage files at random, minutes long, and keep what is answered by anything but a result or one clear error.
 
-python tests/fuzz/run.py --minutes 10 --keep FOLDER [--seed N] [--only photo,depth,metadata,config,names]
+python tests/fuzz/run.py --minutes 10 --keep FOLDER [--seed N] [--only photo,depth,metadata,config,...]
 
 Every input runs in a child process with a limit on its memory: a crash of a decoder, a hang and a memory bomb
 are found as well as a traceback. Not collected by pytest; what it finds becomes a case of tests/test_hostile.py.
@@ -25,6 +25,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 TESTS = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(TESTS), str(TESTS.parent)]
@@ -37,9 +38,12 @@ from prv2cli.config import parse_model_config  # noqa: E402
 from prv2cli.depth_files import convert, depth_info, read_depth, read_depth_metadata  # noqa: E402
 from prv2cli.depth_metadata import DepthMetadata  # noqa: E402
 from prv2cli.errors import Prv2Error  # noqa: E402
+from prv2cli.eval_config import load_eval_config  # noqa: E402
+from prv2cli.hub_cache import Known, Record, RepoCache  # noqa: E402
 from prv2cli.image_bands import spool_photo  # noqa: E402
 from prv2cli.images import read_photo  # noqa: E402
 from prv2cli.jobs import find_photographs, listed_photographs, plan  # noqa: E402
+from prv2cli.registry import read_registry  # noqa: E402
 from prv2cli.train_config import load_train_config  # noqa: E402
 
 SECONDS = 5  # an input that takes longer hangs
@@ -63,6 +67,29 @@ def configurations() -> list[bytes]:
         *files,
         b"stage: refine\nmodel: {kind: refiner, c2f: {widths: &a [32, 64]}, f2c: {widths: *a}}\nsteps: 3\n",
     ]
+
+
+def evaluations() -> list[bytes]:
+    return [
+        b"data: {layout: eth3d, root: /nowhere}\nmodel: lite\nmeasure: {crop: garg, max_depth: 80}\n",
+        b"data: &a {layout: folder, root: x}\ncoarse: lite\nmodel: refiner-s\ntile: 512\nmeasure: *a\n",
+    ]
+
+
+def registries() -> list[bytes]:
+    """The shipped one, and its first and last models, where more of the damage meets."""
+    whole = (hub.weights_folder() / "registry.yaml").read_bytes()
+    refiner, *_, lite = whole.split(b"\n\n")
+    free = [part for part in whole.split(b"\n\n") if b"-small" in part]
+    return [whole, b"\n\n".join([refiner, *free, lite])]
+
+
+def records() -> list[bytes]:
+    known = Known(sha256="a" * 64, size=3, changed=5)
+    full = Record(
+        revisions={"main": "b" * 40}, files={f"{'b' * 40}/{hub.OURS}": known}, folders={"b" * 40: [hub.OURS]}
+    )
+    return [full.model_dump_json().encode()]
 
 
 def names() -> list[bytes]:
@@ -190,6 +217,51 @@ def config(data: bytes, folder: Path) -> None:
     _answer(lambda: parse_model_config({"kind": text[:20], "coarse": text, 1: text}, "model"))
 
 
+def evaluation(data: bytes, folder: Path) -> None:
+    path = folder / "eval.yaml"
+    path.write_bytes(data)
+    _answer(lambda: load_eval_config(path))
+    _answer(lambda: load_eval_config(path, {"measure.crop": "garg", "model": "lite"}))
+
+
+def registry(data: bytes, folder: Path) -> None:
+    path = folder / "registry.yaml"
+    path.write_bytes(data)
+    entries = _answer(lambda: read_registry(path))
+    if entries is None:
+        return
+    with patch.object(hub, "_entries", lambda: entries):
+        for name, entry in entries.items():
+            hub.check(name)
+            if hub.entry_of(name) != entry:
+                raise Bad(f"{name} is not what its entry says")
+            found = _answer(lambda name=name: hub.resolve(name, offline=True, cache_dir=folder))  # type: ignore[misc]
+            if found is not None and found.path.parent != hub.weights_folder():
+                raise Bad(f"{found.path} is not of the package")
+        for scene in (None, "indoor", "outdoor"):
+            _answer(lambda scene=scene: hub.auto_coarse(scene, offline=True, cache_dir=folder))  # type: ignore[misc]
+
+
+def record(data: bytes, folder: Path) -> None:
+    """A repository of one file in the cache, and a damaged record of it."""
+    cache = RepoCache(folder, "them/net")
+    file = cache.file("b" * 40, hub.OURS)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(b"abc")
+    (cache.folder / "prv2.json").write_bytes(data)
+    for revision in (None, "b" * 40, "main", "../x"):
+        found = _answer(
+            lambda revision=revision: hub.resolve(  # type: ignore[misc]
+                "them/net", revision=revision, offline=True, cache_dir=folder
+            )
+        )
+        if found is not None and cache.folder not in found.path.parents:
+            raise Bad(f"{found.path} is not in the cache")
+        (cache.folder / "prv2.json").write_bytes(data)
+    _answer(lambda: hub.cached("them/net", cache_dir=folder))
+    _answer(lambda: hub.verify("them/net", cache_dir=folder))
+
+
 def name_list(data: bytes, folder: Path) -> None:
     out = folder / "out"
     found = listed_photographs(data, nul=False) + listed_photographs(data, nul=True)
@@ -223,6 +295,9 @@ TARGETS: dict[str, tuple[Callable[[], list[bytes]], Callable[[bytes, Path], None
     "depth": (lambda: list(depth_maps().values()), depth, False),
     "metadata": (lambda: METADATA, metadata, True),
     "config": (configurations, config, True),
+    "eval": (evaluations, evaluation, True),
+    "registry": (registries, registry, True),
+    "record": (records, record, True),
     "names": (names, name_list, True),
 }
 
