@@ -8,7 +8,8 @@ __version__ = "0.1.0"
 __all__ = ["Depth", "Refiner", "__version__"]
 
 if TYPE_CHECKING:
-    from prv2cli.inference import Depth, Refiner
+    from prv2cli.inference import Refiner
+    from prv2cli.result import Depth
 
 
 def __getattr__(name: str) -> Any:

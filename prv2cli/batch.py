@@ -33,11 +33,13 @@ from prv2cli.estimate import memory_for, read_header
 from prv2cli.hub_cache import hash_file
 from prv2cli.images import MAX_PIXELS_DEFAULT, Photo, read_photo
 from prv2cli.memory_room import MemoryRoom
+from prv2cli.photo_plan import Tta, flips
 from prv2cli.pipeline import Encoding, describe, summary, write
 from prv2cli.workers import Worker
 
 if TYPE_CHECKING:
-    from prv2cli.inference import Depth, Refiner
+    from prv2cli.inference import Refiner
+    from prv2cli.result import Depth
 
 AHEAD = 2  # photographs decoded and waiting, and results waiting to be encoded; more where tiles go together
 ENCODERS = 4  # beside a GPU, where one would be the slowest part: 12 megapixels take it longer than the GPU
@@ -76,6 +78,12 @@ class BatchSettings:
     max_pixels: int = MAX_PIXELS_DEFAULT
     overwrite: bool = False
     batch_size: int = 0  # tiles at a time, 0 = chosen; decides about float32's rounding and nothing else
+    tta: Tta = "auto"  # as in Refiner.refine
+
+    @property
+    def flip(self) -> bool:
+        """Whether the mirrored photographs are refined too."""
+        return flips(self.tta, confidence=False)
 
     def digest(self, refiner: Refiner) -> str:
         """Identity of these settings with these models: a file that carries it needs no second run."""
@@ -88,6 +96,8 @@ class BatchSettings:
             "tiling": self.tiling,
             "focal_px": self.focal_px,
         }
+        if self.flip:  # only then: what was made before there was a choice is as good as it was
+            decisive["tta"] = "flip"
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
 
@@ -260,7 +270,8 @@ class LocalEngine:
         start = time.perf_counter()
         photo = read_photo(work.job.source, max_pixels=self.settings.max_pixels)
         work.seconds["decode"] = time.perf_counter() - start
-        work.tiles = len(self.refiner.plan(*photo.rgb.shape[:2], **self.settings.tiling).tiles)
+        tiles = self.refiner.plan(*photo.rgb.shape[:2], **self.settings.tiling).tiles
+        work.tiles = len(tiles) * (2 if self.settings.flip else 1)
         return photo
 
     def _make_room(self, work: _Work) -> None:
@@ -270,7 +281,8 @@ class LocalEngine:
         except Prv2Error:
             return  # reading it will say what is wrong with it
         tile = self.settings.tiling.get("tile", (0, 0))
-        memory = memory_for(header, tile, on_host=self.refiner.device.type == "cpu")
+        host = self.refiner.device.type == "cpu"
+        memory = memory_for(header, tile, on_host=host, tta=self.settings.tta)
         if self.room.enter(work, header, memory) == "bands":
             raise _TooLarge
 
@@ -287,7 +299,8 @@ class LocalEngine:
     def _refined(self, works: list[_Work], photos: list[Photo]) -> list[Depth | Exception]:
         """The depth of each photograph, or what is wrong with it."""
         focals = [self.settings.focal_px or photo.focal_px for photo in photos]
-        options = {"batch_size": self.settings.batch_size, **self.settings.tiling}
+        settings = self.settings
+        options = {"batch_size": settings.batch_size, "tta": settings.tta, **settings.tiling}
         found: list[Depth | Exception] = []
         if len(works) > 1:
             with suppress(Exception):  # of one of them: alone, each tells
@@ -308,6 +321,7 @@ class LocalEngine:
 
         settings, job = self.settings, work.job
         options = {key: value for key, value in settings.tiling.items() if key != "seed"}  # of random tiles
+        options |= {"batch_size": settings.batch_size, "tta": settings.tta}
         try:
             check_streamed(settings.encoding)
             job.target.parent.mkdir(parents=True, exist_ok=True)
@@ -316,9 +330,7 @@ class LocalEngine:
                 work.seconds["decode"] = time.perf_counter() - start
                 focal = settings.focal_px or photo.focal_px
                 pixels: Any = photo.rgb
-                with refine_streamed(
-                    self.refiner, pixels, focal_px=focal, batch_size=settings.batch_size, **options
-                ) as result:
+                with refine_streamed(self.refiner, pixels, focal_px=focal, **options) as result:
                     work.seconds |= result.seconds
                     return self._write(work, photo, result, write_streamed)
         except Exception as error:

@@ -18,6 +18,7 @@ from prv2cli.spooled import SpooledArray
 
 ASPECT_TOLERANCE = 0.02
 ALIASING = 2  # photographs larger than this many times a network's input are area-averaged
+_BAND_PIXELS = 1 << 20
 
 
 def check_aspect(coarse: Sequence[int], photograph: Sequence[int]) -> None:
@@ -114,6 +115,13 @@ def resize_photograph(rgb: np.ndarray | SpooledArray, size: tuple[int, int]) -> 
 
 
 def _average(pixels: np.ndarray, size: tuple[int, int]) -> Image.Image:
-    """Along the rows, then along the columns. In one call Pillow chooses the order, and rounds in between."""
-    along_rows = Image.fromarray(pixels).resize((size[1], pixels.shape[0]), Image.Resampling.BOX)
-    return along_rows.resize((size[1], size[0]), Image.Resampling.BOX)
+    """Along the rows, then along the columns. In one call Pillow chooses the order, and rounds in between.
+
+    In bands, as Pillow copies what it is given.
+    """
+    step = max(1, _BAND_PIXELS // pixels.shape[1])
+    bands = [
+        np.asarray(Image.fromarray(band).resize((size[1], len(band)), Image.Resampling.BOX))
+        for band in (pixels[y : y + step] for y in range(0, len(pixels), step))
+    ]
+    return Image.fromarray(np.concatenate(bands)).resize((size[1], size[0]), Image.Resampling.BOX)

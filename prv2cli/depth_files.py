@@ -14,7 +14,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -23,7 +23,7 @@ import numpy as np
 
 from prv2cli import __version__
 from prv2cli.atomic import atomic_write, check_output, output_error
-from prv2cli.depth_metadata import SOFTWARE, DepthMetadata, Kind
+from prv2cli.depth_metadata import SOFTWARE, Content, DepthMetadata, Kind
 from prv2cli.depth_readers import Stored, decode, read_text
 from prv2cli.depth_writers import ENCODERS, Rows, import_openexr, row_bands
 from prv2cli.errors import InputError, Prv2Error, UsageError
@@ -106,13 +106,16 @@ def write_depth(
     scale: float = DEFAULT_SCALE,
     inverse: bool = False,
     tiled: bool = False,
+    pending: ExitStack | None = None,
 ) -> WriteReport:
     """Write `depth` (H, W), float, no depth = anything not finite and above 0.
 
     `metadata.unit` and `.kind` say what `depth` is; with `inverse` the file holds inverse depth, without it
     depth, so 1/x is stored where the two differ. `dtype` is obeyed by TIFF: PNG is always uint16, the others
     always float32. `scale` (steps per unit) is for uint16. The provenance in `metadata` is carried along.
-    `tiled` makes a TIFF a tiled BigTIFF, for maps that are looked at piece by piece.
+    `tiled` makes a TIFF a tiled BigTIFF, for maps that are looked at piece by piece. With `pending` the file takes
+    its place when that stack closes, and not at all when it closes with an exception: for files that belong together.
+    Metadata of kind "confidence" says that `depth` is a confidence: it is stored as it is.
     A path is replaced atomically; a stream (stdout) gets all the bytes at the end and need not seek.
     Raises UsageError, OutputError, MissingExtraError.
     """
@@ -124,14 +127,21 @@ def write_depth(
         raise UsageError(f"a depth map is a 2-D array of numbers, not {depth.dtype} of shape {depth.shape}")
     if fmt == "exr":
         import_openexr()  # before the output is touched
-    kind: Kind = "inverse" if inverse else "depth"
-    rows = Rows(depth, stored, scale, invert=kind != metadata.kind)
-    text = _describe(rows, metadata, kind).to_json()
-    with _opened_for_writing(target) as file:
+    given = metadata.kind
+    if given == "confidence":
+        kind: Content = "confidence"
+    else:
+        kind = "inverse" if inverse else "depth"
+        metadata = metadata.as_kind(kind)
+    rows = Rows(depth, stored, scale, invert=kind != given)
+    text = _describe(rows, metadata).to_json()
+    with ExitStack() as now:
+        file = (pending or now).enter_context(_opened_for_writing(target))
         if tiled and fmt == "tiff":
             encode_tiled_tiff(file, rows, text)
         else:
             ENCODERS[fmt](file, rows, text)
+        file.flush()  # a full disk is found here, not when the file is to take its place
         size = file.tell()
     path = target if isinstance(target, Path) else None
     return WriteReport(path, rows.clipped, rows.invalid, size, rows.rounded)
@@ -145,7 +155,7 @@ def _stored_dtype(fmt: str, dtype: Dtype) -> np.dtype[Any]:
     return np.dtype(np.uint16 if fmt == "png" or (fmt == "tiff" and dtype == "uint16") else np.float32)
 
 
-def _describe(rows: Rows, metadata: DepthMetadata, kind: Kind) -> DepthMetadata:
+def _describe(rows: Rows, metadata: DepthMetadata) -> DepthMetadata:
     """The metadata of the file that `rows` will make."""
     integers = rows.dtype == np.uint16
     now = rows.count_clipped() if integers else 0
@@ -153,7 +163,7 @@ def _describe(rows: Rows, metadata: DepthMetadata, kind: Kind) -> DepthMetadata:
     # so the pixels clipped now include it; in the other kind it is the smallest: these are other pixels.
     clipped = metadata.clipped + now if rows.invert else max(metadata.clipped, now)
     return replace(
-        metadata.as_kind(kind),
+        metadata,
         software=SOFTWARE,
         version=__version__,
         scale=float(rows.scale) if integers else 1.0,
@@ -205,6 +215,7 @@ def read_depth(
     Raises UsageError where the unit is not known, InputError for whatever is wrong with the file.
     """
     name, stored = _decode(source)
+    _check_depth(name, stored)
     metadata = _interpret(name, stored, scale, kind, relative, scale_flag)
     if metadata is None:
         raise UsageError(_unit_needed(name, stored, kind, scale_flag, relative_flag))
@@ -253,6 +264,14 @@ def _decode(source: Path | BinaryIO) -> tuple[str, Stored]:
         raise InputError(f"{name} is not a file name") from exc
 
 
+def _check_depth(name: str, stored: Stored) -> None:
+    """Refuse a confidence map, whatever unit is claimed for it."""
+    if stored.metadata is not None and stored.metadata.kind == "confidence":
+        raise InputError(
+            f"{name}: a confidence map, not depth; give the depth map that was written beside it"
+        )
+
+
 def _interpret(
     name: str, stored: Stored, scale: float | None, kind: Kind | None, relative: bool, scale_flag: str
 ) -> DepthMetadata | None:
@@ -266,7 +285,8 @@ def _interpret(
         invalid = math.nan if stored.numbers.dtype.kind == "f" else 0.0
         metadata = DepthMetadata(software=_OTHERS, version=_OTHERS, invalid=invalid)
     if scale is not None or relative:
-        metadata = replace(metadata, unit="relative" if relative else "metre").as_kind(metadata.kind)
+        physical = "relative" if relative else "metre"
+        metadata = replace(metadata, unit=f"1/{physical}" if metadata.kind == "inverse" else physical)
     if scale is not None:
         metadata = replace(metadata, scale=float(scale))
     return metadata.as_kind(kind) if kind else metadata
@@ -316,6 +336,8 @@ def depth_info(
     Raises InputError, UsageError.
     """
     name, stored = _decode(source)
+    if scale is not None or kind is not None:
+        _check_depth(name, stored)
     metadata = _interpret(name, stored, scale, kind, False, "--scale")
     values = _to_values(stored.numbers, metadata.scale if metadata else 1.0)
     height, width = values.shape

@@ -11,24 +11,26 @@ from prv2cli import __version__
 from prv2cli.errors import InputError
 from prv2cli.names import shown
 
-Kind = Literal["depth", "inverse"]
+Kind = Literal["depth", "inverse"]  # of a depth map
+Content = Kind | Literal["confidence"]  # of a file
 SOFTWARE = "prv2cli"
 # unit of the values -> what they are
-UNITS: dict[str, Kind] = {
+UNITS: dict[str, Content] = {
     "metre": "depth",
     "relative": "depth",
     "1/metre": "inverse",
     "1/relative": "inverse",
+    "fraction": "confidence",  # 0..1, see disagreement.FORMULA
 }
 MAX_JSON = 1 << 20  # characters; ours have a few hundred
 _MAX_DEPTH = 50
 _SCALE_RANGE = (1e-9, 1e9)
-_TEXT_KEYS = ("model", "model_id", "tiling", "precision", "coarse", "source_sha256", "settings_sha256")
+_TEXT_KEYS = ("model", "model_id", "tiling", "tta", "precision", "coarse", "source_sha256", "settings_sha256")
 
 
 @dataclass(frozen=True)
 class DepthMetadata:
-    """How to read the numbers of a depth map, and where they came from.
+    """How to read the numbers of a depth map or of its confidence, and where they came from.
 
     value in `unit` = stored number / `scale`; a stored number equal to `invalid` is no depth.
     """
@@ -38,12 +40,13 @@ class DepthMetadata:
     model: str | None = None
     model_id: str | None = None  # the revision or the sha256 of the model
     unit: str = "metre"  # a key of UNITS; "relative" has no physical unit
-    kind: Kind = "depth"
+    kind: Content = "depth"
     scale: float = 1.0  # stored steps per unit in integer files, 1 in float files
     invalid: float = math.nan  # 0 in integer files, NaN in float files
     clipped: int = 0  # pixels that were too large for the integers
     focal_px: float | None = None  # the focal length that was used, in pixels of this map
     tiling: str | None = None
+    tta: str | None = None  # "flip": the mean with the mirrored photograph's
     precision: str | None = None
     coarse: str | None = None  # the coarse model or map behind the refiner
     source_sha256: str | None = None

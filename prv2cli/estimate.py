@@ -24,6 +24,7 @@ from prv2cli.images import MAX_PIXELS_DEFAULT, kind_of, readable, size_check
 
 if TYPE_CHECKING:
     from prv2cli.inference import Refiner
+    from prv2cli.photo_plan import Tta
     from prv2cli.tiling import TilePlan
 
 Way = Literal["memory", "bands"]
@@ -34,6 +35,7 @@ _DEFAULT_TILE = (1024, 1024)
 _REDUCING = 10  # bytes a pixel, beside the photograph, while it is brought to half size
 _REDUCED_MAP = 1  # the result of the pass at half size: float32 for every fourth pixel
 _RESULT = 4
+_COMPARED = 8  # the smallest and the largest prediction of each pixel, for the confidence
 _RUN = 16  # a run of strips: as stored, as decoded, as sRGB, and once more on the way between them
 _ROWS_HELD = 2.5  # the rows of a row of tiles, and their copies while they move on
 _SHARE = 0.9  # of the available memory that is taken
@@ -186,20 +188,36 @@ def _header(name: str, kind: str, image: Any, deep: bool, bytes_per_pixel: float
 # --- memory -----------------------------------------------------------------------------------------------
 
 
-def memory_for(header: Header, tile: tuple[int, int] = (0, 0), *, on_host: bool = True) -> Memory:
+def memory_for(
+    header: Header,
+    tile: tuple[int, int] = (0, 0),
+    *,
+    on_host: bool = True,
+    tta: Tta = "auto",
+    confidence: bool = False,
+) -> Memory:
     """Peak memory of refining a photograph, with tiles of at most `tile` (rows, columns; 0 = the largest chosen).
 
-    `on_host`: the networks run in main memory; on a GPU, tiles take none of it.
+    `on_host`: the networks run in main memory; on a GPU, tiles take none of it. `tta`, `confidence`: as in
+    Refiner.refine.
     """
+    from prv2cli.photo_plan import flips
+
     pixels, rgb = header.pixels, header.rgb_bytes
     rows = min(tile[0] or _DEFAULT_TILE[0], header.height)
     columns = min(tile[1] or _DEFAULT_TILE[1], header.width)
     working = _PROGRAM + (rows * columns * _PER_TILE_PIXEL if on_host else 0)
-    in_memory = max(header.decoding + rgb, working + rgb + pixels * _REDUCING)
-    held = round(rows * header.width * 4 * _ROWS_HELD)
-    in_bands = max(header.decoding_bands + _PROGRAM // 4, working + pixels * _REDUCED_MAP + held)
-    photograph = max(header.decoding + rgb, rgb + pixels * _REDUCING)
-    return Memory(in_memory, in_bands, rgb + rgb // 4 + pixels * _RESULT, photograph)
+    views = 2 if flips(tta, confidence) else 1
+    reduced = _REDUCED_MAP * views
+    compared = _COMPARED if confidence else 0
+    # The second view is reduced beside the result of the first; the tiles come after both.
+    most = max(_REDUCING + reduced - _REDUCED_MAP, reduced + _RESULT + compared)
+    in_memory = max(header.decoding + rgb, working + rgb + pixels * most)
+    held = round(rows * header.width * (_RESULT + compared) * _ROWS_HELD)
+    in_bands = max(header.decoding_bands + _PROGRAM // 4, working + pixels * reduced + held)
+    photograph = max(header.decoding + rgb, rgb + pixels * most)
+    results = _RESULT * (2 if confidence else 1)
+    return Memory(in_memory, in_bands, rgb + rgb // 4 * views + pixels * results, photograph)
 
 
 def fits_in_memory(memory: Memory, available: int | None = None) -> bool:
@@ -238,6 +256,8 @@ def dry_run(
     overlap: float | None = None,
     mode: str | None = None,
     seed: int = 0,
+    tta: Tta = "auto",
+    confidence: bool = False,
     timed: bool = True,
     available: int | None = None,
 ) -> Estimate:
@@ -251,7 +271,7 @@ def dry_run(
         UsageError: impossible options. InputError: it fits neither way.
     """
     from prv2cli.inference import REDUCED_PASSES
-    from prv2cli.photo_plan import DEFAULT_OVERLAP, plan_photograph
+    from prv2cli.photo_plan import DEFAULT_OVERLAP, check_passes, plan_photograph
 
     def plan(divisor: int, **options: Any) -> TilePlan:
         size = tile or (refiner.bundle.process_size if refiner.bundle else 0)
@@ -268,14 +288,17 @@ def dry_run(
     smallest, shorter = refiner.config.tile_multiple, min(header.height, header.width)
     divisors = [d for d in (() if refiner.bundle else REDUCED_PASSES) if shorter // d >= smallest]
     plans = [full, *map(plan, divisors)]
-    memory = memory_for(header, _tile_size(full), on_host=refiner.device.type == "cpu")
+    flip = check_passes(full, mode, tta, confidence, bundle=refiner.bundle is not None)
+    passes = 2 if flip else 1
+    host = refiner.device.type == "cpu"
+    memory = memory_for(header, _tile_size(full), on_host=host, tta=tta, confidence=confidence)
     way = choose_way(header, memory, available)
     seconds = None
     if timed:
         each = seconds_per_tile_pixel(refiner, _tile_size(full))
         worked = sum(len(p.tiles) * _tile_size(p)[0] * _tile_size(p)[1] for p in plans)
-        seconds = worked * each + header.pixels * _SECONDS_PER_PIXEL
-    return Estimate(len(full.tiles), full.description, way, memory, seconds)
+        seconds = passes * worked * each + header.pixels * _SECONDS_PER_PIXEL
+    return Estimate(len(full.tiles) * passes, full.description, way, memory, seconds)
 
 
 def seconds_per_tile_pixel(refiner: Refiner, tile: tuple[int, int]) -> float:

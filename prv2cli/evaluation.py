@@ -218,7 +218,7 @@ def _boundaries(depth: np.ndarray, known: np.ndarray, mask: np.ndarray, how: Mea
 
 
 class Estimate(Protocol):
-    """What a refiner gives (inference.Depth)."""
+    """What a refiner gives (result.Depth)."""
 
     @property
     def depth(self) -> np.ndarray: ...

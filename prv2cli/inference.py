@@ -13,7 +13,7 @@ import random
 import time
 from collections.abc import Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ from prv2cli.coarse_branch import (
 from prv2cli.coarse_map import check_aspect, edge_width, reduce_photograph, shrink
 from prv2cli.config import BundleConfig, RefinerConfig
 from prv2cli.devices import choose_device, choose_precision, free_memory
+from prv2cli.disagreement import to_confidence
 from prv2cli.errors import CheckpointError, UsageError
 from prv2cli.grouped import call_grouped
 from prv2cli.loading import Scene, load_coarse, load_model
@@ -44,11 +45,20 @@ from prv2cli.model.layers import resize
 from prv2cli.model.normalise import MIN_METRES, LogNormalisation, PlainMetres
 from prv2cli.model.patchrefiner import PatchRefiner
 from prv2cli.paper import PaperSetup, refine_paper, to_process
-from prv2cli.photo_plan import DEFAULT_OVERLAP, TILE_SIZES, check_photograph, plan_photograph
+from prv2cli.passes import View, canvases, mirror
+from prv2cli.photo_plan import (
+    DEFAULT_OVERLAP,
+    TILE_SIZES,
+    Tta,
+    check_passes,
+    check_photograph,
+    flips,
+    plan_photograph,
+)
 from prv2cli.publish import push_to_hub, save_pretrained
+from prv2cli.result import Depth
 from prv2cli.tile_loop import (
     BYTES_PER_TILE_PIXEL,
-    Canvas,
     Prepared,
     Progress,
     TileLoop,
@@ -61,29 +71,6 @@ logger = logging.getLogger("prv2cli")
 
 REDUCED_PASSES = (2,)  # divisors of the photograph's size, before the pass at full size
 WIDE_EDGES = 12.0  # pixels (standard deviation): a pass at full size does not reach across wider ones
-
-
-@dataclass(frozen=True)
-class Depth:
-    """The result for one photograph.
-
-    Attributes:
-        depth: (H, W) float32, > 0 everywhere, in `unit`: metres, or relative where the coarse depth had no unit.
-        coarse: (h, w) float32, the coarse depth that was refined, holes filled.
-        tiling: the tile plan in words. seam: how much steeper the map is across tile borders (0 = nothing to be seen).
-        seconds: by part (coarse, reduced, tiles, fuse).
-    """
-
-    depth: np.ndarray
-    coarse: np.ndarray
-    tiling: str
-    seam: float
-    tiles: int
-    batch_size: int
-    device: str
-    precision: str
-    unit: Unit = "metre"
-    seconds: dict[str, float] = field(default_factory=dict)
 
 
 class Refiner:
@@ -196,6 +183,8 @@ class Refiner:
         batch_size: int = 0,
         mode: str | None = None,
         seed: int = 0,
+        tta: Tta = "auto",
+        confidence: bool = False,
         progress: Progress = lambda done, total: None,
     ) -> Depth:
         """Depth of one photograph at its full size.
@@ -209,6 +198,9 @@ class Refiner:
             batch_size: tiles at a time; 0 = from the free memory.
             mode: None = our overlapped grid; "m1", "m2", "rN" = the paper's tilings.
             seed: of the random tiles of rN.
+            tta: "flip" refines the mirrored photograph too and takes the mean, at twice the time. "auto" does so
+                where the confidence is asked for: without it, only pixels in overlaps have two predictions.
+            confidence: also tell where the predictions of a pixel agree.
 
         Returns:
             Depth; `depth` is depth (never inverse), in the unit of the coarse map.
@@ -218,8 +210,9 @@ class Refiner:
         """
         check_photograph(rgb)
         plan = self.plan(*rgb.shape[:2], tile=tile, overlap=overlap, mode=mode, seed=seed)
+        flip = check_passes(plan, mode, tta, confidence, bundle=self.bundle is not None)
         seconds: dict[str, float] = {}
-        ready = self.prepare(
+        views = self.views(
             rgb,
             coarse_depth,
             coarse_kind,
@@ -227,16 +220,19 @@ class Refiner:
             focal_px,
             tile=tile,
             batch_size=batch_size,
+            flip=flip,
             seconds=seconds,
         )
+        spread = None
         with timed(seconds, "tiles"):
             if self.bundle and mode is not None:
                 refined, batch = self._refine_as_the_authors(rgb, mode, seed), 1
             else:
-                blender = Blender(plan)
-                batch = self.refine_into(blender, rgb, ready, batch_size, progress)
+                blender = Blender(plan, passes=len(views), compare=confidence)
+                batch = self.refine_into(blender, views, batch_size, progress)
                 refined = blender.result()
-        return self._fused(refined, ready, plan, batch, seconds)
+                spread = blender.disagreement() if confidence else None
+        return self._fused(refined, views, plan, batch, seconds, spread)
 
     @torch.inference_mode()
     def refine_many(
@@ -249,6 +245,7 @@ class Refiner:
         batch_size: int = 0,
         mode: str | None = None,
         seed: int = 0,
+        tta: Tta = "auto",
     ) -> list[Depth]:
         """refine() of each photograph; tiles of several go through the device together.
 
@@ -266,23 +263,24 @@ class Refiner:
         options: dict[str, Any] = {"tile": tile, "overlap": overlap, "mode": mode, "seed": seed}
         if self.bundle and mode is not None:  # the authors' tiling has a loop of its own
             return [
-                self.refine(rgb, focal_px=focal, **options)
+                self.refine(rgb, focal_px=focal, tta=tta, **options)
                 for rgb, focal in zip(photos, focal_px, strict=True)
             ]
         for rgb in photos:
             check_photograph(rgb)
-        blenders = [Blender(self.plan(*rgb.shape[:2], **options)) for rgb in photos]
+        flip = flips(tta, confidence=False)
+        plans = [self.plan(*rgb.shape[:2], **options) for rgb in photos]
         seconds: dict[str, float] = {}
         with timed(seconds, "coarse"):
-            prepared = self._guided(photos, self._coarse_depths(photos, focal_px))
-        with timed(seconds, "reduced"):
-            prepared = self._after_reduced_passes(photos, prepared, tile, batch_size)
+            coarse = self._coarse_depths(photos, focal_px)
+        views = self._views(photos, coarse, tile, batch_size, flip, seconds)
+        blenders = [Blender(plan, passes=len(seen)) for plan, seen in zip(plans, views, strict=True)]
         with timed(seconds, "tiles"):
-            batches = self._refine_blenders(photos, prepared, blenders, batch_size)
+            batches = self._refine_blenders(views, blenders, batch_size)
         share = {part: value / len(photos) for part, value in seconds.items()}
         return [
-            self._fused(blender.result(), ready, blender.plan, batch, dict(share))
-            for ready, blender, batch in zip(prepared, blenders, batches, strict=True)
+            self._fused(blender.result(), seen, blender.plan, batch, dict(share))
+            for seen, blender, batch in zip(views, blenders, batches, strict=True)
         ]
 
     def plan(
@@ -312,9 +310,9 @@ class Refiner:
         side = self._choose_tile()
         return batch_size or self._loop.choose_batch((side, side))
 
-    def prepare(
+    def views(
         self,
-        rgb: np.ndarray,
+        rgb: Any,
         coarse_depth: np.ndarray | None,
         coarse_kind: Kind,
         coarse_unit: Unit,
@@ -322,24 +320,79 @@ class Refiner:
         *,
         tile: tuple[int, int] | int,
         batch_size: int,
+        flip: bool,
         seconds: dict[str, float],
-    ) -> Prepared:
-        """What comes before the tiles: coarse depth, guidance, the passes at reduced size. Adds to `seconds`."""
+    ) -> list[View]:
+        """What comes before the tiles, for the photograph and, with `flip`, its mirror image. Adds to `seconds`."""
         with timed(seconds, "coarse"):
             coarse = self._coarse_depth(rgb, coarse_depth, coarse_kind, coarse_unit, focal_px)
-            prepared = self._guided([rgb], [coarse])
+        return self._views([rgb], [coarse], tile, batch_size, flip, seconds)[0]
+
+    def _views(
+        self,
+        photos: Sequence[Any],
+        coarse: Sequence[CoarseDepth],
+        tile: tuple[int, int] | int,
+        batch_size: int,
+        flip: bool,
+        seconds: dict[str, float],
+    ) -> list[list[View]]:
+        """Of each photograph its views, with all that comes between the coarse depth and the tiles."""
+        prepared = self._prepare(photos, coarse, tile, batch_size, seconds)
+        views = [[View(rgb, ready)] for rgb, ready in zip(photos, prepared, strict=True)]
+        if flip:  # after the others: what a reduced pass needs is held once
+            seen = [mirror(rgb) for rgb in photos]
+            with timed(seconds, "coarse"):
+                flipped = [self._mirrored(*pair) for pair in zip(seen, coarse, strict=True)]
+            prepared = self._prepare(seen, flipped, tile, batch_size, seconds)
+            for found, rgb, ready in zip(views, seen, prepared, strict=True):
+                found.append(View(rgb, ready, mirrored=True))
+        return views
+
+    def _mirrored(self, seen: Any, coarse: CoarseDepth) -> CoarseDepth:
+        """The coarse depth of a mirrored photograph: the mirrored one.
+
+        A bundle's own network looks at the mirror image itself, as its features cannot be mirrored.
+        """
+        if self.bundle:
+            return self._coarse_depth(seen, None, "depth", "metre", None)
+        return CoarseDepth(coarse.values.flip(-1), unit=coarse.unit)
+
+    def _prepare(
+        self,
+        photos: Sequence[Any],
+        coarse: Sequence[CoarseDepth],
+        tile: tuple[int, int] | int,
+        batch_size: int,
+        seconds: dict[str, float],
+    ) -> list[Prepared]:
+        """What comes between the coarse depth and the tiles: guidance, the passes at reduced size."""
+        with timed(seconds, "coarse"):
+            prepared = self._guided(photos, coarse)
         with timed(seconds, "reduced"):
-            prepared = self._after_reduced_passes([rgb], prepared, tile, batch_size)
-        return prepared[0]
+            return self._after_reduced_passes(photos, prepared, tile, batch_size)
 
     def _fused(
-        self, refined: np.ndarray, ready: Prepared, plan: TilePlan, batch: int, seconds: dict[str, float]
+        self,
+        refined: np.ndarray,
+        views: Sequence[View],
+        plan: TilePlan,
+        batch: int,
+        seconds: dict[str, float],
+        spread: np.ndarray | None = None,
     ) -> Depth:
-        """(H, W) refined map in the space of `ready.scale` -> the result; `refined` itself becomes the depth."""
+        """(H, W) refined map in the space of the first view's scale -> the result; `refined` becomes the depth.
+
+        `spread`: the disagreement in that space, which becomes the confidence.
+        """
+        ready = views[0].ready
+        certain = None
         with timed(seconds, "fuse"):
             seam = seam_excess(refined, plan, floor=ready.scale.floor)
             depth = ready.scale.decode_in_place(refined)
-        return self.finished(depth, ready.coarse, plan, seam, batch, seconds)
+            if spread is not None:
+                certain = to_confidence(ready.scale.relative_in_place(spread, depth))
+        return self.finished(depth, ready.coarse, plan, seam, batch, seconds, len(views), certain)
 
     def finished(
         self,
@@ -349,18 +402,22 @@ class Refiner:
         seam: float,
         batch: int,
         seconds: dict[str, float],
+        passes: int = 1,
+        confidence: np.ndarray | None = None,
     ) -> Depth:
-        """The result, with all that is known of the run."""
+        """The result, with all that is known of the run. `passes`: 2 with the mirrored one."""
         return Depth(
             depth=depth,
             coarse=coarse.values[0, 0].numpy(),
             tiling=plan.description,
             seam=seam,
-            tiles=len(plan.tiles),
+            tiles=len(plan.tiles) * passes,
             batch_size=batch,
             device=str(self.device),
             precision=str(self.dtype).removeprefix("torch."),
             unit=coarse.unit,
+            tta="flip" if passes == 2 else None,
+            confidence=confidence,
             seconds=seconds,
         )
 
@@ -493,36 +550,31 @@ class Refiner:
                 Blender(plan_photograph(self.config, height, width, tile=tile, largest=largest))
                 for height, width in sizes
             ]
-            self._refine_blenders(small, [found[place] for place in chosen], blenders, batch_size)
+            views = [[View(rgb, found[place])] for rgb, place in zip(small, chosen, strict=True)]
+            self._refine_blenders(views, blenders, batch_size)
             for place, blender in zip(chosen, blenders, strict=True):
                 result = torch.from_numpy(blender.result())[None, None]
                 found[place] = replace(found[place], normalised=result)
         return found
 
     def _refine_blenders(
-        self,
-        photos: Sequence[np.ndarray],
-        prepared: Sequence[Prepared],
-        blenders: Sequence[Blender],
-        batch_size: int,
+        self, views: Sequence[Sequence[View]], blenders: Sequence[Blender], batch_size: int
     ) -> list[int]:
         """Refine the tiles of several photographs into their blenders; returns the batch size of each."""
-        canvases = list(map(Canvas, photos, prepared, blenders))
+        work = [canvas for pair in zip(views, blenders, strict=True) for canvas in canvases(*pair)]
         batches: dict[int, int] = {}
-        for group in by_tile_size(canvases):
+        for group in by_tile_size(work):
             batch = self._loop.run(group, batch_size, lambda done, total: None)
-            batches |= {id(canvas): batch for canvas in group}
-        return [batches[id(canvas)] for canvas in canvases]
+            batches |= {id(canvas.sink): batch for canvas in group}
+        return [batches[id(blender)] for blender in blenders]
 
-    def refine_into(
-        self, sink: TileSink, rgb: np.ndarray, ready: Prepared, batch_size: int, progress: Progress
-    ) -> int:
-        """Refine every tile of the sink's plan into it; returns the batch size that went through."""
-        return self._loop.run([Canvas(rgb, ready, sink)], batch_size, progress)
+    def refine_into(self, sink: TileSink, views: Sequence[View], batch_size: int, progress: Progress) -> int:
+        """Refine every tile of the sink's plan in every view into it; returns the batch size that went through."""
+        return self._loop.run(canvases(views, sink), batch_size, progress)
 
 
 @contextmanager
 def timed(seconds: dict[str, float], part: str) -> Any:
     start = time.perf_counter()
     yield
-    seconds[part] = time.perf_counter() - start
+    seconds[part] = seconds.get(part, 0.0) + time.perf_counter() - start

@@ -1,17 +1,21 @@
-"""How a photograph is cut for a refiner: which sizes and overlaps its tiles may have. No model, no torch."""
+"""How a photograph goes through a refiner: the sizes and overlaps of its tiles, how many times. No model, no torch."""
 
 from __future__ import annotations
+
+from typing import Literal
 
 import numpy as np
 
 from prv2cli.config import RefinerConfig
 from prv2cli.errors import InputError, UsageError
-from prv2cli.tiling import TilePlan, parse_mode, plan_paper_tiles, plan_tiles
+from prv2cli.tiling import TilePlan, overlaps, parse_mode, plan_paper_tiles, plan_tiles
 
 # Large tiles waste less on overlap; the largest that memory allows is taken.
 TILE_SIZES = (1024, 768, 512, 256)
 DEFAULT_OVERLAP = 0.0625
 MAX_OVERLAP = 0.5
+
+Tta = Literal["auto", "none", "flip"]
 
 
 def check_photograph(rgb: np.ndarray) -> None:
@@ -50,3 +54,32 @@ def plan_photograph(
     if not 0 <= overlap <= MAX_OVERLAP:
         raise UsageError(f"--overlap {overlap:g}: must lie between 0 and {MAX_OVERLAP}")
     return plan_tiles(height, width, (rows or largest, columns or largest), overlap, multiple)
+
+
+def flips(tta: Tta, confidence: bool) -> bool:
+    """Whether there is a mirrored pass: what "auto" means. Raises UsageError for another word."""
+    if tta not in ("auto", "none", "flip"):
+        raise UsageError(f"--tta {tta}: use flip, none or auto")
+    return tta == "flip" or (tta == "auto" and confidence)
+
+
+def check_passes(
+    plan: TilePlan, mode: str | None, tta: Tta, confidence: bool, *, bundle: bool = False
+) -> bool:
+    """flips(), where what is asked for can be had. Raises UsageError.
+
+    Args:
+        plan, mode: the tiles, and the paper's tiling that they are, if any. bundle: they are a bundle's.
+    """
+    flip = flips(tta, confidence)
+    if confidence and not flip and not overlaps(plan):
+        raise UsageError(
+            f"--confidence with --tta none compares tiles that overlap, and none do ({plan.description}); "
+            "use --tta flip, or --overlap 0.5 with a smaller --tile"
+        )
+    if bundle and mode is not None and (flip or confidence):
+        raise UsageError(
+            f"--mode {mode} of a bundle is the authors' own tiling, which has neither --tta nor --confidence; "
+            "leave --mode out"
+        )
+    return flip

@@ -6,18 +6,26 @@ read_photo ─ Photo ─ Refiner.refine ─ Depth ─ describe ─ write
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from prv2cli.depth_files import Dtype, WriteReport, write_depth
+from prv2cli.depth_files import DEPTH_SUFFIXES, Dtype, WriteReport, write_depth
 from prv2cli.depth_metadata import DepthMetadata
+from prv2cli.disagreement import FORMULA, METRE_FORMULA
+from prv2cli.errors import UsageError
+from prv2cli.names import shown
 
 if TYPE_CHECKING:
     from prv2cli.images import Photo
-    from prv2cli.inference import Depth, Refiner
+    from prv2cli.inference import Refiner
+    from prv2cli.result import Depth
+
+
+CONFIDENCE_STEPS = 65535.0  # of 16-bit files: white is certain
 
 
 @dataclass(frozen=True)
@@ -35,6 +43,14 @@ class Encoding:
             return self.dtype
         # A map without a unit has no natural 16-bit scale: 256 steps per unknown unit may be one step in all.
         return "float32" if self.format == "tiff" and unit == "relative" else "uint16"
+
+
+def confidence_encoding(path: Path, dtype: Dtype | None) -> Encoding:
+    """How the confidence is stored, by the extension; `dtype` is obeyed by a TIFF. Raises UsageError."""
+    fmt = DEPTH_SUFFIXES.get(path.suffix.lower())
+    if fmt is None:
+        raise UsageError(f"--confidence {shown(path)}: name a file that ends in {', '.join(DEPTH_SUFFIXES)}")
+    return Encoding(fmt, dtype if fmt == "tiff" else None, CONFIDENCE_STEPS)
 
 
 def check_encoding(encoding: Encoding) -> None:
@@ -58,10 +74,17 @@ def describe(
         unit=result.unit,
         focal_px=focal_px or photo.focal_px,
         tiling=result.tiling,
+        tta=result.tta,
         precision=result.precision,
         coarse=network if coarse_file is None else f"file {coarse_file.name}",
         source_sha256=photo.sha256,
     )
+
+
+def describe_confidence(refiner: Refiner, depth: DepthMetadata) -> DepthMetadata:
+    """What the confidence that belongs to a depth map says of itself."""
+    formula = FORMULA if refiner.config.depth_space == "normalised-log" else METRE_FORMULA
+    return replace(depth, kind="confidence", unit="fraction", extra={**depth.extra, "formula": formula})
 
 
 def write(
@@ -71,8 +94,9 @@ def write(
     encoding: Encoding,
     *,
     tiled: bool = False,
+    pending: ExitStack | None = None,
 ) -> WriteReport:
-    """Encode (H, W) depth to a file (atomically) or a stream; `tiled`: a TIFF as a tiled BigTIFF."""
+    """Encode (H, W) depth to a file (atomically) or a stream; `tiled`, `pending` as in depth_files.write_depth."""
     return write_depth(
         target,
         depth,
@@ -82,6 +106,7 @@ def write(
         scale=encoding.scale,
         inverse=encoding.inverse,
         tiled=tiled,
+        pending=pending,
     )
 
 
@@ -110,6 +135,7 @@ def summary(
         "seam": round(result.seam, 5),
         "tiles": result.tiles,
         "tiling": result.tiling,
+        "tta": result.tta,
         "model": metadata.model,
         "model_id": metadata.model_id,
         "coarse": metadata.coarse,
@@ -119,3 +145,11 @@ def summary(
         "notes": list(photo.notes),
         "seconds": {part: round(value, 3) for part, value in seconds.items()},
     }
+
+
+def confidence_summary(target: Path, confidence: np.ndarray, report: WriteReport) -> dict[str, Any]:
+    """What `--json` prints of the confidence: its file, its median, how many pixels it is not known for."""
+    sample = confidence[::4, ::4]
+    known = sample[~np.isnan(sample)]
+    median = float(np.median(known)) if known.size else None
+    return {"output": str(target), "median": median, "unknown": report.invalid}

@@ -167,6 +167,23 @@ class SpooledArray:
             left = left[self._file.write(left) :]
 
 
+class MirroredArray(SpooledArray):
+    """A SpooledArray seen in a mirror, left and right exchanged: to be read only, and only while that one is open."""
+
+    def __init__(self, whole: SpooledArray) -> None:
+        self.shape, self.dtype, self.folder, self._whole = whole.shape, whole.dtype, whole.folder, whole
+
+    def close(self) -> None:
+        """Nothing: the file is the other array's."""
+
+    def __getitem__(self, key: slice | tuple[slice, slice]) -> np.ndarray:
+        rows, columns = key if isinstance(key, tuple) else (key, slice(None))
+        first, stop, step = columns.indices(self.shape[1])
+        if step != 1:
+            raise ValueError("a mirrored array is read forwards and without gaps")
+        return self._whole[rows, self.shape[1] - stop : self.shape[1] - first][:, ::-1]
+
+
 def _bytes_of(part: np.ndarray) -> memoryview:
     """The memory of a contiguous array, without a copy."""
     return part.reshape(-1).view(np.uint8).data

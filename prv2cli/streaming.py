@@ -13,7 +13,7 @@ row of tiles covers, and the tiles at work.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -23,13 +23,15 @@ import torch
 from prv2cli.coarse_branch import Kind, Unit
 from prv2cli.depth_files import WriteReport
 from prv2cli.depth_metadata import DepthMetadata
+from prv2cli.disagreement import Disagreement, to_confidence
 from prv2cli.errors import UsageError
-from prv2cli.inference import Depth, Refiner, timed
-from prv2cli.photo_plan import DEFAULT_OVERLAP
+from prv2cli.inference import Refiner, timed
+from prv2cli.photo_plan import DEFAULT_OVERLAP, Tta, check_passes
 from prv2cli.pipeline import Encoding, write
+from prv2cli.result import Depth
 from prv2cli.spooled import SpooledArray
 from prv2cli.tile_loop import Progress
-from prv2cli.tiling import Tile, TilePlan, seam_excess
+from prv2cli.tiling import Tile, TilePlan, place, seam_excess
 
 
 @contextmanager
@@ -45,11 +47,14 @@ def refine_streamed(
     overlap: float = DEFAULT_OVERLAP,
     batch_size: int = 0,
     mode: str | None = None,
+    tta: Tta = "auto",
+    confidence: bool = False,
     progress: Progress = lambda done, total: None,
 ) -> Iterator[Depth]:
     """As Refiner.refine, of a photograph on disk (image_bands.spool_photo). The values are the same.
 
-    `depth` of the result is a SpooledArray (H, W) float32 on the photograph's disk, until the block ends.
+    `depth` and `confidence` of the result are SpooledArrays (H, W) float32 on the photograph's disk, until the block
+    ends.
 
     Raises:
         As Refiner.refine; UsageError for the paper's tilings, whose tiles grow with the photograph; DiskFullError.
@@ -59,32 +64,40 @@ def refine_streamed(
             f"--mode {mode}: the paper's tiles are a sixteenth of the photograph, too large to work in bands; "
             "leave --mode out"
         )
-    pixels: Any = rgb
     plan = refiner.plan(*rgb.shape[:2], tile=tile, overlap=overlap)
+    flip = check_passes(plan, None, tta, confidence)
     seconds: dict[str, float] = {}
-    with SpooledArray(rgb.shape[:2], np.float32, rgb.folder) as out, torch.inference_mode():
-        ready = refiner.prepare(
-            pixels,
+    with ExitStack() as files, torch.inference_mode():
+        out = files.enter_context(SpooledArray(rgb.shape[:2], np.float32, rgb.folder))
+        spread = None
+        if confidence:
+            spread = files.enter_context(SpooledArray(rgb.shape[:2], np.float32, rgb.folder))
+        views = refiner.views(
+            rgb,
             coarse_depth,
             coarse_kind,
             coarse_unit,
             focal_px,
             tile=tile,
             batch_size=batch_size,
+            flip=flip,
             seconds=seconds,
         )
         with timed(seconds, "tiles"):
-            blender = BandBlender(plan, out)
-            batch = refiner.refine_into(blender, pixels, ready, batch_size, progress)
+            blender = BandBlender(plan, out, passes=len(views), disagreement=spread)
+            batch = refiner.refine_into(blender, views, batch_size, progress)
             blender.finish()
-        coarse, scale = ready.coarse, ready.scale
-        del ready  # the result of the pass at half size is the largest thing in memory
+        coarse, scale, passes = views[0].ready.coarse, views[0].ready.scale, len(views)
+        del views  # the results of the passes at half size are the largest things in memory
         depth: Any = out
+        certain: Any = spread
         with timed(seconds, "fuse"):
             seam = seam_excess(depth, plan, floor=scale.floor)
             for rows in out.bands():
-                out[rows] = scale.decode_in_place(out[rows])
-        yield refiner.finished(depth, coarse, plan, seam, batch, seconds)
+                out[rows] = metres = scale.decode_in_place(out[rows])
+                if spread is not None:
+                    spread[rows] = to_confidence(scale.relative_in_place(spread[rows], metres))
+        yield refiner.finished(depth, coarse, plan, seam, batch, seconds, passes, certain)
 
 
 class BandBlender:
@@ -93,22 +106,27 @@ class BandBlender:
     Only the rows that a tile still to come may touch are held. Sums are taken in the same order as there.
     """
 
-    def __init__(self, plan: TilePlan, out: SpooledArray) -> None:
-        """`plan`: of plan_tiles. `out`: (height, width) float32."""
+    def __init__(
+        self, plan: TilePlan, out: SpooledArray, *, passes: int = 1, disagreement: SpooledArray | None = None
+    ) -> None:
+        """`plan`: of plan_tiles. `out`, `disagreement` (where it is wanted): (height, width) float32."""
         assert plan.sums_to_one, "an irregular tiling needs its weights of the whole image"
-        self.plan, self._out = plan, out
+        self.plan, self._out, self._disagreement = plan, out, disagreement
+        self._share = np.float32(1 / passes)
         self._top = 0
         self._sum = np.zeros((0, plan.width), np.float32)
+        self._compared = Disagreement(0, plan.width)
 
-    def add(self, tile: Tile, values: np.ndarray) -> None:
+    def add(self, tile: Tile, values: np.ndarray, *, mirrored: bool = False) -> None:
         """Add one tile's (rows, columns) values; the part beyond the image is cut off."""
-        rows, columns = tile.rows, tile.columns
+        (rows, columns), values, weight = place(self.plan, tile, values, mirrored=mirrored)
+        weight *= self._share
         self._flush(rows.start)
-        bottom = min(rows.start + rows.length, self.plan.height)
-        self._extend(bottom)
-        height, width = bottom - rows.start, min(columns.length, self.plan.width - columns.start)
-        weight = rows.window[:height, None] * columns.window[None, :width]
-        self._sum[:height, columns.start : columns.start + width] += values[:height, :width] * weight
+        self._extend(rows.stop)
+        window = (slice(0, rows.stop - rows.start), columns)
+        self._sum[window] += values * weight
+        if self._disagreement is not None:
+            self._compared.add(window, values, weight)
 
     def finish(self) -> None:
         """Write what is left: call once, after the last tile."""
@@ -120,6 +138,8 @@ class BandBlender:
         done = top - self._top
         if done:
             self._out[self._top : top] = self._sum[:done]
+            if self._disagreement is not None:
+                self._disagreement[self._top : top] = self._compared.take(done)
             self._sum, self._top = self._sum[done:].copy(), top
 
     def _extend(self, bottom: int) -> None:
@@ -127,10 +147,17 @@ class BandBlender:
         if missing > 0:
             more = np.zeros((missing, self.plan.width), np.float32)
             self._sum = np.concatenate([self._sum, more])
+            if self._disagreement is not None:
+                self._compared.extend(missing)
 
 
 def write_streamed(
-    target: Path | BinaryIO, depth: SpooledArray, metadata: DepthMetadata, encoding: Encoding
+    target: Path | BinaryIO,
+    depth: SpooledArray,
+    metadata: DepthMetadata,
+    encoding: Encoding,
+    *,
+    pending: ExitStack | None = None,
 ) -> WriteReport:
     """As pipeline.write, of a map on disk. A TIFF is written as a tiled BigTIFF.
 
@@ -138,7 +165,7 @@ def write_streamed(
     """
     check_streamed(encoding)
     values: Any = depth
-    return write(target, values, metadata, encoding, tiled=True)
+    return write(target, values, metadata, encoding, tiled=True, pending=pending)
 
 
 def check_streamed(encoding: Encoding) -> None:

@@ -4,16 +4,17 @@
     Canvas ───────────────────────────────────┴─ tiles in order ─ batches ─ network ─ sink of each tile
 
 A batch may hold tiles of several photographs, as long as they are of one size: a device that is meant for many
-tiles at a time idles over a small photograph that has only one.
+tiles at a time idles over a small photograph that has only one. The mirror image of a photograph is a canvas of its
+own with the same sink (passes.py).
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -40,8 +41,8 @@ class TileSink(Protocol):
 
     plan: TilePlan
 
-    def add(self, tile: Tile, values: np.ndarray) -> None:
-        """Take one tile's (rows, columns) values."""
+    def add(self, tile: Tile, values: np.ndarray, *, mirrored: bool = False) -> None:
+        """Take one tile's (rows, columns) values; `mirrored`: of the mirrored photograph."""
         ...
 
 
@@ -57,16 +58,29 @@ class Prepared:
 
 @dataclass(frozen=True, eq=False)
 class Canvas:
-    """A photograph on its way: the (H, W, 3) pixels to cut, what was prepared of them, where the tiles go."""
+    """A photograph on its way: the (H, W, 3) pixels to cut, what was prepared of them, where the tiles go.
+
+    `mirrored`: it is the mirror image of the photograph whose tiles go to the same sink. `scale`: of the values in
+    the sink, where that is not the canvas's own.
+    """
 
     rgb: np.ndarray
     ready: Prepared
     sink: TileSink
+    mirrored: bool = False
+    scale: LogNormalisation | PlainMetres | None = None
 
     @property
     def tile_size(self) -> tuple[int, int]:
         """Rows and columns: all tiles of a plan are of one size."""
         return _size(self.sink.plan.tiles[0])
+
+    def give(self, tile: Tile, values: np.ndarray) -> None:
+        """One tile's refined (rows, columns) values to the sink, in the sink's scale."""
+        scale: Any = self.scale
+        if scale is not None:
+            values = scale.convert(values, self.ready.scale)
+        self.sink.add(tile, values, mirrored=self.mirrored)
 
 
 class TileLoop:
@@ -88,7 +102,7 @@ class TileLoop:
         Raises:
             DeviceError: not even one tile fits.
         """
-        work = [(canvas, tile) for canvas in canvases for tile in canvas.sink.plan.tiles]
+        work = list(in_turn(canvases))
         maps = {id(canvas): canvas.ready.normalised.to(self.device) for canvas in canvases}
         batch = batch_size or self.choose_batch(canvases[0].tile_size)
         done, total = 0, len(work)
@@ -100,7 +114,7 @@ class TileLoop:
                 batch = self._smaller_batch(batch, part[0][1], error)
                 continue
             for (canvas, tile), value in zip(part, values, strict=True):
-                canvas.sink.add(tile, value)
+                canvas.give(tile, value)
             done += len(part)
             progress(done, total)
         return batch
@@ -153,6 +167,17 @@ class TileLoop:
         size = batch.shape[-2:]
         coarse = crop_to_boxes(normalised, boxes, index, size)
         return [batch, coarse, *self.network.crop(canvas.ready.features, boxes, index, size)]
+
+
+def in_turn(canvases: Sequence[Canvas]) -> Iterator[tuple[Canvas, Tile]]:
+    """All tiles of all canvases, sink after sink: each sink's row by row of tiles, as a BandBlender takes them."""
+    for _, group in groupby(canvases, key=lambda canvas: id(canvas.sink)):
+        shared = list(group)
+        plan = shared[0].sink.plan
+        rows = [plan.tiles]
+        if plan.sums_to_one:  # a grid
+            rows = [tuple(row) for _, row in groupby(plan.tiles, key=lambda tile: tile.rows.start)]
+        yield from ((canvas, tile) for row in rows for canvas in shared for tile in row)
 
 
 def by_tile_size(canvases: Sequence[Canvas]) -> list[list[Canvas]]:

@@ -13,9 +13,11 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
+from prv2cli.disagreement import Disagreement
 from prv2cli.errors import UsageError
 
 PAPER_SPLIT = 4
@@ -115,6 +117,16 @@ def _feather(size: int, left: int, right: int) -> np.ndarray:
     return window
 
 
+def overlaps(plan: TilePlan) -> bool:
+    """Whether any pixel is seen by more than one tile. The tiles cover the image, so their areas tell."""
+    seen = sum(
+        np.count_nonzero(tile.rows.window[: plan.height - tile.rows.start])
+        * np.count_nonzero(tile.columns.window[: plan.width - tile.columns.start])
+        for tile in plan.tiles
+    )
+    return bool(seen > plan.height * plan.width)
+
+
 def parse_mode(mode: str | None) -> tuple[str, int]:
     """`m1`, `m2` or `rN` -> ("m1" | "m2" | "r", N). None is our own grid: ("grid", 0). Raises UsageError."""
     if mode is None:
@@ -176,33 +188,60 @@ def _paper_window(size: int, multiple: int) -> np.ndarray:
     return window
 
 
+class Placed(NamedTuple):
+    """The part of a tile that lies in the image: rows and columns there, and (h, w) values and weights."""
+
+    window: tuple[slice, slice]
+    values: np.ndarray
+    weight: np.ndarray
+
+
+def place(plan: TilePlan, tile: Tile, values: np.ndarray, *, mirrored: bool = False) -> Placed:
+    """Where a tile's (rows, columns) values belong. `mirrored`: it is a tile of the mirrored image."""
+    rows, columns = tile.rows, tile.columns
+    height = min(rows.length, plan.height - rows.start)
+    width = min(columns.length, plan.width - columns.start)
+    left, values, across = columns.start, values[:height, :width], columns.window[:width]
+    if mirrored:
+        left, values, across = plan.width - left - width, values[:, ::-1], across[::-1]
+    window = (slice(rows.start, rows.start + height), slice(left, left + width))
+    return Placed(window, values, rows.window[:height, None] * across[None])
+
+
 class Blender:
     """Weighted sum of tiles at the image's own resolution, in main memory.
 
     Tiles may come in any order. The result is (height, width) float32.
     """
 
-    def __init__(self, plan: TilePlan) -> None:
+    def __init__(self, plan: TilePlan, *, passes: int = 1, compare: bool = False) -> None:
+        """`passes`: how many times the plan's tiles come. `compare`: keep what disagreement() needs."""
         self.plan = plan
+        self._share = np.float32(1 / passes)
         self._sum = np.zeros((plan.height, plan.width), np.float32)
         self._weight = None if plan.sums_to_one else np.zeros_like(self._sum)
+        self._compared = Disagreement(plan.height, plan.width) if compare else None
 
-    def add(self, tile: Tile, values: np.ndarray) -> None:
+    def add(self, tile: Tile, values: np.ndarray, *, mirrored: bool = False) -> None:
         """Add one tile's (rows, columns) values; the part beyond the image is cut off."""
-        rows, columns = tile.rows, tile.columns
-        height = min(rows.length, self.plan.height - rows.start)
-        width = min(columns.length, self.plan.width - columns.start)
-        weight = rows.window[:height, None] * columns.window[None, :width]
-        window = (slice(rows.start, rows.start + height), slice(columns.start, columns.start + width))
-        self._sum[window] += values[:height, :width] * weight
+        window, values, weight = place(self.plan, tile, values, mirrored=mirrored)
+        weight *= self._share
+        self._sum[window] += values * weight
         if self._weight is not None:
             self._weight[window] += weight
+        if self._compared is not None:
+            self._compared.add(window, values, weight)
 
     def result(self) -> np.ndarray:
         """The blended map. The accumulator itself is handed over: call once, after the last tile."""
         if self._weight is not None:
             self._sum /= self._weight
         return self._sum
+
+    def disagreement(self) -> np.ndarray:
+        """(height, width) float32, see Disagreement; handed over as the result is."""
+        assert self._compared is not None, "the blender was not asked to compare"
+        return self._compared.take(self.plan.height)
 
 
 def seam_excess(values: np.ndarray, plan: TilePlan, floor: float = 0.0, reach: int = 12) -> float:

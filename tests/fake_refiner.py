@@ -55,6 +55,7 @@ class FakeRefiner:
             depth=depth,
             unit="metre",
             tiling="one",
+            tta="flip" if options.get("tta") == "flip" else None,
             tiles=1,
             seam=0.0,
             device="cpu",

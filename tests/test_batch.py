@@ -21,7 +21,7 @@ import pytest
 from fake_refiner import FakeRefiner
 from PIL import Image
 
-from prv2cli.batch import AHEAD, BatchSettings, Job, run_batch
+from prv2cli.batch import AHEAD, BatchSettings, Job, LocalEngine, _Work, run_batch
 from prv2cli.claims import FOLDER, Claims
 from prv2cli.depth_files import read_depth
 from prv2cli.errors import DiskFullError
@@ -94,6 +94,7 @@ def test_a_second_run_does_nothing(folder: Path) -> None:
         BatchSettings(Encoding("tiff", inverse=True)),
         BatchSettings(Encoding("tiff"), tiling={"overlap": 0.25}),
         BatchSettings(Encoding("tiff"), focal_px=500.0),
+        BatchSettings(Encoding("tiff"), tta="flip"),
         BatchSettings(Encoding("tiff"), overwrite=True),
     ],
 )
@@ -378,16 +379,35 @@ def test_a_photograph_that_has_left_is_not_held(tmp_path: Path, monkeypatch: pyt
     assert held == [0] * 5
 
 
+def test_the_mirrored_pass_counts_in_memory_and_in_batches(tmp_path: Path) -> None:
+    _photograph(tmp_path / "in/0.png", 0)
+    (job,) = _jobs(tmp_path / "in")
+    found = {}
+    for tta in ("auto", "flip"):
+        room, work = MemoryRoom(lambda: 10**12), _Work(job)
+        claims = Claims(tmp_path / tta)
+        engine = LocalEngine(FakeRefiner(), BatchSettings(Encoding("tiff"), tta=tta), claims, room)  # type: ignore[arg-type]
+        engine._decode(work)
+        found[tta] = (room._held[work], work.tiles)
+        engine.close()
+    header = read_header(job.source)
+    assert found["auto"] == (memory_for(header).photograph, 1)
+    assert found["flip"] == (memory_for(header, tta="flip").photograph, 2)
+    assert found["flip"][0] > found["auto"][0]
+
+
+@pytest.mark.parametrize("tta", ["auto", "flip"])
 def test_what_does_not_fit_is_done_in_bands_or_refused(
-    tmp_path: Path, refiner: Any, photograph: Any, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, refiner: Any, photograph: Any, monkeypatch: pytest.MonkeyPatch, tta: Any
 ) -> None:
     folder, free = tmp_path / "in", 10**12
     folder.mkdir()
     Image.fromarray(photograph[:120, :160]).save(folder / "a small.png")
     Image.fromarray(photograph).save(folder / "large.tif", compression="tiff_deflate")
     Image.fromarray(np.tile(photograph, (3, 3, 1))).save(folder / "too large.tif", compression="tiff_deflate")
-    settings = BatchSettings(Encoding("npy"), tiling={"tile": (128, 128), "mode": None, "seed": 0})
-    needs = memory_for(read_header(folder / "large.tif"), (128, 128))
+    tiling = {"tile": (128, 128), "mode": None, "seed": 0}
+    settings = BatchSettings(Encoding("npy"), tiling=tiling, tta=tta)
+    needs = memory_for(read_header(folder / "large.tif"), (128, 128), tta=tta)
     assert needs.in_bands < needs.in_memory
     trees = []
     for free in (10**12, int((needs.in_bands + needs.in_memory) / 2 / 0.9)):

@@ -41,6 +41,8 @@ JSON_KEYS = {
     "seam",
     "tiles",
     "tiling",
+    "tta",
+    "confidence",
     "model",
     "model_id",
     "coarse",

@@ -86,6 +86,14 @@ def test_names_formats_and_types(batch: Any, folder: Path) -> None:
     assert read_depth(folder / "out/a_png_depth.png").metadata.scale == 1000
 
 
+def test_mirrored_passes_are_recorded_and_another_setting(batch: Any, folder: Path) -> None:
+    assert batch("in", "-o", "out", "-q") == (0, "", "")
+    assert "2 done, 0 already done" in batch("in", "-o", "out", "--tta", "flip")[2]
+    assert read_depth(folder / "out/a.tif").metadata.tta == "flip"
+    assert "0 done, 2 already done" in batch("in", "-o", "out", "--tta", "flip")[2]
+    assert "2 done, 0 already done" in batch("in", "-o", "out", "--tta", "none")[2]
+
+
 def test_photographs_of_one_name_keep_their_extensions(batch: Any, folder: Path) -> None:
     Image.new("RGB", (8, 8)).save(folder / "in/a.jpg")
     assert batch("in", "-o", "out")[0] == 0

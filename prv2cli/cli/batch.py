@@ -35,6 +35,8 @@ from prv2cli.cli.options import (
     SceneOption,
     SeedOption,
     TileOption,
+    TtaName,
+    TtaOption,
     check_models,
     check_tiling,
 )
@@ -131,6 +133,7 @@ def batch(
     ] = 0,
     mode: ModeOption = None,
     seed: SeedOption = 0,
+    tta: TtaOption = TtaName.auto,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
     max_pixels: MaxPixelsOption = None,
@@ -178,7 +181,7 @@ def batch(
         if shard is not None:
             jobs = part_of(jobs, shard)
         settings = BatchSettings(
-            encoding, tiling, focal_px, max_pixels or MAX_PIXELS_DEFAULT, overwrite, batch_size
+            encoding, tiling, focal_px, max_pixels or MAX_PIXELS_DEFAULT, overwrite, batch_size, tta.value
         )
         make = partial(_on_ray, workers=workers) if engine is EngineName.ray else _here
         start = partial(make, jobs, settings, folder, models, device, precision)

@@ -130,7 +130,9 @@ def _lines(found: dict[str, Any]) -> dict[str, str]:
         "unit": found["unit"] if known else "unknown; tell the numbers per metre with --scale N",
         "kind": found["kind"],
         "scale": f"{found['scale']:g} stored numbers per unit" if known else "unknown",
-        "no depth": f"{found['invalid']} pixels ({100 * found['invalid'] / pixels:.2f} %)",
+        "not known"
+        if found["kind"] == "confidence"
+        else "no depth": f"{found['invalid']} pixels ({100 * found['invalid'] / pixels:.2f} %)",
     }
     for key in ("min", "median", "max"):
         lines[key] = "none" if found[key] is None else f"{found[key]:.6g}{unit}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +14,13 @@ from prv2cli.cli.ui import SceneName
 COARSE = "Coarse depth"
 OUTPUT = "Output"
 SPEED = "Speed and memory"
+
+
+class TtaName(str, Enum):
+    auto = "auto"
+    none = "none"
+    flip = "flip"
+
 
 DtypeOption = Annotated[
     DtypeName | None, typer.Option("--dtype", help="Of a TIFF. Default uint16.", rich_help_panel=OUTPUT)
@@ -82,6 +90,15 @@ ModeOption = Annotated[
 ]
 SeedOption = Annotated[
     int, typer.Option("--seed", min=0, help="Of the random tiles of rN.", rich_help_panel=SPEED)
+]
+TtaOption = Annotated[
+    TtaName,
+    typer.Option(
+        "--tta",
+        help="flip: refine the mirrored photograph too and take the mean, in twice the time. auto: only for "
+        "`prv2 refine --confidence`.",
+        rich_help_panel=SPEED,
+    ),
 ]
 MaxPixelsOption = Annotated[
     int | None,

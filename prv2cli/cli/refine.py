@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from prv2cli.cli.files import DtypeName, KindName
-from prv2cli.cli.options import check_models, check_tiling
+from prv2cli.cli.options import TtaName, TtaOption, check_models, check_tiling
 from prv2cli.cli.ui import (
     DeviceOption,
     JsonOption,
@@ -31,8 +31,9 @@ if TYPE_CHECKING:
     from prv2cli.depth_files import DepthMap, WriteReport
     from prv2cli.depth_metadata import DepthMetadata
     from prv2cli.images import Photo
-    from prv2cli.inference import Depth, Refiner
+    from prv2cli.inference import Refiner
     from prv2cli.pipeline import Encoding
+    from prv2cli.result import Depth
 
 COARSE = "Coarse depth"
 OUTPUT = "Output"
@@ -71,6 +72,14 @@ def refine(
     preview: Annotated[
         Path | None,
         typer.Option(help="Also write a coloured picture: .png, .jpg or .webp.", rich_help_panel=OUTPUT),
+    ] = None,
+    confidence: Annotated[
+        Path | None,
+        typer.Option(
+            help="Also write where the predictions of a pixel agree, 0..1 (1 = all the same): .tif, .png, .npy, .npz "
+            "or .exr. Compares with the mirrored photograph, see --tta.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = None,
     overwrite: Annotated[
         bool,
@@ -155,6 +164,7 @@ def refine(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the random tiles of rN.", rich_help_panel=SPEED)] = 0,
+    tta: TtaOption = TtaName.auto,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
     max_pixels: Annotated[
@@ -173,7 +183,7 @@ def refine(
 ) -> None:
     """Turn one photograph into a depth map of the same size."""
     from prv2cli.errors import UsageError
-    from prv2cli.pipeline import describe, summary
+    from prv2cli.pipeline import describe, describe_confidence, summary
 
     configure_logging(quiet=quiet, verbose=verbose)
     start = time.perf_counter()
@@ -182,19 +192,22 @@ def refine(
         raise UsageError("--json and -o - would both write to stdout; give -o a file")
     # What can be refused is refused before anything is read and torch is imported, the rest before the model.
     target = output or _default_target(image, format)
-    _check_targets(target, preview, image, overwrite)
+    _check_targets({"-o": target, "--preview": preview, "--confidence": confidence}, image, overwrite)
     encoding = _check_encoding(target, format, dtype, depth_scale, inverse, preview)
+    certain = _check_confidence(confidence, dtype)
+    passes: dict[str, Any] = {"tta": tta.value, "confidence": certain is not None}
     tiling = check_tiling(tile, overlap, mode, seed)
     models = check_models(
         model, coarse, coarse_depth, device, precision, scene=scene, revision=revision, offline=offline
     )
     given = _read_coarse(coarse_depth, coarse_scale, coarse_relative, coarse_kind)
     if dry_run:
-        _tell_estimate(image, max_pixels, tiling, models, device, precision, as_json=json)
+        _tell_estimate(image, max_pixels, tiling | passes, models, device, precision, as_json=json)
         return
-    on_disk = _is_too_large(image, max_pixels, tiling)
+    on_disk = _is_too_large(image, max_pixels, tiling, passes)
     stack = ExitStack()  # holds the temporary files of a photograph that does not fit in memory
-    photo = _open_photo(image, max_pixels, target, encoding, stack, on_disk=on_disk)
+    encodings = [encoding] if certain is None else [encoding, certain]
+    photo = _open_photo(image, max_pixels, target, encodings, stack, on_disk=on_disk)
     seconds = {"decode": time.perf_counter() - start}
     for note in photo.notes:
         say(f"{photo.name}: {note}", quiet=quiet)
@@ -212,11 +225,17 @@ def refine(
                 "batch_size": batch_size,
                 "progress": progress,
                 **tiling,
+                **passes,
             }
             result = _refine(refiner, photo, options, stack, on_disk=on_disk)
         metadata = describe(refiner, result, photo, coarse_file=coarse_depth, focal_px=focal_px)
         began = time.perf_counter()
-        report = _write(target, result.depth, metadata, encoding, on_disk=on_disk)
+        told = None
+        with ExitStack() as pending:  # both files take their places, or neither
+            if confidence is not None and certain is not None:
+                about = describe_confidence(refiner, metadata)
+                told = _write(confidence, result.confidence, about, certain, pending, on_disk=on_disk)
+            report = _write(target, result.depth, metadata, encoding, pending, on_disk=on_disk)
         if preview is not None:
             from prv2cli.preview import write_preview
 
@@ -227,6 +246,7 @@ def refine(
             "total": time.perf_counter() - start,
         }
         found = summary(str(image), str(target), result, photo, metadata, report, seconds)
+        found["confidence"] = _about_confidence(confidence, result.confidence, told)
         sentence = _sentence(target, result, metadata, seconds["total"])
     warn_of_16_bits(report, target, quiet=quiet)
     if json:
@@ -264,12 +284,24 @@ def _check_encoding(
     return encoding
 
 
-def _check_targets(target: Path, preview: Path | None, image: Path, overwrite: bool) -> None:
-    """Every place that will be written to."""
+def _check_confidence(path: Path | None, dtype: DtypeName | None) -> Encoding | None:
+    """How to store the confidence, None where it is not asked for."""
+    from prv2cli.pipeline import check_encoding, confidence_encoding
+
+    if path is None:
+        return None
+    encoding = confidence_encoding(path, dtype.value if dtype else None)
+    check_encoding(encoding)
+    return encoding
+
+
+def _check_targets(targets: dict[str, Path | None], image: Path, overwrite: bool) -> None:
+    """Every place that will be written to, by its flag; "-o" is the first."""
     from prv2cli.atomic import check_output
     from prv2cli.errors import OutputError, UsageError
 
-    for flag, path in (("-o", target), ("--preview", preview)):
+    places: dict[str, str] = {}  # the true path -> its flag
+    for flag, path in targets.items():
         if path is None or str(path) == "-":
             continue
         check_output(path)
@@ -277,14 +309,18 @@ def _check_targets(target: Path, preview: Path | None, image: Path, overwrite: b
             raise UsageError(f"{flag} {path}: that is the photograph itself; choose another name")
         if path.exists() and not overwrite:
             raise OutputError(f"{path} exists; remove it or leave out --no-overwrite")
-    if preview is not None and os.path.realpath(preview) == os.path.realpath(target):
-        raise UsageError(f"--preview {preview}: that is the depth map itself; choose another name")
+        what = places.setdefault(os.path.realpath(path), flag)
+        if what != flag:
+            taken = "the depth map itself" if what == "-o" else f"the file of {what}"
+            raise UsageError(f"{flag} {path}: that is {taken}; choose another name")
 
 
 # --- reading, loading, writing ----------------------------------------------------------------------------
 
 
-def _is_too_large(image: Path, max_pixels: int | None, tiling: dict[str, Any]) -> bool:
+def _is_too_large(
+    image: Path, max_pixels: int | None, tiling: dict[str, Any], passes: dict[str, Any]
+) -> bool:
     """Whether the photograph must be worked on in bands. Raises InputError where not even that fits."""
     from prv2cli.errors import Prv2Error
     from prv2cli.estimate import choose_way, memory_for, read_header
@@ -296,14 +332,14 @@ def _is_too_large(image: Path, max_pixels: int | None, tiling: dict[str, Any]) -
         header = read_header(image, max_pixels=max_pixels or MAX_PIXELS_DEFAULT)
     except Prv2Error:
         return False  # reading it will say what is wrong with it
-    return choose_way(header, memory_for(header, tiling["tile"])) == "bands"
+    return choose_way(header, memory_for(header, tiling["tile"], **passes)) == "bands"
 
 
 def _open_photo(
     image: Path,
     max_pixels: int | None,
     target: Path,
-    encoding: Encoding,
+    encodings: list[Encoding],
     stack: ExitStack,
     *,
     on_disk: bool,
@@ -318,7 +354,8 @@ def _open_photo(
     from prv2cli.image_bands import spool_photo
     from prv2cli.streaming import check_streamed
 
-    check_streamed(encoding)
+    for encoding in encodings:
+        check_streamed(encoding)
     folder = Path() if str(target) == "-" else target.parent
     return stack.enter_context(spool_photo(image, folder, max_pixels=limit))
 
@@ -336,22 +373,38 @@ def _refine(
 
 
 def _write(
-    target: Path, depth: Any, metadata: DepthMetadata, encoding: Encoding, *, on_disk: bool
+    target: Path,
+    depth: Any,
+    metadata: DepthMetadata,
+    encoding: Encoding,
+    pending: ExitStack,
+    *,
+    on_disk: bool,
 ) -> WriteReport:
     from prv2cli.pipeline import write
 
     place = sys.stdout.buffer if str(target) == "-" else target
     if not on_disk:
-        return write(place, depth, metadata, encoding)
+        return write(place, depth, metadata, encoding, pending=pending)
     from prv2cli.streaming import write_streamed
 
-    return write_streamed(place, depth, metadata, encoding)
+    return write_streamed(place, depth, metadata, encoding, pending=pending)
+
+
+def _about_confidence(
+    path: Path | None, confidence: Any, report: WriteReport | None
+) -> dict[str, Any] | None:
+    from prv2cli.pipeline import confidence_summary
+
+    if path is None or report is None:
+        return None
+    return confidence_summary(path, confidence, report)
 
 
 def _tell_estimate(
     image: Path,
     max_pixels: int | None,
-    tiling: dict[str, Any],
+    options: dict[str, Any],
     models: dict[str, Any],
     device: str,
     precision: str,
@@ -368,7 +421,7 @@ def _tell_estimate(
         raise UsageError("--dry-run reads a file's header; give a file instead of -")
     header = read_header(image, max_pixels=max_pixels or MAX_PIXELS_DEFAULT)
     refiner = Refiner.from_pretrained(**models, device=device, precision=precision)
-    found = dry_run(refiner, header, **tiling)
+    found = dry_run(refiner, header, **options)
     facts = {
         "input": str(image),
         "width": header.width,

@@ -39,6 +39,16 @@ class LogNormalisation(NamedTuple):
         """Metres -> normalised log-depth."""
         return (depth.log() - self.centre) / self.spread
 
+    def convert(self, values: np.ndarray, other: LogNormalisation) -> np.ndarray:
+        """Normalised log-depth of another image's scale, brought to this one's."""
+        shift = float(other.centre) - float(self.centre)
+        return (values * float(other.spread) + shift) / float(self.spread)
+
+    def relative_in_place(self, differences: np.ndarray, depth: np.ndarray) -> np.ndarray:
+        """Differences of normalised log-depth -> of natural log-depth: 0.01 is about 1 % of the depth."""
+        differences *= float(self.spread)
+        return differences
+
     @property
     def floor(self) -> float:
         """A step of normalised log-depth that is too small to matter."""
@@ -65,6 +75,15 @@ class PlainMetres(NamedTuple):
     def encode(self, depth: Tensor) -> Tensor:
         """Metres -> metres."""
         return depth
+
+    def convert(self, values: np.ndarray, other: PlainMetres) -> np.ndarray:
+        """Metres are metres."""
+        return values
+
+    def relative_in_place(self, differences: np.ndarray, depth: np.ndarray) -> np.ndarray:
+        """Differences in metres -> as a share of (H, W) depth in metres."""
+        differences /= depth
+        return differences
 
     @property
     def floor(self) -> float:
