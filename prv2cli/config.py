@@ -79,7 +79,11 @@ class CoarseFeaturesConfig(Settings):
 
 
 class RefinerConfig(Settings):
-    """A whole refiner: encoder, C2F, F2C, head, and the depth space it works in."""
+    """A whole refiner: encoder, C2F, F2C, head, and the depth space it works in.
+
+    back_projection: how many times the result is blurred, compared with the coarse map and corrected
+    (back_projection.py); 0, as the authors have it, leaves it as the network gave it.
+    """
 
     kind: Literal["refiner"] = "refiner"
     depth_space: Literal["metres", "normalised-log"] = "normalised-log"
@@ -89,6 +93,7 @@ class RefinerConfig(Settings):
     f2c: F2CConfig = F2CConfig()
     head: HeadConfig = HeadConfig()
     align_corners: bool = False
+    back_projection: Annotated[int, Field(ge=0, le=100, strict=True)] = 0
 
     @model_validator(mode="after")
     def _same_number_of_levels(self) -> RefinerConfig:
@@ -103,6 +108,8 @@ class RefinerConfig(Settings):
                 raise ValueError(f"{key} must match encoder.levels: {levels} levels in all, got {got}")
         if self.depth_space == "metres" and self.head.kind != "residual":
             raise ValueError("head.kind: two-surface works in depth_space: normalised-log only")
+        if self.depth_space == "metres" and self.back_projection:
+            raise ValueError("back_projection works in depth_space: normalised-log only")
         return self
 
     @property

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from prv2cli import hub
+from prv2cli.back_projection import back_project
 from prv2cli.checkpoint import Checkpoint
 from prv2cli.coarse_branch import (
     CoarseDepth,
@@ -389,6 +390,7 @@ class Refiner:
         certain = None
         with timed(seconds, "fuse"):
             seam = seam_excess(refined, plan, floor=ready.scale.floor)
+            back_project(refined, ready.scale.encode(ready.coarse.values), self.config.back_projection)
             depth = ready.scale.decode_in_place(refined)
             if spread is not None:
                 certain = to_confidence(ready.scale.relative_in_place(spread, depth))
@@ -551,20 +553,25 @@ class Refiner:
                 for height, width in sizes
             ]
             views = [[View(rgb, found[place])] for rgb, place in zip(small, chosen, strict=True)]
-            self._refine_blenders(views, blenders, batch_size)
+            # What is one pixel soft here is `divisor` pixels soft at the photograph's own size.
+            self._refine_blenders(views, blenders, batch_size, steeper=divisor)
             for place, blender in zip(chosen, blenders, strict=True):
                 result = torch.from_numpy(blender.result())[None, None]
                 found[place] = replace(found[place], normalised=result)
         return found
 
     def _refine_blenders(
-        self, views: Sequence[Sequence[View]], blenders: Sequence[Blender], batch_size: int
+        self,
+        views: Sequence[Sequence[View]],
+        blenders: Sequence[Blender],
+        batch_size: int,
+        steeper: float = 1.0,
     ) -> list[int]:
         """Refine the tiles of several photographs into their blenders; returns the batch size of each."""
         work = [canvas for pair in zip(views, blenders, strict=True) for canvas in canvases(*pair)]
         batches: dict[int, int] = {}
         for group in by_tile_size(work):
-            batch = self._loop.run(group, batch_size, lambda done, total: None)
+            batch = self._loop.run(group, batch_size, lambda done, total: None, steeper)
             batches |= {id(canvas.sink): batch for canvas in group}
         return [batches[id(blender)] for blender in blenders]
 

@@ -20,6 +20,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import torch
 
+from prv2cli.back_projection import back_project
 from prv2cli.coarse_branch import Kind, Unit
 from prv2cli.depth_files import WriteReport
 from prv2cli.depth_metadata import DepthMetadata
@@ -93,6 +94,7 @@ def refine_streamed(
         certain: Any = spread
         with timed(seconds, "fuse"):
             seam = seam_excess(depth, plan, floor=scale.floor)
+            back_project(out, scale.encode(coarse.values), refiner.config.back_projection)
             for rows in out.bands():
                 out[rows] = metres = scale.decode_in_place(out[rows])
                 if spread is not None:

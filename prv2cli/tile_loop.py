@@ -90,11 +90,14 @@ class TileLoop:
         self.network, self.device, self.dtype = network, device, dtype
         self._said_out_of_memory = False
 
-    def run(self, canvases: Sequence[Canvas], batch_size: int, progress: Progress) -> int:
+    def run(
+        self, canvases: Sequence[Canvas], batch_size: int, progress: Progress, steeper: float = 1.0
+    ) -> int:
         """Refine every tile of the canvases, whose tiles are of one size.
 
         Args:
             batch_size: tiles at a time; 0 = from the free memory. Halved where the device runs out of memory.
+            steeper: see TwoSurfaceHead.
 
         Returns:
             The batch size that went through.
@@ -109,7 +112,7 @@ class TileLoop:
         while done < total:
             part = work[done : done + batch]
             try:
-                values = self._refine_batch(part, maps)
+                values = self._refine_batch(part, maps, steeper)
             except torch.OutOfMemoryError as error:
                 batch = self._smaller_batch(batch, part[0][1], error)
                 continue
@@ -142,7 +145,9 @@ class TileLoop:
             )
         return batch // 2
 
-    def _refine_batch(self, part: Sequence[tuple[Canvas, Tile]], maps: dict[int, Tensor]) -> np.ndarray:
+    def _refine_batch(
+        self, part: Sequence[tuple[Canvas, Tile]], maps: dict[int, Tensor], steeper: float
+    ) -> np.ndarray:
         """(B, rows, columns) float32 refined normalised log-depth of a batch of tiles of one size.
 
         `maps`: the coarse map of each canvas on the device, by the canvas's id.
@@ -153,7 +158,7 @@ class TileLoop:
         ]
         rgb, coarse, *features = (_joined(tensors) for tensors in zip(*pieces, strict=True))
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            refined = self.network.refine_cropped(rgb, coarse, features)
+            refined = self.network.refine_cropped(rgb, coarse, features, steeper)
         return refined[:, 0].float().cpu().numpy()
 
     def _cut(self, canvas: Canvas, normalised: Tensor, tiles: Sequence[Tile]) -> list[Tensor]:

@@ -72,7 +72,7 @@ def test_light_encoder(name: str) -> None:
     encoder = LightEncoder(config.encoder).eval()
     load_part(encoder, convert_encoder(golden.state(), config), "encoder.")
     depth = uniform("coarse_depth", golden.seed, (1, 1, 192, 256), 0.5, 10)
-    levels = encoder(encoder.pixels(image(golden.seed, (1, 3, 192, 256)), depth))
+    levels = encoder(encoder.pixels(encoder.tile(image(golden.seed, (1, 3, 192, 256)), depth)))
     assert len(levels) == 5
     for k, feature in enumerate(levels, start=1):
         assert golden.error(f"feat{5 - k}", feature) < TOLERANCE

@@ -85,10 +85,14 @@ class LightEncoder(nn.Module):
             setattr(parent, name, widen_stem(stem, self.depth_channels))
         return network
 
-    def pixels(self, rgb: Tensor, depth: Tensor) -> Tensor:
-        """Normalise and join: (B, 3, H, W) in 0..1 and (B, depth_channels, H, W) -> (B, .., H/s, W/s)."""
+    def tile(self, rgb: Tensor, depth: Tensor) -> Tensor:
+        """Normalise and join: (B, 3, H, W) in 0..1 and (B, depth_channels, H, W) -> (B, 3 + depth_channels, H, W)."""
         joined = torch.cat([(rgb - self.mean) / self.std, depth], dim=1)
-        return F.pixel_unshuffle(joined, self.space_to_depth) if self.space_to_depth > 1 else joined
+        return joined.contiguous(memory_format=torch.channels_last)
+
+    def pixels(self, tile: Tensor) -> Tensor:
+        """The output of `tile` at level 0: (B, .., H/s, W/s)."""
+        return F.pixel_unshuffle(tile, self.space_to_depth) if self.space_to_depth > 1 else tile
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
         """The output of `pixels` -> feature maps of levels 1, 2, ..."""

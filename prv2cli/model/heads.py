@@ -59,8 +59,11 @@ class TwoSurfaceHead(nn.Module):
         nn.init.normal_(self.to_surfaces.weight, std=2e-3)
         nn.init.zeros_(self.to_surfaces.bias)  # type: ignore[arg-type]
 
-    def forward(self, features: Tensor, tile: Tensor, frame: LocalFrame) -> Tensor:
-        """features (B, C, H/s, W/s), tile (B, tile_channels, H, W), its frame -> residual (B, 1, H, W)."""
+    def forward(self, features: Tensor, tile: Tensor, frame: LocalFrame, steeper: float = 1.0) -> Tensor:
+        """features (B, C, H/s, W/s), tile (B, tile_channels, H, W), its frame -> residual (B, 1, H, W).
+
+        steeper: in use, how much steeper still the choice is.
+        """
         x = self.enlarge(features)
         if self.stride == 4:
             x = F.pixel_shuffle(x, 2)
@@ -71,7 +74,7 @@ class TwoSurfaceHead(nn.Module):
         out = self.to_surfaces(x).float()
         if self.stride > 1:
             out = F.pixel_shuffle(out, 2)
-        slope = MASK_SLOPE * (1 if self.training else self.sharpness)
+        slope = MASK_SLOPE * (1 if self.training else self.sharpness * steeper)
         chosen = torch.sigmoid(torch.logit(frame.fraction) + slope * out[:, :1])
         near, far = (SHIFT_LIMIT * torch.tanh(2 * out[:, k : k + 1]) for k in (1, 2))
         return frame.extent * (chosen - frame.fraction + near * (1 - chosen) + far * chosen)

@@ -101,14 +101,18 @@ class PatchRefiner(nn.Module):
         """
         return self.refine_cropped(rgb, depth, self.crop(features, boxes, image_index, rgb.shape[-2:]))
 
-    def refine_cropped(self, rgb: Tensor, depth: Tensor, features: Sequence[Tensor]) -> Tensor:
-        """As refine_tiles, with the guidance features already cropped to each tile."""
-        residual = self.residual(rgb, depth, features).residual
+    def refine_cropped(
+        self, rgb: Tensor, depth: Tensor, features: Sequence[Tensor], steeper: float = 1.0
+    ) -> Tensor:
+        """As refine_tiles, with the guidance features already cropped to each tile. `steeper`: see TwoSurfaceHead."""
+        residual = self.residual(rgb, depth, features, steeper).residual
         if self.config.depth_space == "metres":
             return F.relu(depth + residual)
         return depth + residual
 
-    def residual(self, rgb: Tensor, depth: Tensor, features: Sequence[Tensor]) -> Residual:
+    def residual(
+        self, rgb: Tensor, depth: Tensor, features: Sequence[Tensor], steeper: float = 1.0
+    ) -> Residual:
         """What is added to the coarse depth, and C2F's own idea of it; features cropped to each tile."""
         seen = depth if self.config.depth_space == "metres" else depth.clamp(-NETWORK_LIMIT, NETWORK_LIMIT)
         if not self.local:
@@ -119,27 +123,30 @@ class PatchRefiner(nn.Module):
         fused, auxiliary, tile = self._fuse(
             rgb, torch.cat([seen, frame.channels()], dim=1), frame.fraction, features
         )
-        return Residual(self.head(fused, tile, frame).to(depth.dtype), auxiliary)
+        return Residual(self.head(fused, tile, frame, steeper).to(depth.dtype), auxiliary)
 
     def _fuse(
         self, rgb: Tensor, condition: Tensor, level_depth: Tensor, features: Sequence[Tensor]
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Encoder, C2F and F2C: the decoded map and auxiliary depth at level 0, the normalised tile (B, .., H, W)."""
-        pixels = self.encoder.pixels(rgb, condition)
+        tile = self.encoder.tile(rgb, condition)
+        pixels = self.encoder.pixels(tile)
         c2f = self.c2f(self.encoder(pixels), features, pixels)
         stride = self.config.encoder.space_to_depth
         if stride > 1:
             level_depth = F.avg_pool2d(level_depth, stride)
         depths = torch.cat([level_depth, c2f.auxiliary_depth.to(level_depth.dtype)], dim=1)
+        depths = depths.contiguous(memory_format=torch.channels_last)
         fused = self.f2c(features, c2f.features, depths)
-        return fused, c2f.auxiliary_depth, F.pixel_shuffle(pixels, stride) if stride > 1 else pixels
+        return fused, c2f.auxiliary_depth, tile
 
     def crop(
         self, features: Sequence[Tensor], boxes: Tensor, image_index: Tensor, tile: Sequence[int]
     ) -> list[Tensor]:
         """Cut the guidance of whole images to tiles of a size: arguments as in refine_tiles."""
+        # Joined with channels_last maps later on; a mixture of both layouts is slow to join.
         return [
-            crop_to_boxes(feature, boxes, image_index, size)
+            crop_to_boxes(feature, boxes, image_index, size).contiguous(memory_format=torch.channels_last)
             for feature, size in zip(features, self._crop_sizes(features, tile), strict=True)
         ]
 
