@@ -21,13 +21,12 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from prv2cli.model.coarse.given import to_guide
 from prv2cli.spooled import BAND_PIXELS, SpooledArray
 
 GRID_SIDE = 768  # cells on the longer side, at most
-REACH = 1.5  # half a window's side, in standard deviations of the blur
+WINDOW = 0.9  # standard deviation of a (Gaussian) window, in those of the blur
 FLAT = 1e-3  # variance of normalised log-depth within a window below which there are not two surfaces to tell apart
 GAINS = (-0.5, 1.0)  # above -1: what was nearer stays nearer
 BLURS = (0.5, 48.0)  # standard deviations that are tried, in cells
@@ -95,20 +94,19 @@ def find_correction(cells: Cells, coarse: Tensor, steps: int) -> Correction | No
         sigma = blur_between(corrected, coarse)
         if sigma < RESOLVED:
             break
-        reach = max(1, round(REACH * sigma))
-        slope, level = _local_line(cells, coarse - blur(corrected, sigma), reach)
+        slope, level = _local_line(cells, coarse - blur(corrected, sigma), WINDOW * sigma)
         gain = (gain + slope).clamp(*GAINS)
         offset = offset + level
         corrected = (1 + gain) * cells.mean + offset
     return None if corrected is cells.mean else Correction(gain, offset)
 
 
-def _local_line(cells: Cells, missing: Tensor, reach: int) -> tuple[Tensor, Tensor]:
+def _local_line(cells: Cells, missing: Tensor, window: float) -> tuple[Tensor, Tensor]:
     """Slope and level of what is missing as a function of the depth, around each cell: a guided filter's two maps."""
-    mean, mean_missing = _window_mean(cells.mean, reach), _window_mean(missing, reach)
-    variance = (_window_mean(cells.square, reach) - mean.square()).clamp_min(0) + FLAT
-    slope = (_window_mean(cells.mean * missing, reach) - mean * mean_missing) / variance
-    return _window_mean(slope, reach), _window_mean(mean_missing - slope * mean, reach)
+    mean, mean_missing = blur(cells.mean, window), blur(missing, window)
+    variance = (blur(cells.square, window) - mean.square()).clamp_min(0) + FLAT
+    slope = (blur(cells.mean * missing, window) - mean * mean_missing) / variance
+    return blur(slope, window), blur(mean_missing - slope * mean, window)
 
 
 def blur(values: Tensor, sigma: float) -> Tensor:
@@ -149,9 +147,8 @@ def blur_between(sharp: Tensor, blurred: Tensor) -> float:
     if best in (0, len(tried) - 1):
         return float(tried[best])
     before, here, after = found[best - 1 : best + 2]
-    bend = (
-        before - 2 * here + after
-    )  # the minimum of a parabola: no jump from one blur that is tried to the next
+    # The minimum of a parabola: no jump from one blur that is tried to the next.
+    bend = before - 2 * here + after
     shift = (before - after) / (2 * bend) if bend > 0 else 0.0
     return float(tried[best] * (tried[1] / tried[0]) ** shift)
 
@@ -161,14 +158,7 @@ def _spectrum(values: Tensor) -> tuple[Tensor, Tensor]:
     mirrored = torch.cat([values, values.flip(-1)], dim=-1)
     mirrored = torch.cat([mirrored, mirrored.flip(-2)], dim=-2)
     down, across = torch.fft.fftfreq(mirrored.shape[-2]), torch.fft.rfftfreq(mirrored.shape[-1])
-    return torch.fft.rfft2(mirrored)[0, 0], torch.hypot(down[:, None], across)
-
-
-def _window_mean(values: Tensor, reach: int) -> Tensor:
-    """Mean over the square of 2 * reach + 1 pixels around each pixel of (1, 1, h, w), as far as it is in the map."""
-    size = 2 * reach + 1
-    down = F.avg_pool2d(values, (size, 1), 1, (reach, 0), count_include_pad=False)
-    return F.avg_pool2d(down, (1, size), 1, (0, reach), count_include_pad=False)
+    return torch.fft.rfft2(mirrored), torch.hypot(down[:, None], across)
 
 
 def apply(correction: Correction, values: np.ndarray | SpooledArray) -> None:

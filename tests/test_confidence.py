@@ -91,7 +91,7 @@ def _predicting(monkeypatch, predict):
     """A refiner whose tiles hold what predict(rgb, number of the tile) says, in normalised log-depth."""
     count = iter(range(10_000))
 
-    def batch(self, part, maps):
+    def batch(self, part, *rest):
         return np.stack(
             [
                 np.full((t.rows.length, t.columns.length), predict(canvas.rgb, next(count)), np.float32)
@@ -101,6 +101,8 @@ def _predicting(monkeypatch, predict):
 
     monkeypatch.setattr(TileLoop, "_refine_batch", batch)
     monkeypatch.setattr(Refiner, "_reduced_sizes", lambda *_: ())
+    for module in ("inference", "streaming"):
+        monkeypatch.setattr(f"prv2cli.{module}.back_project", lambda *_: None)
 
 
 @pytest.mark.parametrize("options", [{}, {"tta": "none"}, {"mode": "m2"}, {"mode": "r3", "tta": "none"}])
@@ -249,9 +251,9 @@ def test_the_authors_tiling_of_a_bundle_has_one_view(bundle, photograph, monkeyp
 def test_several_photographs_and_their_mirror_images_share_batches(refiner, photo, monkeypatch):
     real, seen = TileLoop._refine_batch, []
 
-    def counted(self, part, maps):
+    def counted(self, part, *rest):
         seen.append({(id(canvas.sink), canvas.mirrored) for canvas, _ in part})
-        return real(self, part, maps)
+        return real(self, part, *rest)
 
     monkeypatch.setattr(TileLoop, "_refine_batch", counted)
     monkeypatch.setattr("prv2cli.inference.WIDE_EDGES", 0.0)  # with the passes at half size
@@ -433,7 +435,9 @@ def test_the_confidence_is_written_and_reported(prv2):
     about = depth_info(Path("c.tif"))
     assert found["tta"] == about["tta"] == depth_info(Path("d.tif"))["tta"] == "flip"
     assert found["confidence"]["output"] == "c.tif" and found["confidence"]["unknown"] == 0
-    assert found["confidence"]["median"] == pytest.approx(about["median"], rel=0.02)
+    assert found["confidence"]["median"] == pytest.approx(
+        about["median"], rel=0.05
+    )  # either of some of the pixels
     assert (about["kind"], about["dtype"]) == ("confidence", "float32")
     assert "1 / (1 + 100 d)" in about["extra"]["formula"]
     assert prv2("-o", "e.tif", "--json", "-q")[1].count(b'"confidence": null') == 1

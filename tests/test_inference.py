@@ -170,11 +170,11 @@ def test_out_of_memory_halves_the_batch_and_says_so_once(refiner, photograph, co
     whole = refiner.refine(photograph, coarse_depth=coarse, tile=128, batch_size=8)
     real, seen = TileLoop._refine_batch, []
 
-    def stingy(self, part, maps):
+    def stingy(self, part, *rest):
         seen.append(len(part))
         if len(part) > 2:
             raise torch.OutOfMemoryError("pretended")
-        return real(self, part, maps)
+        return real(self, part, *rest)
 
     monkeypatch.setattr(TileLoop, "_refine_batch", stingy)
     with caplog.at_level(logging.WARNING, "prv2cli"):
@@ -258,9 +258,9 @@ def several(photograph) -> list[np.ndarray]:
 def test_together_they_are_what_each_is_alone(refiner, several, tile, batch_size, monkeypatch):
     real, seen = TileLoop._refine_batch, []
 
-    def counted(self, part, maps):
+    def counted(self, part, *rest):
         seen.append(len({id(canvas) for canvas, _ in part}))
-        return real(self, part, maps)
+        return real(self, part, *rest)
 
     monkeypatch.setattr(TileLoop, "_refine_batch", counted)
     together = refiner.refine_many(several, focal_px=[None] * len(several), tile=tile, batch_size=batch_size)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from prv2cli.data.procedural import CoarseSamples, Sample
-from prv2cli.losses import log_gradient_loss, silog
+from prv2cli.losses import log_gradient_loss
 from prv2cli.train_config import SceneDataConfig, TrainConfig
 from prv2cli.training.stages.base import Batch, Stage, StepOutput, looked_at, truth_loss
 from prv2cli.training.stages.pretrain import photo_samples
@@ -18,28 +20,39 @@ def _scene_samples(config: TrainConfig, length: int) -> Dataset[Sample]:
     return CoarseSamples(config.data, config.seed, length)
 
 
-def scene_step(model: nn.Module, batch: Batch, progress: float, config: TrainConfig) -> StepOutput:
-    """Supervise a monocular network with SILog of each image and gradients of log-depth; the metre counts little.
+_FAR_OFF = 2.0  # log-ratio from which a relative error grows linearly: e^2 times too far
 
-    The scale of a procedural scene is hardly to be seen in its picture: asked for with full weight, it drowns what
-    can be learned. Gradients come in slowly: an edge in the wrong place costs more than none.
+
+def scene_step(model: nn.Module, batch: Batch, progress: float, config: TrainConfig) -> StepOutput:
+    """Supervise a monocular network with the relative error, the error free of scale, and gradients of log-depth.
+
+    The scale of a procedural scene is hardly to be seen in its picture. The relative error teaches what to say then:
+    a guess that is too far costs more than one too near. The error after each image's median is taken out teaches
+    what can be seen. Gradients come in slowly: an edge in the wrong place costs more than none.
     """
     low, high = model.config.min_depth, model.config.max_depth  # type: ignore[union-attr]
     truth = batch["depth"].clamp(low, high)  # type: ignore[arg-type]
     prediction = model(batch["rgb"]).depth
-    everywhere = torch.ones_like(truth[0], dtype=torch.bool)
-    scale_free = torch.stack([silog(p, t, everywhere) for p, t in zip(prediction, truth, strict=True)]).mean()
-    log_error = (prediction.log() - truth.log()).abs().mean()
+    ratio = prediction.log() - truth.log()
+    relative = _relative_error(ratio).mean()
+    offset = ratio.detach().flatten(1).median(dim=1).values.view(-1, 1, 1, 1)
+    scale_free = (ratio - offset).abs().mean()
     gradient = log_gradient_loss(prediction, truth)
     with torch.no_grad():
         parts = {
             "abs_rel": ((prediction - truth).abs() / truth).mean(),
-            "silog": scale_free.detach(),
-            "log_error": log_error.detach(),
+            "scale_free": scale_free.detach(),
+            "log_error": ratio.abs().mean(),
             "gradient": gradient.detach(),
         }
     pictures = looked_at(batch["rgb"], coarse=prediction, truth=truth)
-    return StepOutput(0.1 * scale_free + 0.1 * log_error + 0.2 * progress * gradient, parts, pictures)
+    return StepOutput(relative + 0.5 * scale_free + 0.1 * progress * gradient, parts, pictures)
+
+
+def _relative_error(ratio: Tensor) -> Tensor:
+    """|prediction / truth - 1| of log-ratios, linear from _FAR_OFF on: a hopeless pixel must not drown the others."""
+    near = ratio.clamp(max=_FAR_OFF)
+    return (near.exp() - 1).abs() + math.exp(_FAR_OFF) * (ratio - near)
 
 
 def photo_step(model: nn.Module, batch: Batch, progress: float, config: TrainConfig) -> StepOutput:
