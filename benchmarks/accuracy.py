@@ -1,6 +1,7 @@
 """How much sharper and truer a refiner makes a coarse depth map, measured on photographs with true depth.
 
     python benchmarks/accuracy.py --data FOLDER [--model NAME_OR_PATH] [--factors 8 16] [--json FILE]
+    python benchmarks/accuracy.py --data FOLDER --fault noisy     # or displaced, or thin: see faults.py
 
 FOLDER holds one folder per scene with rgb.png and depth.npy (float32 metres, 0 = not measured).
 
@@ -10,7 +11,8 @@ FOLDER holds one folder per scene with rgb.png and depth.npy (float32 metres, 0 
 The distortion is a smooth field of 3 x 3 cells, at most 1 %, that no method can observe; its seed is the
 name of the scene and the factor. Every method gets the same maps. A classical filter counts at its best
 setting for each metric (best mean over the scenes), so it may use different settings in one row. A scene
-without depth edges has no edge metrics and is left out of their means.
+without depth edges has no edge metrics and is left out of their means. A pixel flies if it lies in the middle third
+between the nearest and the farthest surface around it, and the truth does not.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from pathlib import Path
 import classical
 import cv2
 import numpy as np
+from faults import FAULTS
 
 from prv2cli import metrics
 
@@ -44,6 +47,7 @@ BARS = {  # lower by a share of the best classical value; f1: higher by so many 
     8: {"abs_rel": 0.35, "edge_abs_rel": 0.35, "see": 0.30, "f1": 20.0},
     16: {"abs_rel": 0.15, "edge_abs_rel": 0.10, "f1": 8.0},
 }
+FAULT_BAR = {"abs_rel": 0.0, "edge_abs_rel": 0.0}  # behind a faulty coarse map: no worse than the best
 # The rivals that the bar names. Up-sampling filters the low-resolution samples themselves, which is harder to beat.
 NAMED = ("bilinear", "guided filter", "joint bilateral filter")
 DISTORTION = 0.01
@@ -62,6 +66,8 @@ class Case:
     coarse: np.ndarray  # (h, w) float32 metres
     truth: np.ndarray  # (H, W) float32 metres, distorted as the coarse map is
     mask: np.ndarray  # (H, W) bool, True = measured
+
+    fault: str = "none"
 
     @cached_property
     def bilinear(self) -> np.ndarray:
@@ -84,23 +90,27 @@ class Verdict:
     passed: bool
 
 
-def load_cases(data: Path, factor: int) -> list[Case]:
+def load_cases(data: Path, factor: int, fault: str = "none") -> list[Case]:
     folders = sorted(p.parent for p in data.glob("*/depth.npy"))
     if not folders:
         raise SystemExit(f"{data}: no <scene>/depth.npy in it; --data wants the folder of the scenes")
-    return [make_case(folder, factor) for folder in folders]
+    return [make_case(folder, factor, fault) for folder in folders]
 
 
-def make_case(folder: Path, factor: int) -> Case:
+def make_case(folder: Path, factor: int, fault: str = "none") -> Case:
     rgb = cv2.cvtColor(cv2.imread(str(folder / "rgb.png")), cv2.COLOR_BGR2RGB)
     truth = np.load(folder / "depth.npy").astype(np.float32)
     mask = truth > 0
     low_size = (round(truth.shape[0] / factor), round(truth.shape[1] / factor))
-    coarse = cv2.resize(_fill_holes(truth, mask), low_size[::-1], interpolation=cv2.INTER_AREA)
+    seed = zlib.crc32(f"{folder.name}/{factor}".encode())
+    spoil, rng = FAULTS[fault], np.random.default_rng((seed, 1))
+    seen = spoil.before(_fill_holes(truth, mask), factor, rng)
+    coarse = cv2.resize(seen, low_size[::-1], interpolation=cv2.INTER_AREA)
     coarse = cv2.GaussianBlur(coarse, (0, 0), 1.0, borderType=cv2.BORDER_REFLECT)
-    field = _distortion(low_size, zlib.crc32(f"{folder.name}/{factor}".encode()))
+    coarse = spoil.after(coarse, factor, rng)
+    field = _distortion(low_size, seed)
     truth = truth * (1 + _resize_bilinear(field, truth.shape))
-    return Case(folder.name, factor, rgb, coarse * (1 + field), truth, mask)
+    return Case(folder.name, factor, rgb, coarse * (1 + field), truth, mask, fault)
 
 
 def _fill_holes(depth: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -137,15 +147,35 @@ def score_classical(cases: list[Case]) -> dict[str, dict[str, SceneScores]]:
     return results
 
 
+def flying(depth: np.ndarray, case: Case) -> float:
+    """Percent of the measured pixels near a true edge that lie between the surfaces where the truth does not."""
+    edges = metrics.depth_edges(case.truth, case.mask)
+    near_edge = case.mask & metrics.edge_band(edges)
+    window = np.ones((2 * metrics.EDGE_RADIUS + 3,) * 2, np.uint8)
+    near = np.log(cv2.erode(np.where(case.mask, case.truth, 1e6).astype(np.float32), window))
+    far = np.log(cv2.dilate(np.where(case.mask, case.truth, 1e-6).astype(np.float32), window))
+    between = []
+    for values in (depth, np.where(case.mask, case.truth, 1)):
+        place = (np.log(values[near_edge]) - near[near_edge]) / (far - near)[near_edge]
+        between.append((place > 1 / 3) & (place < 2 / 3))
+    return 100 * float((between[0] & ~between[1]).mean())
+
+
 def score_refiner(cases: list[Case], model: str | None, pictures: Path | None) -> SceneScores:
     refine, results = _load_refiner(model), {}
+    flies = []
     for case in cases:
         start = time.perf_counter()
         depth = refine(case.rgb, case.bilinear)
         _note(f"1/{case.factor} {case.scene}: refined in {time.perf_counter() - start:.1f} s")
         results[case.scene] = case.score(depth)
+        flies.append([flying(depth, case), flying(case.bilinear, case)])
         if pictures:
             _save_picture(pictures / f"{case.scene}_{case.factor}.png", case, depth)
+    ours, bilinear = np.mean(flies, axis=0)
+    print(
+        f"\nFlying pixels near edges at 1/{cases[0].factor}: {ours:.1f} %; of the bilinear map {bilinear:.1f} %"
+    )
     return results
 
 
@@ -183,11 +213,13 @@ def best_settings(family: dict[str, SceneScores]) -> dict[str, tuple[float, str]
     return best
 
 
-def judge(factor: int, ours: SceneScores, rivals: dict[str, dict[str, SceneScores]]) -> list[Verdict]:
+def judge(
+    bars: dict[str, float], ours: SceneScores, rivals: dict[str, dict[str, SceneScores]]
+) -> list[Verdict]:
     means = mean_scores(ours)
     best = {family: best_settings(settings) for family, settings in rivals.items()}
     verdicts = []
-    for m, bar in BARS.get(factor, {}).items():
+    for m, bar in bars.items():
         higher = m in HIGHER_IS_BETTER
         for families, note in ((NAMED, ""), (tuple(best), ", joint bilateral up-sampling among the rivals")):
             values = [best[family][m][0] for family in families]
@@ -252,6 +284,7 @@ def _parse() -> argparse.Namespace:
     )
     parser.add_argument("--data", type=Path, required=True, help="folder of the scenes")
     parser.add_argument("--model", help="name or path of the refiner; default: the shipped one")
+    parser.add_argument("--fault", choices=FAULTS, default="none", help="of the coarse maps")
     parser.add_argument("--factors", type=int, nargs="+", default=[8, 16])
     parser.add_argument("--json", type=Path, help="write all scores and verdicts here")
     parser.add_argument("--pictures", type=Path, help="folder for photograph | bilinear | prv2 | truth")
@@ -265,11 +298,13 @@ def main() -> None:
     earlier = json.loads(args.reuse.read_text())["factors"] if args.reuse else {}
     report = {}
     for factor in args.factors:
-        cases = load_cases(args.data, factor)
+        cases = load_cases(args.data, factor, args.fault)
         known = earlier.get(str(factor))
         rivals = known["classical"] if known else score_classical(cases)
         ours = None if args.classical_only else score_refiner(cases, args.model, args.pictures)
-        verdicts = judge(factor, ours, rivals) if ours else []
+        verdicts = (
+            judge(BARS.get(factor, {}) if args.fault == "none" else FAULT_BAR, ours, rivals) if ours else []
+        )
         print_report(factor, rivals, ours)
         if ours:
             print_verdicts(factor, verdicts)
