@@ -2,12 +2,14 @@
 
 A network that looks through a blur draws the edges where they are, but a part narrower than the blur keeps some of
 its background's depth. What is missing there can be computed: blur the refined map, compare it with the coarse one,
-correct the surfaces, repeat (iterative back-projection; Irani and Peleg, CVGIP 1991). Three things are ours:
+correct the surfaces, repeat (iterative back-projection; Irani and Peleg, CVGIP 1991). Four things are ours:
 
 - the blur is not known. It is the Gaussian through which the refined map resembles the coarse one most;
 - a correction must not blur the edges. Around every pixel it is a gain and an offset of the refined depth itself, by
   least squares in a window (the local linear model of the guided filter; He et al., ECCV 2010): the near and the far
   surface there move each by its own amount, and the edge between them stays where it is;
+- what no blurred map can contain, and the coarse map has, is noise: the correction leaves out as much of it at every
+  frequency (Wiener's filter);
 - all of it happens on a grid of cells, so that the photograph may have any size. Of the full map only the cells' means
   and mean squares are taken; the gain and the offset are up-sampled.
 """
@@ -32,7 +34,9 @@ GAINS = (-0.5, 1.0)  # above -1: what was nearer stays nearer
 BLURS = (0.5, 48.0)  # standard deviations that are tried, in cells
 RESOLVED = 1.0  # cells: a narrower blur cannot be seen on the grid
 FASTEST = math.sqrt(0.5)  # cycles a cell, the highest frequency of a grid
+NOISE_BAND = (0.02, 0.2)  # what a blur lets pass of the frequencies by which the noise is judged
 _RINGS = 1024  # of about equal frequency, in which spectra are summed; narrower where it is low
+_NOISE_RINGS = 128
 
 
 class Cells(NamedTuple):
@@ -94,7 +98,8 @@ def find_correction(cells: Cells, coarse: Tensor, steps: int) -> Correction | No
         sigma = blur_between(corrected, coarse)
         if sigma < RESOLVED:
             break
-        slope, level = _local_line(cells, coarse - blur(corrected, sigma), WINDOW * sigma)
+        missing = _without_noise(coarse - blur(corrected, sigma), sigma)
+        slope, level = _local_line(cells, missing, WINDOW * sigma)
         gain = (gain + slope).clamp(*GAINS)
         offset = offset + level
         corrected = (1 + gain) * cells.mean + offset
@@ -109,12 +114,26 @@ def _local_line(cells: Cells, missing: Tensor, window: float) -> tuple[Tensor, T
     return blur(slope, window), blur(mean_missing - slope * mean, window)
 
 
+def _without_noise(missing: Tensor, sigma: float) -> Tensor:
+    """Wiener's filter of what is missing, with white noise as strong as where hardly anything passes the blur."""
+    spectrum, frequency = _spectrum(missing)
+    power = spectrum.abs().square()
+    passed = _passed(sigma, frequency)
+    judged = (passed > NOISE_BAND[0]) & (passed < NOISE_BAND[1])
+    if not judged.any():
+        return missing
+    ring = _rings(frequency, _NOISE_RINGS)
+    mean_power = _ring_sums(power, ring, _NOISE_RINGS) / torch.bincount(
+        ring, minlength=_NOISE_RINGS
+    ).clamp_min(1)
+    share = (1 - power[..., judged].mean() / mean_power.clamp_min(1e-20)).clamp(0, 1).float()
+    return _map_of(spectrum * share[ring].view(frequency.shape), missing.shape)
+
+
 def blur(values: Tensor, sigma: float) -> Tensor:
     """(1, 1, h, w), blurred by a Gaussian with a standard deviation of `sigma` pixels, mirrored at the borders."""
-    height, width = values.shape[-2:]
     spectrum, frequency = _spectrum(values)
-    passed = torch.exp(-2 * (math.pi * sigma * frequency).square())
-    return torch.fft.irfft2(spectrum * passed, s=(2 * height, 2 * width))[..., :height, :width]
+    return _map_of(spectrum * _passed(sigma, frequency), values.shape)
 
 
 def blur_between(sharp: Tensor, blurred: Tensor) -> float:
@@ -126,17 +145,14 @@ def blur_between(sharp: Tensor, blurred: Tensor) -> float:
     (source, frequency), (target, _) = _spectrum(sharp), _spectrum(blurred)
     twice = torch.full((source.shape[-1],), 2.0)  # a real map's spectrum has each column but these two twice
     twice[0] = twice[-1] = 1
-    ring = (_RINGS * (frequency / FASTEST).sqrt()).long().clamp_max(_RINGS - 1).flatten()
-
-    def per_ring(power: Tensor) -> Tensor:
-        return torch.bincount(ring, (power * twice).flatten().double(), minlength=_RINGS)
-
-    own, common = per_ring(source.abs().square()), per_ring((source * target.conj()).real)
+    ring = _rings(frequency, _RINGS)
+    own = _ring_sums(source.abs().square() * twice, ring, _RINGS)
+    common = _ring_sums((source * target.conj()).real * twice, ring, _RINGS)
     middle = FASTEST * ((torch.arange(_RINGS, dtype=torch.float64) + 0.5) / _RINGS).square()
 
     def distances(sigmas: np.ndarray) -> Tensor:
         """Squared differences, but for what does not depend on the blur."""
-        passed = torch.exp(-2 * (math.pi * torch.from_numpy(sigmas)[:, None] * middle).square())
+        passed = _passed(torch.from_numpy(sigmas)[:, None], middle)
         return (passed.square() * own - 2 * passed * common).sum(dim=1)
 
     tried = np.geomspace(*BLURS, 64)
@@ -151,6 +167,26 @@ def blur_between(sharp: Tensor, blurred: Tensor) -> float:
     bend = before - 2 * here + after
     shift = (before - after) / (2 * bend) if bend > 0 else 0.0
     return float(tried[best] * (tried[1] / tried[0]) ** shift)
+
+
+def _passed(sigma: float | Tensor, frequency: Tensor) -> Tensor:
+    """What a Gaussian blur leaves of a frequency."""
+    return torch.exp(-2 * (math.pi * sigma * frequency).square())
+
+
+def _rings(frequency: Tensor, count: int) -> Tensor:
+    """Of each entry of a spectrum, flattened, the ring that it belongs to."""
+    return (count * (frequency / FASTEST).sqrt()).long().clamp_max(count - 1).flatten()
+
+
+def _ring_sums(power: Tensor, ring: Tensor, count: int) -> Tensor:
+    return torch.bincount(ring, power.flatten().double(), minlength=count)
+
+
+def _map_of(spectrum: Tensor, shape: torch.Size) -> Tensor:
+    """The inverse of _spectrum."""
+    height, width = shape[-2:]
+    return torch.fft.irfft2(spectrum, s=(2 * height, 2 * width))[..., :height, :width]
 
 
 def _spectrum(values: Tensor) -> tuple[Tensor, Tensor]:

@@ -86,6 +86,15 @@ def test_what_already_explains_the_coarse_map_stays(truth):
     assert np.abs(changed - truth).mean() < 0.002
 
 
+def test_noise_is_not_taken_for_what_is_missing(truth):
+    """A low-resolution pixel's noise is a blurred map's no more than a fine texture would be."""
+    grain = np.random.default_rng(5).normal(size=(1, 1, 30, 40)).astype(np.float32)
+    noise = 0.1 * F.interpolate(torch.from_numpy(grain), (180, 240), mode="bilinear", align_corners=False)
+    changed = truth.copy()
+    back_project(changed, blurred(truth) + noise, 2)
+    assert np.abs(changed - truth).mean() < 0.4 * float(noise.abs().mean())
+
+
 def test_without_a_blur_between_them_nothing_happens(truth):
     for values in (truth, np.full_like(truth, 0.25)):
         changed = values.copy()
