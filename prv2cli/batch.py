@@ -33,7 +33,7 @@ from prv2cli.estimate import memory_for, read_header
 from prv2cli.hub_cache import hash_file
 from prv2cli.images import MAX_PIXELS_DEFAULT, Photo, read_photo
 from prv2cli.memory_room import MemoryRoom
-from prv2cli.photo_plan import Tta, flips
+from prv2cli.photo_plan import Tta, check_authors_tiling, flips
 from prv2cli.pipeline import Encoding, describe, summary, write
 from prv2cli.workers import Worker
 
@@ -180,6 +180,9 @@ class LocalEngine:
     def __init__(
         self, refiner: Refiner, settings: BatchSettings, claims: Claims, room: MemoryRoom | None = None
     ) -> None:
+        # What no photograph could be refined with is told once, and before the first.
+        mode = settings.tiling.get("mode")
+        check_authors_tiling(mode, settings.flip, bundle=refiner.bundle is not None)
         self.refiner, self.settings, self.claims = refiner, settings, claims
         self.room = room or MemoryRoom()
         self.digest = settings.digest(refiner)

@@ -9,6 +9,7 @@ import os
 import re
 from typing import TYPE_CHECKING
 
+from prv2cli import container_memory
 from prv2cli.errors import DeviceError, UsageError
 
 if TYPE_CHECKING:
@@ -86,7 +87,14 @@ def free_memory(device: torch.device) -> int:
 
 
 def available_host_memory() -> int:
-    """Bytes of main memory to be had without swapping; half of the total where the system does not say."""
+    """Bytes of main memory to be had without swapping, of this machine and of the container that we may be in."""
+    machine = _available_on_the_machine()
+    container = container_memory.available()
+    return machine if container is None else min(machine, container)
+
+
+def _available_on_the_machine() -> int:
+    """Half of the total where the system does not say."""
     try:
         with open("/proc/meminfo", encoding="ascii") as lines:  # noqa: PTH123
             for line in lines:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 import numpy as np
 from PIL import BmpImagePlugin, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
-from prv2cli import images
+from prv2cli import images, jpeg_bands
 from prv2cli.devices import available_host_memory
 from prv2cli.errors import InputError
 from prv2cli.image_decode import CheckSize, open_pillow, valid_orientation
@@ -107,11 +107,13 @@ def read_header(path: Path, *, max_pixels: int = MAX_PIXELS_DEFAULT) -> Header:
 
 def _jpeg_header(name: str, kind: str, file: BinaryIO, check: CheckSize) -> Header:
     image: Any = open_pillow(JpegImagePlugin.JpegImageFile, file, check)
-    bytes_per_pixel = 1.0 if image.mode == "L" else 4.0
+    picture, coefficients = 1.0 if image.mode == "L" else 4.0, 0.0
     if image.info.get("progressive"):  # all coefficients of all components, 16 bits each, until the last scan
         most = max(h for _, h, _, _ in image.layer) * max(v for _, _, v, _ in image.layer)
-        bytes_per_pixel += sum(2 * h * v / most for _, h, v, _ in image.layer)
-    return _header(name, kind, image, False, bytes_per_pixel)
+        coefficients = sum(2 * h * v / most for _, h, v, _ in image.layer)
+    # In bands the picture lies on disk, where the photograph's other files come later and take more.
+    in_bands = coefficients if coefficients and jpeg_bands.POSSIBLE else picture + coefficients
+    return _header(name, kind, image, False, picture + coefficients, in_bands)
 
 
 def _png_header(name: str, kind: str, file: BinaryIO, check: CheckSize) -> Header:
@@ -173,16 +175,20 @@ def _pillow_bytes(mode: str) -> int:
     return 1 if mode in ("1", "L", "P") else 2 if mode.startswith("I;16") else 4
 
 
-def _header(name: str, kind: str, image: Any, deep: bool, bytes_per_pixel: float) -> Header:
+def _header(
+    name: str, kind: str, image: Any, deep: bool, bytes_per_pixel: float, in_bands: float | None = None
+) -> Header:
+    """`bytes_per_pixel`: what decoding holds; `in_bands`: the same where it is read in bands, if that differs."""
     width, height = image.size
     try:
         orientation = valid_orientation(image.getexif().get(0x0112))
     except Exception:  # as where it is decoded: broken EXIF data is no reason to fail
         orientation = 1
     decoding = round(width * height * bytes_per_pixel)
+    banded = decoding if in_bands is None else round(width * height * in_bands)
     if orientation >= 5:
         width, height = height, width
-    return Header(name, kind, width, height, deep, decoding, decoding)
+    return Header(name, kind, width, height, deep, decoding, banded)
 
 
 # --- memory -----------------------------------------------------------------------------------------------

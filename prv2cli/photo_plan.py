@@ -77,9 +77,14 @@ def check_passes(
             f"--confidence with --tta none compares tiles that overlap, and none do ({plan.description}); "
             "use --tta flip, or --overlap 0.5 with a smaller --tile"
         )
-    if bundle and mode is not None and (flip or confidence):
+    check_authors_tiling(mode, flip or confidence, bundle=bundle)
+    return flip
+
+
+def check_authors_tiling(mode: str | None, compared: bool, *, bundle: bool) -> None:
+    """Refuse a bundle's `mode` where predictions are to be `compared` or averaged. Raises UsageError."""
+    if bundle and mode is not None and compared:
         raise UsageError(
             f"--mode {mode} of a bundle is the authors' own tiling, which has neither --tta nor --confidence; "
             "leave --mode out"
         )
-    return flip

@@ -28,7 +28,7 @@ class FakeRefiner:
     def __init__(self, seconds: float = 0.0, sha256: str = "a" * 64) -> None:
         self.seconds, self.calls = seconds, 0
         self.groups: list[int] = []  # how many photographs came together
-        self.name, self.dtype = "fake", "float32"
+        self.name, self.dtype, self.bundle = "fake", "float32", None
         self.checkpoint = SimpleNamespace(sha256=sha256)
         self.coarse = SimpleNamespace(name="none", identity="b" * 64)
         self.device = SimpleNamespace(type="cpu")

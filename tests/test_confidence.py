@@ -13,7 +13,9 @@ from PIL import Image
 from training_runs import BUNDLE, REFINER
 
 from prv2cli.band_shrink import shrink_spooled
+from prv2cli.batch import BatchSettings, LocalEngine
 from prv2cli.checkpoint import read_checkpoint, save_checkpoint
+from prv2cli.claims import Claims
 from prv2cli.cli import app
 from prv2cli.coarse_map import shrink
 from prv2cli.config import BundleConfig
@@ -24,7 +26,7 @@ from prv2cli.estimate import Header, dry_run, memory_for
 from prv2cli.inference import Refiner
 from prv2cli.model import build_model
 from prv2cli.model.normalise import LogNormalisation, PlainMetres
-from prv2cli.pipeline import CONFIDENCE_STEPS
+from prv2cli.pipeline import CONFIDENCE_STEPS, Encoding
 from prv2cli.spooled import MirroredArray, SpooledArray
 from prv2cli.streaming import BandBlender, refine_streamed
 from prv2cli.tile_loop import TileLoop
@@ -238,6 +240,10 @@ def test_the_authors_tiling_of_a_bundle_has_one_view(bundle, photograph, monkeyp
     with pytest.raises(UsageError, match="--mode m2 of a bundle is the authors' own tiling"):
         bundle.refine(photograph, mode="m2", **options)
     header = Header("photo", "PNG", 420, 300, False, 0, 0)
+    if "confidence" not in options:  # of a batch it is told before the first photograph
+        settings = BatchSettings(Encoding("tiff"), {"mode": "m2"}, tta="flip")
+        with pytest.raises(UsageError, match="--mode m2 of a bundle"):
+            LocalEngine(bundle, settings, Claims(Path("nowhere")))
     with pytest.raises(UsageError, match="--mode m2 of a bundle"):
         dry_run(bundle, header, mode="m2", timed=False, **options)
     if options == {"tta": "flip"}:

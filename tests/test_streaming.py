@@ -466,6 +466,15 @@ def test_a_progressive_jpeg_takes_more(tmp_path):
     assert progressive == pytest.approx(7 * files.W * files.H, abs=1)
 
 
+def test_in_bands_the_picture_of_a_progressive_jpeg_lies_on_disk(tmp_path, monkeypatch):
+    """What is held then are the coefficients: 2 bytes for each pixel of the luma and half as many of the chroma."""
+    (tmp_path / "a").write_bytes(files.saved(files.RGB8, "JPEG", progressive=True).getvalue())
+    monkeypatch.setattr("prv2cli.jpeg_bands.POSSIBLE", True)
+    assert estimate.read_header(tmp_path / "a").decoding_bands == pytest.approx(3 * files.W * files.H, abs=1)
+    monkeypatch.setattr("prv2cli.jpeg_bands.POSSIBLE", False)
+    assert estimate.read_header(tmp_path / "a").decoding_bands == pytest.approx(7 * files.W * files.H, abs=1)
+
+
 def test_the_header_of_what_is_no_photograph(tmp_path):
     (tmp_path / "a.jpg").write_bytes(b"no picture at all, but some text")
     with pytest.raises(InputError, match=r"a\.jpg"):

@@ -1,0 +1,66 @@
+"""How much memory the control groups of this process leave it: what a container or a job of a cluster may take.
+
+Linux tells a process its groups in /proc/self/cgroup: `0::/path` in the unified hierarchy (v2), `N:memory:/path` in
+the older one (v1). Every group up to the root has a limit of its own, and the strictest counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+_ROOT = Path("/sys/fs/cgroup")
+_GROUPS = Path("/proc/self/cgroup")
+_NO_LIMIT = 1 << 60  # v1 writes a number of about 2^63 for none
+
+
+def available(groups: Path = _GROUPS, root: Path = _ROOT) -> int | None:
+    """Bytes that may still be taken, None where nothing limits them. Cached files count as free: they give way."""
+    try:
+        lines = groups.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return None
+    left = [found for line in lines for found in _of_line(line, root) if found is not None]
+    return max(0, min(left)) if left else None
+
+
+def _of_line(line: str, root: Path) -> Iterator[int | None]:
+    number, controllers, path = [*line.split(":", 2), "", ""][:3]
+    if number == "0" and not controllers:
+        for group in _upwards(root, path):
+            yield _left(group, "memory.max", "memory.current", "inactive_file")
+    elif "memory" in controllers.split(","):
+        for group in _upwards(root / "memory", path):
+            yield _left(group, "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+
+
+def _upwards(root: Path, path: str) -> Iterator[Path]:
+    """The group and those around it. In a container the path is often the host's, and the root is the group itself."""
+    parts = [part for part in path.split("/") if part not in ("", "..")]
+    for count in range(len(parts), -1, -1):
+        yield root.joinpath(*parts[:count])
+
+
+def _left(group: Path, limit: str, used: str, cached: str) -> int | None:
+    most = _number(group / limit)
+    if most is None or most >= _NO_LIMIT:
+        return None
+    return most - (_number(group / used) or 0) + _cached_files(group / "memory.stat", cached)
+
+
+def _number(path: Path) -> int | None:
+    """The number in a file; None for `max`, or where there is no such file."""
+    try:
+        return int(path.read_text(encoding="ascii", errors="replace"))
+    except (OSError, ValueError):
+        return None
+
+
+def _cached_files(stat: Path, key: str) -> int:
+    try:
+        fields = dict(
+            line.split() for line in stat.read_text(encoding="ascii", errors="replace").splitlines()
+        )
+        return int(fields[key])
+    except (OSError, ValueError, KeyError):
+        return 0
