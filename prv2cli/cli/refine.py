@@ -13,13 +13,33 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from prv2cli.cli.files import DtypeName, KindName
-from prv2cli.cli.options import TtaName, TtaOption, check_models, check_tiling
+from prv2cli.cli.options import (
+    COARSE,
+    OUTPUT,
+    SPEED,
+    CoarseOption,
+    DepthScaleOption,
+    DtypeOption,
+    InverseOption,
+    MaxPixelsOption,
+    ModelOption,
+    ModeOption,
+    OfflineOption,
+    OverlapOption,
+    RevisionOption,
+    SceneOption,
+    SeedOption,
+    TileOption,
+    TtaName,
+    TtaOption,
+    check_models,
+    check_tiling,
+)
 from prv2cli.cli.ui import (
     DeviceOption,
     JsonOption,
     PrecisionOption,
     QuietOption,
-    SceneName,
     VerboseOption,
     configure_logging,
     progress_bar,
@@ -34,10 +54,6 @@ if TYPE_CHECKING:
     from prv2cli.inference import Refiner
     from prv2cli.pipeline import Encoding
     from prv2cli.result import Depth
-
-COARSE = "Coarse depth"
-OUTPUT = "Output"
-SPEED = "Speed and memory"
 
 
 def refine(
@@ -56,19 +72,9 @@ def refine(
         str | None,
         typer.Option("--format", help="Format where the name does not say it.", rich_help_panel=OUTPUT),
     ] = None,
-    dtype: Annotated[
-        DtypeName | None, typer.Option(help="Of a TIFF. Default uint16.", rich_help_panel=OUTPUT)
-    ] = None,
-    depth_scale: Annotated[
-        float,
-        typer.Option(
-            help="Units per metre of 16-bit files: 256 KITTI, 1000 millimetres, 5000 TUM.",
-            rich_help_panel=OUTPUT,
-        ),
-    ] = 256.0,
-    inverse: Annotated[
-        bool, typer.Option("--inverse", help="Write inverse depth (1/m).", rich_help_panel=OUTPUT)
-    ] = False,
+    dtype: DtypeOption = None,
+    depth_scale: DepthScaleOption = 256.0,
+    inverse: InverseOption = False,
     preview: Annotated[
         Path | None,
         typer.Option(help="Also write a coloured picture: .png, .jpg or .webp.", rich_help_panel=OUTPUT),
@@ -87,32 +93,11 @@ def refine(
             "--overwrite/--no-overwrite", help="Replace an existing output.", rich_help_panel=OUTPUT
         ),
     ] = True,
-    model: Annotated[
-        str,
-        typer.Option(
-            "-m",
-            "--model",
-            help="The refiner: a name of `prv2 models list`, a Hub repository org/name, a file, or auto.",
-        ),
-    ] = "auto",
-    revision: Annotated[
-        str | None, typer.Option(help="Of the model's Hub repository: a commit, branch or tag.")
-    ] = None,
-    offline: Annotated[
-        bool, typer.Option("--offline", help="Never ask the Hub; use what is cached.")
-    ] = False,
-    coarse: Annotated[
-        str,
-        typer.Option(
-            help="The coarse network: a name of `prv2 models list`, org/name, a file, hf:org/name for any depth model "
-            "of transformers, or auto: the best that is cached or can be downloaded, else the embedded one.",
-            rich_help_panel=COARSE,
-        ),
-    ] = "auto",
-    scene: Annotated[
-        SceneName | None,
-        typer.Option(help="Which metric coarse network auto takes. Default indoor.", rich_help_panel=COARSE),
-    ] = None,
+    model: ModelOption = "auto",
+    revision: RevisionOption = None,
+    offline: OfflineOption = False,
+    coarse: CoarseOption = "auto",
+    scene: SceneOption = None,
     focal_px: Annotated[
         float | None,
         typer.Option(
@@ -145,32 +130,17 @@ def refine(
         KindName | None,
         typer.Option(help="Whether it holds depth or inverse depth (disparity).", rich_help_panel=COARSE),
     ] = None,
-    tile: Annotated[
-        str, typer.Option(metavar="H[xW]", help="Tile size in pixels; 0 = chosen.", rich_help_panel=SPEED)
-    ] = "0",
-    overlap: Annotated[
-        float | None,
-        typer.Option(
-            min=0, max=0.5, help="Share of a tile that neighbours have in common.", rich_help_panel=SPEED
-        ),
-    ] = None,
+    tile: TileOption = "0",
+    overlap: OverlapOption = None,
     batch_size: Annotated[
         int, typer.Option(min=0, help="Tiles at a time; 0 = from the free memory.", rich_help_panel=SPEED)
     ] = 0,
-    mode: Annotated[
-        str | None,
-        typer.Option(
-            help="The paper's tilings: m1, m2 or rN. Default: one feathered grid.", rich_help_panel=SPEED
-        ),
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the random tiles of rN.", rich_help_panel=SPEED)] = 0,
+    mode: ModeOption = None,
+    seed: SeedOption = 0,
     tta: TtaOption = TtaName.auto,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
-    max_pixels: Annotated[
-        int | None,
-        typer.Option(min=1, help="Refuse larger photographs. Default 700 million.", rich_help_panel=SPEED),
-    ] = None,
+    max_pixels: MaxPixelsOption = None,
     dry_run: Annotated[
         bool,
         typer.Option(
