@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from prv2cli.model.patchrefiner import PatchRefiner
 from prv2cli.train_config import AugmentConfig, TrainConfig, TransferConfig
 from prv2cli.training.loop import Trainer, first_batch
 from prv2cli.training.stages.base import truth_loss
+from prv2cli.training.stages.coarse import _relative_error
 from prv2cli.training.stages.end_to_end import detail_loss, end_to_end_step, refine_tile, transfer_step
 from prv2cli.training.stages.pretrain import noise_features
 
@@ -366,3 +368,14 @@ def test_colours_change_within_their_ranges_and_depth_does_not(dtype: Any) -> No
 def test_samples_say_what_could_not_be_used() -> None:
     batch = collate([{"a": torch.zeros(1), BROKEN: [("x", "why")]}, {"a": torch.ones(1)}])
     assert batch["a"].tolist() == [0, 1] and batch[BROKEN] == [("x", "why")]
+
+
+def test_the_relative_error_of_a_hopeless_pixel_grows_slowly():
+    ratio = torch.tensor([0.0, math.log(2), -math.log(2), 2.0, 5.0], requires_grad=True)
+    error = _relative_error(ratio)
+    assert error.tolist() == pytest.approx(
+        [0, 1, 0.5, math.e**2 - 1, math.e**2 - 1 + 3 * math.e**2], rel=1e-5
+    )
+    error.sum().backward()
+    assert ratio.grad is not None
+    assert ratio.grad[-1] == pytest.approx(math.e**2, rel=1e-5)  # not e^5
