@@ -36,8 +36,12 @@ class EncoderConfig(Settings):
 
 
 class C2FConfig(Settings):
-    """Coarse-to-Fine module (PRV2 section 3.2). The defaults are the authors'."""
+    """Coarse-to-Fine module (PRV2 section 3.2). The defaults are the authors'.
 
+    enabled: without it the encoder's features, projected to `widths`, go to F2C as they are; an ablation.
+    """
+
+    enabled: bool = True
     widths: tuple[PositiveInt, ...] = (32, 256, 256, 256, 256, 256)
     guidance: Literal["gated", "fused", "none"] = "gated"
     taps: Literal["below", "own"] = "below"

@@ -90,7 +90,10 @@ def test_any_encoder(encoder: str, stride: int) -> None:
     assert_learns_everywhere(model, refined)
 
 
-@pytest.mark.parametrize("guidance", ["gated", "fused", "none"])
+C2F_VARIANTS = [{"guidance": "gated"}, {"guidance": "fused"}, {"guidance": "none"}, {"enabled": False}]
+
+
+@pytest.mark.parametrize("variant", C2F_VARIANTS, ids=lambda variant: str(next(iter(variant.values()))))
 @pytest.mark.parametrize(
     "groups",
     [
@@ -108,8 +111,8 @@ def test_any_encoder(encoder: str, stride: int) -> None:
     ],
     ids=["stride-4", "stride-2-taps-below", "residual", "paper"],
 )
-def test_any_configuration(groups: dict[str, Any], guidance: str) -> None:
-    groups = groups | {"c2f": groups.get("c2f", {}) | {"guidance": guidance}}
+def test_any_configuration(groups: dict[str, Any], variant: dict[str, Any]) -> None:
+    groups = groups | {"c2f": groups.get("c2f", {}) | variant}
     model = build(small_config(**groups))
     depth, refined = run(model)
     assert refined.shape == depth.shape
@@ -133,6 +136,26 @@ def test_zero_head_leaves_the_coarse_depth_as_it_is(groups: dict[str, Any]) -> N
         nn.init.zeros_(parameter)
     depth, refined = run(model)
     assert torch.equal(refined, depth)
+
+
+@pytest.mark.parametrize("pixel_level", [True, False])
+def test_without_c2f_the_encoder_goes_to_f2c_unguided(pixel_level: bool) -> None:
+    config = small_config(c2f={"enabled": False, "pixel_level": pixel_level})
+    model = build(config)
+    c2f, pixels = model.c2f, model.encoder.pixel_channels
+    tile = torch.randn(1, pixels, 32, 32)
+    encoder = [torch.randn(1, n, 16 >> k, 16 >> k) for k, n in enumerate(model.encoder.channels)]
+    coarse = [torch.randn(1, n, 32 >> k, 32 >> k) for k, n in enumerate(config.coarse.channels)]
+    out = c2f(encoder, coarse, tile)
+    expected = [(1, width, 32 >> k, 32 >> k) for k, width in enumerate(config.c2f.widths)]
+    assert [tuple(feature.shape) for feature in out.features] == expected
+    unguided = c2f(encoder, [torch.zeros_like(c) for c in coarse], tile)
+    assert all(torch.equal(a, b) for a, b in zip(out.features, unguided.features, strict=True))
+    # Level by level: what lies below changes nothing above.
+    encoder[2] = torch.zeros_like(encoder[2])
+    changed = c2f(encoder, coarse, tile).features
+    assert torch.equal(changed[0], out.features[0])
+    assert not torch.equal(changed[3], out.features[3])
 
 
 def test_lite_learns_everywhere() -> None:

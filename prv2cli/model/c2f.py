@@ -138,3 +138,51 @@ class C2F(nn.Module):
         if self.pixel_level:
             return self.pixel_block(self.pixel_project(pixels), guide, previous)
         return self.top_out(self.top_unit(F.relu(self.expand(self.reduce(previous))), guide))
+
+
+class Projection(nn.Module):
+    """What stands in C2F's place where it is switched off: each encoder level by itself, unguided and not denoised.
+
+    Level 0, which no encoder level has, is the enlarged level 1; the auxiliary depth is read off it. Arguments as C2F.
+    """
+
+    def __init__(
+        self,
+        config: C2FConfig,
+        encoder_channels: Sequence[int],
+        pixel_channels: int,
+        *,
+        align_corners: bool,
+    ) -> None:
+        super().__init__()
+        widths = config.widths
+        self.align_corners = align_corners
+        self.project = nn.ModuleList(
+            conv3x3(channels, width, bias=False)
+            for channels, width in zip(encoder_channels, widths[1:], strict=True)
+        )
+        self.to_upper = nn.Conv2d(widths[1], widths[0], 1)
+        self.pixel_project = conv3x3(pixel_channels, widths[0], bias=False) if config.pixel_level else None
+        self.to_depth = nn.Conv2d(widths[0], 1, 1)
+
+    def forward(self, encoder: Sequence[Tensor], coarse: Sequence[Tensor], pixels: Tensor) -> C2FOutput:
+        """As C2F's; the coarse features are not looked at."""
+        features = [project(feature) for project, feature in zip(self.project, encoder, strict=True)]
+        top = resize(self.to_upper(features[0]), pixels.shape[-2:], self.align_corners)
+        if self.pixel_project is not None:
+            top = top + self.pixel_project(pixels)
+        return C2FOutput([top, *features], self.to_depth(top))
+
+
+def build_c2f(
+    config: C2FConfig,
+    encoder_channels: Sequence[int],
+    coarse_channels: Sequence[int],
+    pixel_channels: int,
+    *,
+    align_corners: bool,
+) -> C2F | Projection:
+    """C2F, or the projection where it is switched off. Arguments as C2F."""
+    if not config.enabled:
+        return Projection(config, encoder_channels, pixel_channels, align_corners=align_corners)
+    return C2F(config, encoder_channels, coarse_channels, pixel_channels, align_corners=align_corners)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from prv2cli.config import RefinerConfig
-from prv2cli.model.c2f import C2F
+from prv2cli.model.c2f import build_c2f
 from prv2cli.model.coarse.given import GuideEncoder
 from prv2cli.model.encoder import LightEncoder
 from prv2cli.model.f2c import F2C
@@ -48,7 +48,7 @@ class PatchRefiner(nn.Module):
         self.guide = GuideEncoder(coarse_channels) if config.coarse.kind == "given" else None
         self.local = config.head.kind == "two-surface"
         self.encoder = LightEncoder(config.encoder, depth_channels=3 if self.local else 1)
-        self.c2f = C2F(
+        self.c2f = build_c2f(
             config.c2f,
             self.encoder.channels,
             coarse_channels,
