@@ -1,0 +1,290 @@
+"""The ablation of docs/ablation.md: every variant of configs/ablation, three seeds each, on procedural scenes.
+
+    python benchmarks/ablation.py --out runs/ablation [--only NAME ...] [--seeds 1 2 3] [--steps N] [--pictures FOLDER]
+
+Each run is `prv2 train --config configs/ablation/NAME.yaml seed=N`, in this one process to save the start-up. What is
+finished is not done again. The figures go to OUT/results.json, the tables to the screen. Needs the extra `train`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from prv2cli.checkpoint import read_checkpoint
+from prv2cli.cli.app import main as main_of_prv2
+from prv2cli.data.augment import photograph
+from prv2cli.data.samples import Sample, bilinear
+from prv2cli.eval_config import Measuring
+from prv2cli.evaluation import measure
+from prv2cli.inference import Refiner
+from prv2cli.metrics import depth_edges, edge_band
+from prv2cli.preview import colourise
+from prv2cli.result import Depth
+from prv2cli.scenes import make_scene
+
+CONFIGS = Path(__file__).parents[1] / "configs" / "ablation"
+SIZE = 128  # of every scene
+HELD_OUT, HELD_OUT_SEED = 16, 1_000_003
+TRAINING, FIRST_SEED, SECOND_SEED = 160, 11, 12  # scenes of a domain, and what they are drawn from
+# The second domain: four times as large, with little colour, seen by a camera.
+LARGER, COLOURFUL = 4.0, 0.25
+SPARSE, BLIND = 6, 2  # px: the grid of true depths, and how near to an edge there is none
+METHOD = ("no-c2f", "fused", "gated", "pretrained", "end-to-end")
+FROM_PRETRAINING = ("pretrained", "end-to-end")
+WIDTHS = ("gated", "paper-widths")
+TRANSFER = tuple(f"transfer-{name}" for name in ("none", "ranking", "ssi", "ssigm", "ssigm-local"))
+FIGURES = {"AbsRel": "abs_rel", "edge AbsRel": "edge_abs_rel", "SILog": "silog", "boundary F1": "boundary_f1"}
+MEASURING = Measuring(cap=(1e-3, 300.0), boundaries=False)
+SHOWN = 3  # scenes in a picture
+
+
+class Run(NamedTuple):
+    """One training: a configuration and a seed."""
+
+    name: str
+    seed: int
+
+    @property
+    def folder(self) -> str:
+        return f"{self.name}-{self.seed}"
+
+
+# --- the two domains ------------------------------------------------------------------------------------------
+
+
+def first_domain(seed: int, count: int) -> Iterator[Sample]:
+    """Still lifes as they are rendered, a few metres deep."""
+    for index in range(count):
+        scene = make_scene((seed, index), SIZE, style="still-life")
+        yield Sample(f"{index:03}", scene.rgb, scene.depth)
+
+
+def second_domain(seed: int, count: int) -> Iterator[Sample]:
+    """The same, larger, paler and photographed."""
+    for sample in first_domain(seed, count):
+        grey = sample.rgb.mean(axis=2, keepdims=True)
+        pale = (grey + COLOURFUL * (sample.rgb - grey)).round().astype(np.uint8)
+        rgb = photograph(pale, np.random.default_rng((seed, int(sample.name))))
+        yield Sample(sample.name, rgb, sample.truth * np.float32(LARGER))
+
+
+def sparse(truth: np.ndarray) -> np.ndarray:
+    """What a range sensor gives of (H, W) metres: a grid of points, none beside an edge; 0 = not known."""
+    known = np.zeros(truth.shape, bool)
+    known[SPARSE // 2 :: SPARSE, SPARSE // 2 :: SPARSE] = True
+    known &= ~edge_band(depth_edges(truth, np.ones(truth.shape, bool)), BLIND)
+    return np.where(known, truth, np.float32(0))
+
+
+def write_training_data(out: Path) -> None:
+    """Photographs and depth as `data.layout: folder` reads them: dense in the first domain, sparse in the second."""
+    domains = {"first": first_domain(FIRST_SEED, TRAINING), "second": second_domain(SECOND_SEED, TRAINING)}
+    for domain, samples in domains.items():
+        if (out / domain).exists():
+            continue
+        partial = out / f"{domain}.partial"
+        for kind in ("images", "depth"):
+            (partial / kind).mkdir(parents=True, exist_ok=True)
+        for sample in samples:
+            truth = sample.truth if domain == "first" else sparse(sample.truth)
+            np.save(partial / "depth" / f"{sample.name}.npy", truth)
+            Image.fromarray(sample.rgb).save(partial / "images" / f"{sample.name}.png")
+        partial.rename(out / domain)
+
+
+def held_out(out: Path, domain: str) -> list[Sample]:
+    """Scenes that no run has seen, with exact depth; drawn once."""
+    path = out / f"held-out-{domain}.npz"
+    if not path.exists():
+        make = first_domain if domain == "first" else second_domain
+        samples = list(make(HELD_OUT_SEED, HELD_OUT))
+        arrays = {"rgb": [s.rgb for s in samples], "depth": [s.truth for s in samples]}
+        np.savez(path, **{key: np.stack(values) for key, values in arrays.items()})
+    with np.load(path) as arrays:
+        return [
+            Sample(f"{i:03}", *pair)
+            for i, pair in enumerate(zip(arrays["rgb"], arrays["depth"], strict=True))
+        ]
+
+
+# --- runs -----------------------------------------------------------------------------------------------------
+
+
+def needed(name: str, seed: int) -> Iterator[Run]:
+    """A run, after those that it starts from."""
+    if name != "coarse":
+        yield from needed("coarse", 1)
+    if name in FROM_PRETRAINING:
+        yield Run("pretrain", seed)
+    if name.startswith("transfer-"):
+        yield from needed("pretrained", seed)
+    yield Run(name, 1 if name == "coarse" else seed)
+
+
+def overrides(run: Run, out: Path, steps: int | None) -> dict[str, Any]:
+    """Where the run finds what others left in `out`."""
+
+    def model(name: str) -> str:
+        return str(out / f"{name}-{run.seed}" / "last.safetensors")
+
+    changes: dict[str, Any] = {"seed": run.seed} | ({"steps": steps} if steps else {})
+    if run.name.startswith("transfer-"):
+        start = model("pretrained")
+        return changes | {"data.root": out / "second", "start_from": start, "transfer.teacher": start}
+    changes["data.root"] = out / "first"
+    if run.name in FROM_PRETRAINING:
+        changes["start_from"] = model("pretrain")
+    if run.name not in ("coarse", "pretrain"):
+        changes["coarse_from"] = out / "coarse-1" / "last.safetensors"
+    return changes
+
+
+def train(run: Run, out: Path, steps: int | None) -> None:
+    """`prv2 train`, unless the run is finished."""
+    folder = out / run.folder
+    if (folder / "done").exists():
+        return
+    changes = [f"{key}={value}" for key, value in overrides(run, out, steps).items()]
+    config = CONFIGS / f"{run.name}.yaml"
+    print(f"prv2 train --config {config.name} {' '.join(changes)}", flush=True)
+    try:
+        main_of_prv2(["train", "--config", str(config), "-o", str(folder), "-q", *changes])
+    except SystemExit as end:
+        if end.code:
+            raise
+    (folder / "done").touch()
+
+
+def seconds(folder: Path) -> float:
+    """How long a run trained."""
+    return float(read_checkpoint(folder / "last.safetensors").provenance["training_seconds"])
+
+
+# --- figures --------------------------------------------------------------------------------------------------
+
+
+def estimates(model: Path, samples: Iterable[Sample]) -> Iterator[tuple[Sample, Depth]]:
+    refiner = Refiner(read_checkpoint(model), device="cpu", precision="fp32")
+    for sample in samples:
+        yield sample, refiner.refine(sample.rgb, mode="m1")
+
+
+def figures_of(model: Path, samples: Sequence[Sample]) -> dict[str, dict[str, float]]:
+    """{"coarse" | "refined": {column: mean over the scenes}}."""
+    each: dict[str, list[dict[str, float]]] = {"coarse": [], "refined": []}
+    for sample, estimate in estimates(model, samples):
+        coarse = bilinear(estimate.coarse, sample.truth.shape)
+        for row, depth in {"coarse": coarse, "refined": estimate.depth}.items():
+            each[row].append(one_scene(depth, sample.truth))
+    return {
+        row: {key: float(np.mean([f[key] for f in found])) for key in FIGURES} for row, found in each.items()
+    }
+
+
+def one_scene(depth: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    figures = measure(depth, truth, MEASURING).figures
+    return {column: figures[name] for column, name in FIGURES.items()}
+
+
+def domain_of(name: str) -> str:
+    return "second" if name.startswith("transfer-") else "first"
+
+
+# --- tables and pictures --------------------------------------------------------------------------------------
+
+
+def table(results: dict[str, Any], names: Sequence[str], start: str) -> str:
+    """Markdown: mean and standard deviation over the seeds, the better direction in the head; `start` on top."""
+    lines = ["| variant | runs | AbsRel ↓ | edge AbsRel ↓ | SILog ↓ | boundary F1 ↑ | s a run |"]
+    lines.append("|---|---|---|---|---|---|---|")
+    for name in (start, *names):
+        runs = [result for result in results.values() if result["name"] == name]
+        if runs:
+            cells = [spread([run["figures"][column] for run in runs]) for column in FIGURES]
+            cost = f"{statistics.mean(run['seconds'] for run in runs):.0f}"
+            lines.append(f"| {name} | {len(runs)} | {' | '.join(cells)} | {cost} |")
+    return "\n".join(lines)
+
+
+def spread(values: Sequence[float]) -> str:
+    mean = f"{statistics.mean(values):.3f}"
+    return f"{mean} ± {statistics.stdev(values):.3f}" if len(values) > 1 else mean
+
+
+def picture(path: Path, out: Path, samples: Sequence[Sample], names: Sequence[str], seed: int) -> None:
+    """Rows of scenes: photograph, truth, and the depth of each variant that there is, from left to right."""
+    chosen = samples[:SHOWN]
+    columns = [[sample.rgb for sample in chosen], [colourise(sample.truth) for sample in chosen]]
+    for name in names:
+        model = out / f"{name}-{seed}" / "last.safetensors"
+        if model.exists():
+            columns.append([colourise(estimate.depth) for _, estimate in estimates(model, chosen)])
+    rows = [np.concatenate(row, axis=1) for row in zip(*columns, strict=True)]
+    Image.fromarray(np.concatenate(rows)).save(path, quality=80)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--only", nargs="+", metavar="NAME", default=[*METHOD, *TRANSFER, WIDTHS[-1]])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
+    parser.add_argument("--steps", type=int, help="of every run, to try it; into a folder of its own")
+    parser.add_argument("--pictures", type=Path, metavar="FOLDER", help="make the pictures too")
+    arguments = parser.parse_args()
+    out: Path = arguments.out
+    out.mkdir(parents=True, exist_ok=True)
+    write_training_data(out)
+    samples = {domain: held_out(out, domain) for domain in ("first", "second")}
+    path = out / "results.json"
+    results: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    for seed in arguments.seeds:
+        for name in arguments.only:
+            for run in needed(name, seed):
+                train(run, out, arguments.steps)
+            measure_run(Run(name, seed), out, samples, results)
+            path.write_text(json.dumps(results, indent=1))
+    print(table(results, METHOD, "coarse"))
+    print(table(results, WIDTHS, "coarse"))
+    print(table(results, TRANSFER, "before"))
+    if arguments.pictures:
+        for domain, names in {"first": METHOD, "second": ("pretrained", *TRANSFER)}.items():
+            target = arguments.pictures / f"ablation-{domain}.jpg"
+            picture(target, out, samples[domain], names, arguments.seeds[0])
+
+
+def measure_run(run: Run, out: Path, samples: dict[str, list[Sample]], results: dict[str, Any]) -> None:
+    """Add the run's figures, and of what it began with: the coarse map; before a transfer, the teacher."""
+    domain = domain_of(run.name)
+    if domain == "second":
+        keep("before", run.seed, out / f"pretrained-{run.seed}", samples[domain], results)
+    keep(run.name, run.seed, out / run.folder, samples[domain], results)
+    if run.name == "gated":  # frozen: its coarse maps are what all began with
+        before = results[run.folder]["own_coarse"]
+        results["coarse-1"] = {
+            "name": "coarse",
+            "seed": 1,
+            "figures": before,
+            "seconds": seconds(out / "coarse-1"),
+        }
+
+
+def keep(name: str, seed: int, folder: Path, samples: Sequence[Sample], results: dict[str, Any]) -> None:
+    key = f"{name}-{seed}"
+    if key in results:
+        return
+    figures = figures_of(folder / "last.safetensors", samples)
+    found = {"name": name, "seed": seed, "seconds": seconds(folder)}
+    results[key] = found | {"figures": figures["refined"], "own_coarse": figures["coarse"]}
+    print(key, json.dumps(results[key]), flush=True)
+
+
+if __name__ == "__main__":
+    main()
