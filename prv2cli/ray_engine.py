@@ -11,10 +11,11 @@ from __future__ import annotations
 import logging
 import os
 import queue
+import re
 import socket
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -307,18 +308,32 @@ class RayEngine:
 def end_at_once(code: int) -> NoReturn:
     """End this process and, before, all that it has started. While Ray starts, a usual exit crashes or hangs.
 
-    Most of Ray's processes would go by themselves when this one does; its agents take a minute to notice.
+    Most of Ray's processes would go by themselves when this one does; its agents take a minute to notice. What Ray's
+    threads have to say of that goes nowhere.
     """
     import psutil
 
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     this = psutil.Process()
     for child in this.children():
         with suppress(psutil.Error):  # it has ended
             child.suspend()  # so that it starts no other meanwhile
-    for process in this.children(recursive=True):
+    for process in [*this.children(recursive=True), *_of_our_session()]:
         with suppress(psutil.Error):
             process.kill()
     os._exit(code)
+
+
+def _of_our_session() -> Iterator[Any]:
+    """Processes of the Ray that this one started, also those whose parent has ended: they are no children any more."""
+    import psutil
+
+    session = re.compile(
+        rf"/session_[-0-9_]+_{os.getpid()}/"
+    )  # Ray's name for it ends in the number of who began it
+    for process in psutil.process_iter(["cmdline"]):
+        if session.search(" ".join(process.info["cmdline"] or [])):
+            yield process
 
 
 def check_device(device: str) -> None:
