@@ -73,12 +73,10 @@ def test_the_recipes_are_the_papers() -> None:
 
 
 def test_the_end_to_end_recipe_is_the_papers() -> None:
-    zoe = load_train_config(CONFIGS[0].parent / "paper" / "refine-u4k-zoedepth-convnext-large.yaml")
-    dav2 = load_train_config(CONFIGS[0].parent / "paper" / "refine-u4k-dav2-convnext-large.yaml")
-    pretrain = load_train_config(CONFIGS[0].parent / "paper" / "pretrain-u4k-dav2-convnext-large.yaml")
-    transfer = load_train_config(
-        CONFIGS[0].parent / "paper" / "transfer-cityscapes-zoedepth-efficientnet-b5.yaml"
-    )
+    zoe = load_train_config(RECIPES[0].parent / "refine-u4k-zoedepth-convnext-large.yaml")
+    dav2 = load_train_config(RECIPES[0].parent / "refine-u4k-dav2-convnext-large.yaml")
+    pretrain = load_train_config(RECIPES[0].parent / "pretrain-u4k-dav2-convnext-large.yaml")
+    transfer = load_train_config(RECIPES[0].parent / "transfer-cityscapes-zoedepth-efficientnet-b5.yaml")
     optimiser = zoe.optimiser
     assert (optimiser.lr, optimiser.weight_decay, optimiser.clip) == (1.2e-4, 0.01, 35)
     assert (optimiser.encoder_lr, optimiser.coarse_lr) == pytest.approx((1.2e-5, 1.2e-5))
