@@ -233,7 +233,8 @@ class RayEngine:
             self._starter.submit(begin).result()
         except Exception as error:
             raise EngineError(
-                f"--engine ray: no Ray at RAY_ADDRESS={address}: {_first_line(error)}"
+                f"--engine ray: no Ray at RAY_ADDRESS={address}: {_first_line(error)} "
+                "(a cluster that asks for a token needs RAY_AUTH_MODE=token)"
             ) from error
 
     def _hire(self, layout: Layout, arguments: tuple[Any, ...]) -> None:

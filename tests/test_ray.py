@@ -43,26 +43,49 @@ main(sys.argv[1:])
 """
 
 
+_CLUSTER = """
+import sys
+from prv2cli.ray_engine import STORE_BYTES, import_ray
+ray = import_ray()
+ray.init(
+    address="local",
+    num_cpus=2,
+    include_dashboard=False,
+    log_to_driver=False,
+    configure_logging=False,
+    object_store_memory=STORE_BYTES,
+)
+print(ray.get_runtime_context().gcs_address, flush=True)
+sys.stdin.read()
+ray.shutdown()
+"""
+
+
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:
-    """The address of a Ray of this process with two CPUs."""
-    pytest.importorskip("ray", reason="Ray is not installed: it has no wheel for this Python or machine")
-    from prv2cli.ray_engine import STORE_BYTES, import_ray
+    """The address of a Ray with two CPUs, of a process of its own.
 
-    before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = PATHS  # of the workers
-    ray = import_ray()
-    ray.init(
-        address="local",
-        num_cpus=2,
-        include_dashboard=False,
-        log_to_driver=False,
-        configure_logging=False,
-        object_store_memory=STORE_BYTES,
-    )
-    yield ray.get_runtime_context().gcs_address
-    ray.shutdown()
-    os.environ.pop("PYTHONPATH") if before is None else os.environ.update(PYTHONPATH=before)
+    Who connects to it and leaves hears no more of its workers: what Ray says of those that were killed comes late.
+    """
+    pytest.importorskip("ray", reason="Ray is not installed: it has no wheel for this Python or machine")
+    with subprocess.Popen(
+        [sys.executable, "-c", _CLUSTER],
+        env={**os.environ, "PYTHONPATH": PATHS, "RAY_AUTH_MODE": "disabled"},  # also of the workers
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        assert process.stdin and process.stdout
+        yield process.stdout.readline().strip()
+        process.stdin.close()
+    assert process.returncode == 0
+
+
+@pytest.fixture
+def address(cluster: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cluster, where a batch of this process looks for it."""
+    monkeypatch.setenv("RAY_ADDRESS", cluster)
 
 
 @pytest.fixture
@@ -75,7 +98,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def batch(cluster: str, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> Any:
+def batch(address: None, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> Any:
     """Run `prv2 batch in -r -o out --engine ray` with a stand-in for the models: (exit code, stdout, stderr)."""
     monkeypatch.setattr("prv2cli.ray_engine.load_refiner", load_slow)
 
@@ -180,7 +203,7 @@ def test_a_photograph_that_kills_its_worker_is_named_and_the_rest_is_done(
 
 
 def test_what_a_worker_cannot_see_is_an_error_of_that_file(
-    cluster: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+    address: None, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from prv2cli.ray_engine import RayEngine
 
@@ -363,7 +386,7 @@ def test_workers_are_laid_out(
     assert plan_workers(nodes, workers, jobs, gpus=gpus) == expected
 
 
-def test_workers_that_are_not_alike_are_refused(cluster: str, folder: Path) -> None:
+def test_workers_that_are_not_alike_are_refused(address: None, folder: Path) -> None:
     from prv2cli.ray_engine import RayEngine
 
     load = partial(_by_process, folder / "first")
@@ -373,9 +396,14 @@ def test_workers_that_are_not_alike_are_refused(cluster: str, folder: Path) -> N
 
 
 def _by_process(first: Path) -> FakeRefiner:
-    """Other weights in the second process than in the first."""
+    """Other weights in the second process than in the first, which is not ready before there is a second."""
+    second = first.with_name("second")
     try:
         first.touch(exist_ok=False)
     except FileExistsError:
+        second.touch()
         return FakeRefiner(sha256="c" * 64)
-    return FakeRefiner()
+    deadline = time.monotonic() + 50
+    while not second.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return FakeRefiner(0.2)  # so that photographs are left when the second comes
