@@ -85,6 +85,7 @@ class CoarseFeaturesConfig(Settings):
 class RefinerConfig(Settings):
     """A whole refiner: encoder, C2F, F2C, head, and the depth space it works in.
 
+    denoise: whether noise in the coarse map is taken out before (noise.py); the authors do not.
     back_projection: how many times the result is blurred, compared with the coarse map and corrected
     (back_projection.py); 0, as the authors have it, leaves it as the network gave it.
     """
@@ -97,6 +98,7 @@ class RefinerConfig(Settings):
     f2c: F2CConfig = F2CConfig()
     head: HeadConfig = HeadConfig()
     align_corners: bool = False
+    denoise: bool = False
     back_projection: Annotated[int, Field(ge=0, le=100, strict=True)] = 0
 
     @model_validator(mode="after")
@@ -112,8 +114,9 @@ class RefinerConfig(Settings):
                 raise ValueError(f"{key} must match encoder.levels: {levels} levels in all, got {got}")
         if self.depth_space == "metres" and self.head.kind != "residual":
             raise ValueError("head.kind: two-surface works in depth_space: normalised-log only")
-        if self.depth_space == "metres" and self.back_projection:
-            raise ValueError("back_projection works in depth_space: normalised-log only")
+        for key in ("denoise", "back_projection"):
+            if self.depth_space == "metres" and getattr(self, key):
+                raise ValueError(f"{key} works in depth_space: normalised-log only")
         return self
 
     @property

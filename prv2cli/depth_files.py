@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -107,6 +107,7 @@ def write_depth(
     inverse: bool = False,
     tiled: bool = False,
     pending: ExitStack | None = None,
+    on_band: Callable[[], None] = lambda: None,
 ) -> WriteReport:
     """Write `depth` (H, W), float, no depth = anything not finite and above 0.
 
@@ -115,6 +116,7 @@ def write_depth(
     always float32. `scale` (steps per unit) is for uint16. The provenance in `metadata` is carried along.
     `tiled` makes a TIFF a tiled BigTIFF, for maps that are looked at piece by piece. With `pending` the file takes
     its place when that stack closes, and not at all when it closes with an exception: for files that belong together.
+    `on_band` is called again and again on the way; what it raises ends the writing, which then leaves nothing.
     Metadata of kind "confidence" says that `depth` is a confidence: it is stored as it is.
     A path is replaced atomically; a stream (stdout) gets all the bytes at the end and need not seek.
     Raises UsageError, OutputError, MissingExtraError.
@@ -133,7 +135,7 @@ def write_depth(
     else:
         kind = "inverse" if inverse else "depth"
         metadata = metadata.as_kind(kind)
-    rows = Rows(depth, stored, scale, invert=kind != given)
+    rows = Rows(depth, stored, scale, invert=kind != given, on_band=on_band)
     text = _describe(rows, metadata).to_json()
     with ExitStack() as now:
         file = (pending or now).enter_context(_opened_for_writing(target))

@@ -11,16 +11,11 @@ bytes little endian, and the 8 bytes of NPY_MAGIC.
 from __future__ import annotations
 
 import io
-import os
-import shutil
 import struct
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -36,6 +31,7 @@ FINE = 50  # from here on, half a step is at most 1 % of the number
 BAND_PIXELS = 1 << 16  # 512 kB of float64: what stays in a processor's cache
 _INTEGER_LEVEL = 4  # zlib: on depth, 10 % larger files than level 6 in a third of its time
 _FLOAT_LEVEL = 1  # higher levels gain 1 % on float32 depth for twice the time
+_OPENEXR = (3, 5)  # writes to files that are open, since then
 _BIGTIFF_BYTES = 4_000_000_000  # a classic TIFF ends at 2**32; leave room for what does not compress
 
 
@@ -52,6 +48,7 @@ class Rows:
     uint16: round(depth * scale), 0 = no depth, TOP = that or more; a depth that would round to 0 becomes 1.
     float32: the value itself, NaN = no depth. `invert` stores 1/depth instead.
     No depth is anything that is not finite and above 0.
+    `on_band` is called before each band; what it raises ends the encoding.
     """
 
     depth: np.ndarray
@@ -61,6 +58,7 @@ class Rows:
     clipped: int = 0  # larger than TOP
     invalid: int = 0
     rounded: int = 0  # below FINE, where rounding may pass 1 %
+    on_band: Callable[[], None] = lambda: None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -88,6 +86,7 @@ class Rows:
 
     def _bands(self) -> Iterator[np.ndarray]:
         for rows in row_bands(*self.shape):
+            self.on_band()
             band = np.ascontiguousarray(self.depth[rows])
             if self.invert:
                 with np.errstate(all="ignore"):
@@ -210,38 +209,39 @@ def encode_npz(file: BinaryIO, rows: Rows, text: str) -> None:
 
 
 def encode_exr(file: BinaryIO, rows: Rows, text: str) -> None:
-    """One float32 channel "Z". OpenEXR writes to a name only, and the whole map at once."""
+    """One float32 channel "Z". OpenEXR takes the whole map at once, and writes it in pieces."""
     openexr = import_openexr()
     values = np.concatenate(list(rows))
     header = {EXR_KEY: text, "compression": openexr.ZIP_COMPRESSION, "type": openexr.scanlineimage}
-    with _path_for(file) as path:
-        try:
-            openexr.File(header, {"Z": values}).write(str(path))
-        except RuntimeError as exc:  # what OpenEXR makes of every failed write
-            raise OSError(str(exc)) from exc
+    openexr.File(header, {"Z": values}).write(_Watched(file, rows.on_band))
 
 
-@contextmanager
-def _path_for(file: BinaryIO) -> Iterator[Path]:
-    """A path to write to in place of `file`: its own where it has one, else a temporary file to copy."""
-    name = getattr(file, "name", None)
-    if isinstance(name, str | os.PathLike) and Path(name).is_file():
-        yield Path(name)
-        file.seek(0, io.SEEK_END)
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "depth.exr")
-        yield path
-        with path.open("rb") as made:
-            shutil.copyfileobj(made, file)
+@dataclass
+class _Watched:
+    """What OpenEXR asks of a file, with `on_write` called before each piece: also where Ctrl-C gets through."""
+
+    file: BinaryIO
+    on_write: Callable[[], None]
+
+    def write(self, piece: bytes) -> int:
+        self.on_write()
+        return self.file.write(piece)
+
+    def tell(self) -> int:
+        return self.file.tell()
+
+    def seek(self, place: int, whence: int = io.SEEK_SET) -> int:
+        return self.file.seek(place, whence)
 
 
 def import_openexr() -> Any:
-    """The OpenEXR module. Raises MissingExtraError."""
+    """The OpenEXR module, recent enough. Raises MissingExtraError."""
     try:
         import OpenEXR
     except ImportError as exc:
         raise MissingExtraError("An .exr file", "exr") from exc
+    if tuple(map(int, OpenEXR.__version__.split(".")[:2])) < _OPENEXR:
+        raise MissingExtraError("An .exr file", "exr")
     return OpenEXR
 
 

@@ -45,6 +45,7 @@ from prv2cli.model.coarse.given import guide_size, to_guide
 from prv2cli.model.layers import resize
 from prv2cli.model.normalise import MIN_METRES, LogNormalisation, PlainMetres
 from prv2cli.model.patchrefiner import PatchRefiner
+from prv2cli.noise import find_noise, without
 from prv2cli.paper import PaperSetup, refine_paper, to_process
 from prv2cli.passes import View, canvases, mirror
 from prv2cli.photo_plan import (
@@ -390,7 +391,7 @@ class Refiner:
         certain = None
         with timed(seconds, "fuse"):
             seam = seam_excess(refined, plan, floor=ready.scale.floor)
-            back_project(refined, ready.scale.encode(ready.coarse.values), self.config.back_projection)
+            back_project(refined, ready.encoded_coarse(), self.config.back_projection)
             depth = ready.scale.decode_in_place(refined)
             if spread is not None:
                 certain = to_confidence(ready.scale.relative_in_place(spread, depth))
@@ -491,10 +492,12 @@ class Refiner:
         """Photographs with their coarse depth, normalised, and the features that guide the tiles."""
         scales = [self._space.of(one.values) for one in coarse]
         normalised = [scale.encode(one.values) for scale, one in zip(scales, coarse, strict=True)]
+        noise = [find_noise(depth) if self.config.denoise else None for depth in normalised]
+        normalised = [without(*pair) for pair in zip(noise, normalised, strict=True)]
         features = (
             [one.features for one in coarse] if self.bundle else self._encode_images(photos, normalised)
         )
-        return [Prepared(*parts) for parts in zip(coarse, scales, normalised, features, strict=True)]
+        return [Prepared(*parts) for parts in zip(coarse, scales, normalised, features, noise, strict=True)]
 
     def _encode_images(
         self, photos: Sequence[np.ndarray], normalised: Sequence[Tensor]

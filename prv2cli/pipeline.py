@@ -6,6 +6,7 @@ read_photo ─ Photo ─ Refiner.refine ─ Depth ─ describe ─ write
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -95,8 +96,9 @@ def write(
     *,
     tiled: bool = False,
     pending: ExitStack | None = None,
+    on_band: Callable[[], None] = lambda: None,
 ) -> WriteReport:
-    """Encode (H, W) depth to a file (atomically) or a stream; `tiled`, `pending` as in depth_files.write_depth."""
+    """Encode (H, W) depth to a file (atomically) or a stream; the rest as in depth_files.write_depth."""
     return write_depth(
         target,
         depth,
@@ -107,6 +109,7 @@ def write(
         inverse=encoding.inverse,
         tiled=tiled,
         pending=pending,
+        on_band=on_band,
     )
 
 

@@ -88,13 +88,14 @@ def refine_streamed(
             blender = BandBlender(plan, out, passes=len(views), disagreement=spread)
             batch = refiner.refine_into(blender, views, batch_size, progress)
             blender.finish()
-        coarse, scale, passes = views[0].ready.coarse, views[0].ready.scale, len(views)
-        del views  # the results of the passes at half size are the largest things in memory
+        ready, passes = views[0].ready, len(views)
+        coarse, scale, to_reach = ready.coarse, ready.scale, ready.encoded_coarse()
+        del views, ready  # the results of the passes at half size are the largest things in memory
         depth: Any = out
         certain: Any = spread
         with timed(seconds, "fuse"):
             seam = seam_excess(depth, plan, floor=scale.floor)
-            back_project(out, scale.encode(coarse.values), refiner.config.back_projection)
+            back_project(out, to_reach, refiner.config.back_projection)
             for rows in out.bands():
                 out[rows] = metres = scale.decode_in_place(out[rows])
                 if spread is not None:

@@ -26,6 +26,7 @@ from prv2cli.errors import DeviceError
 from prv2cli.model.layers import crop_to_boxes
 from prv2cli.model.normalise import LogNormalisation, PlainMetres
 from prv2cli.model.patchrefiner import PatchRefiner
+from prv2cli.noise import without
 from prv2cli.tiling import Tile, TilePlan
 
 logger = logging.getLogger("prv2cli")
@@ -48,12 +49,22 @@ class TileSink(Protocol):
 
 @dataclass(frozen=True)
 class Prepared:
-    """A photograph before its tiles: `normalised` is what they refine, in the space of `scale`."""
+    """A photograph before its tiles.
+
+    Attributes:
+        normalised: (1, 1, h, w), what the tiles refine, in the space of `scale`.
+        noise: of the coarse map, where some was found (noise.py).
+    """
 
     coarse: CoarseDepth
     scale: LogNormalisation | PlainMetres
     normalised: Tensor
     features: list[Tensor]
+    noise: Tensor | None = None
+
+    def encoded_coarse(self) -> Tensor:
+        """(1, 1, h, w) the coarse map without its noise, in the space of `scale`."""
+        return without(self.noise, self.scale.encode(self.coarse.values))
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, TypeVar
@@ -26,8 +27,9 @@ class Worker:
         self._queue.put((future, function))
         return future
 
-    def stop(self) -> None:
-        """Drop what has not begun, and wait for what has."""
+    def stop(self, patience: float | None = None) -> None:
+        """Drop what has not begun, and wait for what has; at most `patience` seconds, where given."""
+        deadline = None if patience is None else time.monotonic() + patience
         while True:
             try:
                 item = self._queue.get_nowait()
@@ -38,7 +40,7 @@ class Worker:
         for _ in self._threads:
             self._queue.put(None)
         for thread in self._threads:
-            thread.join()
+            thread.join(None if deadline is None else max(0.0, deadline - time.monotonic()))
 
     def _run(self) -> None:
         while (item := self._queue.get()) is not None:

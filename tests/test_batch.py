@@ -21,6 +21,7 @@ import pytest
 from fake_refiner import FakeRefiner
 from PIL import Image
 
+from prv2cli import depth_writers
 from prv2cli.batch import AHEAD, BatchSettings, Job, LocalEngine, _Work, run_batch
 from prv2cli.claims import FOLDER, Claims
 from prv2cli.depth_files import read_depth
@@ -28,7 +29,7 @@ from prv2cli.errors import DiskFullError
 from prv2cli.estimate import Memory, memory_for, read_header
 from prv2cli.jobs import find_photographs, plan
 from prv2cli.memory_room import MemoryRoom
-from prv2cli.pipeline import Encoding
+from prv2cli.pipeline import Encoding, write
 
 TESTS = Path(__file__).parent
 SETTINGS = BatchSettings(Encoding("tiff"))
@@ -446,6 +447,36 @@ def test_ctrl_c_does_not_wait_for_memory(tmp_path: Path) -> None:
         signal.signal(signal.SIGINT, before)
     assert time.monotonic() - start < 5
     assert not (tmp_path / "out" / FOLDER).exists()
+
+
+def test_ctrl_c_does_not_wait_for_what_is_being_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A map that takes a quarter of a minute to encode: its file is given up, and nothing of it stays."""
+    _photograph(tmp_path / "in/a.png")
+    monkeypatch.setattr(depth_writers, "BAND_PIXELS", 1)  # so that each row is a band
+    bands = []
+
+    def write_slowly(*arguments: Any, on_band: Any) -> Any:
+        def slowly() -> None:
+            on_band()
+            bands.append(time.sleep(0.5))
+
+        return write(*arguments, on_band=slowly)
+
+    monkeypatch.setattr("prv2cli.batch.write", write_slowly)
+    refiner: Any = FakeRefiner()
+    batch = run_batch(_jobs(tmp_path / "in"), refiner, SETTINGS, Claims(tmp_path / "out"))
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    threading.Timer(1, os.kill, [os.getpid(), signal.SIGINT]).start()
+    start = time.monotonic()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            next(batch)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert 1 <= len(bands) < 20 and time.monotonic() - start < 5
+    assert _tree(tmp_path / "out") == {}
 
 
 # --- several processes ---------------------------------------------------------------------------------------

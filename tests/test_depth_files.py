@@ -340,6 +340,30 @@ def test_explicit_arguments_win_over_the_metadata() -> None:
     assert read_depth(io.BytesIO(data), relative=True).metadata.unit == "relative"
 
 
+def test_exr_with_an_openexr_that_is_too_old(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    openexr = pytest.importorskip("OpenEXR")
+    monkeypatch.setattr(openexr, "__version__", "3.4.9")
+    with pytest.raises(MissingExtraError, match=r"prv2cli\[exr\]"):
+        write_depth(folder / "a.exr", scene(), META)
+    assert not list(folder.iterdir())
+
+
+@pytest.mark.parametrize(("fmt", "dtype"), KINDS)
+def test_writing_is_ended_from_within(folder: Path, fmt: str, dtype: Any) -> None:
+    skip_without_codec(fmt)
+    bands = 0
+
+    def enough() -> None:
+        nonlocal bands
+        bands += 1
+        if bands == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_depth(folder / f"a.{fmt}", scene(700, 211), META, dtype=dtype, on_band=enough)
+    assert not list(folder.iterdir())
+
+
 def test_exr_by_others(folder: Path) -> None:
     openexr = pytest.importorskip("OpenEXR")
     z = np.full((4, 5), 2, np.float16)
