@@ -11,7 +11,8 @@ import yaml
 from torch import nn
 from training_runs import settings, write_config, write_photographs
 
-from prv2cli.checkpoint import without_downloads
+from prv2cli import hub
+from prv2cli.checkpoint import read_config, without_downloads
 from prv2cli.cli import app
 from prv2cli.config import AnyModelConfig, BundleConfig
 from prv2cli.errors import ConfigError, UsageError
@@ -48,6 +49,17 @@ def test_every_shipped_configuration_parses_and_builds(path: Path) -> None:
         assert sum(p.numel() for p in refiner.parameters()) > 1e6
     else:
         assert sum(p.numel() for p in built(config.model).parameters()) > 1e6
+
+
+def test_what_starts_from_the_shipped_coarse_network_is_of_its_architecture() -> None:
+    shipped = read_config(hub.resolve("lite").path)
+    configs = {path.stem: load_train_config(path) for path in CONFIGS}
+    started = {name: config.model for name, config in configs.items() if config.coarse_from == "lite"}
+    assert {"bundle-s", "own-folder", "coarse"} <= started.keys()
+    inputs = {"long_side": 0}  # what it is shown is the run's to say
+    for name, model in started.items():
+        coarse = model.coarse if isinstance(model, BundleConfig) else model
+        assert coarse.model_copy(update=inputs) == shipped.model_copy(update=inputs), name
 
 
 def test_the_recipes_are_the_papers() -> None:
