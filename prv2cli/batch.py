@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -33,7 +32,7 @@ from prv2cli.errors import DiskFullError, Prv2Error
 from prv2cli.estimate import memory_for, read_header
 from prv2cli.hub_cache import hash_file
 from prv2cli.images import MAX_PIXELS_DEFAULT, Photo, read_photo
-from prv2cli.memory_room import Closed, MemoryRoom
+from prv2cli.memory_room import MemoryRoom
 from prv2cli.photo_plan import Tta, check_authors_tiling, flips
 from prv2cli.pipeline import Encoding, describe, summary, write
 from prv2cli.workers import Worker
@@ -191,7 +190,6 @@ class LocalEngine:
         self.tiles_at_once = refiner.tiles_at_once(settings.batch_size)
         self.ahead = max(AHEAD, self.tiles_at_once)
         self.decoder, self.encoder = Worker("decode"), Worker("encode", self._encoders())
-        self._closed = threading.Event()
 
     def _encoders(self) -> int:
         """One where the cores are at work on the tiles."""
@@ -199,15 +197,10 @@ class LocalEngine:
 
     def close(self) -> None:
         """See Engine. A large photograph that is being decoded is left to its thread: it would write nothing."""
-        self._closed.set()
         self.room.close()
         self.decoder.stop(DECODER_SECONDS)
         self.encoder.stop()
         self.claims.release_all()
-
-    def _check_open(self) -> None:
-        if self._closed.is_set():
-            raise Closed
 
     def run(self, jobs: list[Job]) -> Generator[Outcome, None, list[Job]]:
         """One round over the jobs; returns those that another process works on."""
@@ -352,7 +345,7 @@ class LocalEngine:
 
     def _encode(self, work: _Work) -> Outcome:
         try:
-            return self._write(work, *work.given(), partial(write, on_band=self._check_open))
+            return self._write(work, *work.given(), partial(write, on_band=self.room.check_open))
         finally:
             self.room.leave(work)
 

@@ -43,8 +43,7 @@ class MemoryRoom:
         with self._changed:
             while self._held and not self._closed and not self._fits(memory):
                 self._changed.wait(WAIT_SECONDS)
-            if self._closed:
-                raise Closed
+            self.check_open()
             way = "memory" if self._held else choose_way(header, memory, self._available())
             self._held[key] = memory.photograph if way == "memory" else memory.in_bands
             return way
@@ -54,6 +53,11 @@ class MemoryRoom:
         with self._changed:
             self._held.pop(key, None)
             self._changed.notify_all()
+
+    def check_open(self) -> None:
+        """Raises Closed once the batch has ended."""
+        if self._closed:
+            raise Closed
 
     def close(self) -> None:
         """Let those that wait go, with Closed."""

@@ -23,7 +23,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-GRID_SIDE = 768  # cells on the longer side, at most
+from prv2cli.back_projection import GRID_SIDE
+from prv2cli.model.coarse.given import guide_size, to_guide
+
 SMALLEST = 16  # cells on the shorter side of a level
 LEVELS = 7
 RATIO = 0.45  # of a level's differences to those of the next coarser one, above which it holds noise
@@ -44,8 +46,8 @@ def find_noise(depth: Tensor) -> Tensor | None:
     Returns:
         What to subtract, (1, 1, rows, columns) on a grid of at most GRID_SIDE cells each way; None: no noise.
     """
-    cells = _to_grid(depth)
-    levels, _ = _pyramid(cells)
+    height, width = depth.shape[-2:]
+    levels = _pyramid(to_guide(depth, guide_size(height, width, 1, GRID_SIDE)))
     energies = [_mean_around(level.square(), WINDOW) for level in levels]
     noise = _noise_of([_quiet(energy) for energy in energies])
     if not any(noise):
@@ -62,21 +64,14 @@ def without(noise: Tensor | None, depth: Tensor) -> Tensor:
     return depth if noise is None else depth - _enlarged(noise, depth.shape[-2:])
 
 
-def _to_grid(depth: Tensor) -> Tensor:
-    height, width = depth.shape[-2:]
-    shrink = max(1.0, max(height, width) / GRID_SIDE)
-    size = [max(1, round(height / shrink)), max(1, round(width / shrink))]
-    return F.interpolate(depth, size=size, mode="area") if shrink > 1 else depth
-
-
-def _pyramid(cells: Tensor) -> tuple[list[Tensor], Tensor]:
-    """The differences of each level to the next coarser one, finest first, and what is left."""
+def _pyramid(cells: Tensor) -> list[Tensor]:
+    """The differences of each level to the next coarser one, finest first."""
     levels: list[Tensor] = []
     while len(levels) < LEVELS and min(cells.shape[-2:]) >= SMALLEST:
         coarser = _halved(cells)
         levels.append(cells - _enlarged(coarser, cells.shape[-2:]))
         cells = coarser
-    return levels, cells
+    return levels
 
 
 def _noise_of(quiet: Sequence[float]) -> list[float]:

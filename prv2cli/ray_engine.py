@@ -329,9 +329,8 @@ def _of_our_session() -> Iterator[Any]:
     """Processes of the Ray that this one started, also those whose parent has ended: they are no children any more."""
     import psutil
 
-    session = re.compile(
-        rf"/session_[-0-9_]+_{os.getpid()}/"
-    )  # Ray's name for it ends in the number of who began it
+    # Ray's name for it ends in the number of who began it.
+    session = re.compile(rf"/session_[-0-9_]+_{os.getpid()}/")
     for process in psutil.process_iter(["cmdline"]):
         if session.search(" ".join(process.info["cmdline"] or [])):
             yield process

@@ -428,6 +428,19 @@ def test_what_does_not_fit_is_done_in_bands_or_refused(
     assert Counter(o.state for o in outcomes) == {"skipped": 2, "failed": 1}
 
 
+def _interrupted(batch: Any, after: float) -> float:
+    """Ctrl-C `after` so many seconds of a batch: how long it took in all to end."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    threading.Timer(after, os.kill, [os.getpid(), signal.SIGINT]).start()
+    start = time.monotonic()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            next(batch)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    return time.monotonic() - start
+
+
 def test_ctrl_c_does_not_wait_for_memory(tmp_path: Path) -> None:
     """Closed while the decoder waits for room: it is let go."""
     for k in range(4):
@@ -437,15 +450,8 @@ def test_ctrl_c_does_not_wait_for_memory(tmp_path: Path) -> None:
     room._held["another"] = needs.photograph
     claims = Claims(tmp_path / "out")
     batch = run_batch(_jobs(tmp_path / "in"), FakeRefiner(), SETTINGS, claims, room)  # type: ignore[arg-type]
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    threading.Timer(0.5, os.kill, [os.getpid(), signal.SIGINT]).start()
-    start = time.monotonic()
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            next(batch)
-    finally:
-        signal.signal(signal.SIGINT, before)
-    assert time.monotonic() - start < 5
+    seconds = _interrupted(batch, after=0.5)
+    assert seconds < 5
     assert not (tmp_path / "out" / FOLDER).exists()
 
 
@@ -467,15 +473,8 @@ def test_ctrl_c_does_not_wait_for_what_is_being_written(
     monkeypatch.setattr("prv2cli.batch.write", write_slowly)
     refiner: Any = FakeRefiner()
     batch = run_batch(_jobs(tmp_path / "in"), refiner, SETTINGS, Claims(tmp_path / "out"))
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    threading.Timer(1, os.kill, [os.getpid(), signal.SIGINT]).start()
-    start = time.monotonic()
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            next(batch)
-    finally:
-        signal.signal(signal.SIGINT, before)
-    assert 1 <= len(bands) < 20 and time.monotonic() - start < 5
+    seconds = _interrupted(batch, after=1)
+    assert 1 <= len(bands) < 20 and seconds < 5
     assert _tree(tmp_path / "out") == {}
 
 

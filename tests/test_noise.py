@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from prv2cli.back_projection import GRID_SIDE
 from prv2cli.checkpoint import Checkpoint
 from prv2cli.config import parse_model_config
 from prv2cli.errors import ConfigError
 from prv2cli.inference import Refiner
-from prv2cli.noise import GRID_SIDE, find_noise, without
+from prv2cli.noise import find_noise, without
 from prv2cli.spooled import SpooledArray
 from prv2cli.streaming import refine_streamed
 

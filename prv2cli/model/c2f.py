@@ -92,10 +92,7 @@ class C2F(nn.Module):
         self.align_corners = align_corners
         self.pixel_level = config.pixel_level
         lowest = len(widths) - 1
-        self.project = nn.ModuleList(
-            conv3x3(channels, width, bias=False)
-            for channels, width in zip(encoder_channels, widths[1:], strict=True)
-        )
+        self.project = _projections(encoder_channels, widths[1:])
         self.blocks = nn.ModuleList(
             FusionBlock(widths[k], coarse_channels[k], config.guidance, lowest=k == lowest)
             for k in range(1, lowest + 1)
@@ -140,6 +137,13 @@ class C2F(nn.Module):
         return self.top_out(self.top_unit(F.relu(self.expand(self.reduce(previous))), guide))
 
 
+def _projections(encoder_channels: Sequence[int], widths: Sequence[int]) -> nn.ModuleList:
+    """Of each encoder level to the width that C2F, or F2C, takes it in."""
+    return nn.ModuleList(
+        conv3x3(channels, width, bias=False) for channels, width in zip(encoder_channels, widths, strict=True)
+    )
+
+
 class Projection(nn.Module):
     """What stands in C2F's place where it is switched off: each encoder level by itself, unguided and not denoised.
 
@@ -157,10 +161,7 @@ class Projection(nn.Module):
         super().__init__()
         widths = config.widths
         self.align_corners = align_corners
-        self.project = nn.ModuleList(
-            conv3x3(channels, width, bias=False)
-            for channels, width in zip(encoder_channels, widths[1:], strict=True)
-        )
+        self.project = _projections(encoder_channels, widths[1:])
         self.to_upper = nn.Conv2d(widths[1], widths[0], 1)
         self.pixel_project = conv3x3(pixel_channels, widths[0], bias=False) if config.pixel_level else None
         self.to_depth = nn.Conv2d(widths[0], 1, 1)
