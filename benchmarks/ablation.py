@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from PIL import Image
 
+from prv2cli.back_projection import blur
 from prv2cli.checkpoint import read_checkpoint
 from prv2cli.cli.app import main as main_of_prv2
 from prv2cli.data.augment import photograph
@@ -31,15 +33,19 @@ from prv2cli.result import Depth
 from prv2cli.scenes import make_scene
 
 CONFIGS = Path(__file__).parents[1] / "configs" / "ablation"
-SIZE = 128  # of every scene
-HELD_OUT, HELD_OUT_SEED = 16, 1_000_003
-TRAINING, FIRST_SEED, SECOND_SEED = 160, 11, 12  # scenes of a domain, and what they are drawn from
+SIZE = 256  # of every scene
+MEDIAN = 2.0  # metres: of every scene of the first domain, so that its scale is not asked
+# Haze tells depth in a single photograph, at any resolution: without it small networks learn next to nothing here.
+HAZE, HAZE_COLOUR = 0.8, (190, 210, 255)  # scattered a metre; sRGB
+HELD_OUT, HELD_OUT_SEED = 24, 1_000_003
+TRAINING, FIRST_SEED, SECOND_SEED = 320, 11, 12  # scenes of a domain, and what they are drawn from
 # The second domain: four times as large, with little colour, seen by a camera.
 LARGER, COLOURFUL = 4.0, 0.25
 SPARSE, BLIND = 6, 2  # px: the grid of true depths, and how near to an edge there is none
-METHOD = ("no-c2f", "fused", "gated", "pretrained", "end-to-end")
+FACTOR = 4  # of the spoilt maps: area-average, then a blur of one of their pixels
+REFINER = ("no-c2f", "fused", "gated", "paper-widths")  # behind spoilt maps
 FROM_PRETRAINING = ("pretrained", "end-to-end")
-WIDTHS = ("gated", "paper-widths")
+BUNDLE = ("bundle", *FROM_PRETRAINING)
 TRANSFER = tuple(f"transfer-{name}" for name in ("none", "ranking", "ssi", "ssigm", "ssigm-local"))
 FIGURES = {"AbsRel": "abs_rel", "edge AbsRel": "edge_abs_rel", "SILog": "silog", "boundary F1": "boundary_f1"}
 MEASURING = Measuring(cap=(1e-3, 300.0), boundaries=False)
@@ -61,10 +67,17 @@ class Run(NamedTuple):
 
 
 def first_domain(seed: int, count: int) -> Iterator[Sample]:
-    """Still lifes as they are rendered, a few metres deep."""
+    """Still lifes in haze, each with the same median depth."""
     for index in range(count):
         scene = make_scene((seed, index), SIZE, style="still-life")
-        yield Sample(f"{index:03}", scene.rgb, scene.depth)
+        depth = scene.depth * np.float32(MEDIAN / np.median(scene.depth))
+        yield Sample(f"{index:03}", hazy(scene.rgb, depth), depth)
+
+
+def hazy(rgb: np.ndarray, depth: np.ndarray) -> np.ndarray:
+    """(H, W, 3) uint8 seen through haze (H, W) metres deep."""
+    seen = np.exp(-np.float32(HAZE) * depth)[..., None]
+    return (seen * rgb + (1 - seen) * np.float32(HAZE_COLOUR)).round().astype(np.uint8)
 
 
 def second_domain(seed: int, count: int) -> Iterator[Sample]:
@@ -74,6 +87,22 @@ def second_domain(seed: int, count: int) -> Iterator[Sample]:
         pale = (grey + COLOURFUL * (sample.rgb - grey)).round().astype(np.uint8)
         rgb = photograph(pale, np.random.default_rng((seed, int(sample.name))))
         yield Sample(sample.name, rgb, sample.truth * np.float32(LARGER))
+
+
+def spoilt_domain(seed: int, count: int) -> Iterator[Sample]:
+    """Still lifes as they are rendered; `spoilt` makes their coarse maps."""
+    for index in range(count):
+        scene = make_scene((seed, index), SIZE, style="still-life")
+        yield Sample(f"{index:03}", scene.rgb, scene.depth)
+
+
+DOMAINS = {"spoilt": spoilt_domain, "first": first_domain, "second": second_domain}
+
+
+def spoilt(truth: np.ndarray) -> np.ndarray:
+    """(H, W) metres -> the coarse map of a variant in REFINER."""
+    small = Image.fromarray(truth).resize((SIZE // FACTOR, SIZE // FACTOR), Image.Resampling.BOX)
+    return blur(torch.from_numpy(np.array(small))[None, None], sigma=1)[0, 0].numpy()
 
 
 def sparse(truth: np.ndarray) -> np.ndarray:
@@ -104,8 +133,7 @@ def held_out(out: Path, domain: str) -> list[Sample]:
     """Scenes that no run has seen, with exact depth; drawn once."""
     path = out / f"held-out-{domain}.npz"
     if not path.exists():
-        make = first_domain if domain == "first" else second_domain
-        samples = list(make(HELD_OUT_SEED, HELD_OUT))
+        samples = list(DOMAINS[domain](HELD_OUT_SEED, HELD_OUT))
         arrays = {"rgb": [s.rgb for s in samples], "depth": [s.truth for s in samples]}
         np.savez(path, **{key: np.stack(values) for key, values in arrays.items()})
     with np.load(path) as arrays:
@@ -120,7 +148,7 @@ def held_out(out: Path, domain: str) -> list[Sample]:
 
 def needed(name: str, seed: int) -> Iterator[Run]:
     """A run, after those that it starts from."""
-    if name != "coarse":
+    if name not in ("coarse", *REFINER):
         yield from needed("coarse", 1)
     if name in FROM_PRETRAINING:
         yield Run("pretrain", seed)
@@ -136,6 +164,8 @@ def overrides(run: Run, out: Path, steps: int | None) -> dict[str, Any]:
         return str(out / f"{name}-{run.seed}" / "last.safetensors")
 
     changes: dict[str, Any] = {"seed": run.seed} | ({"steps": steps} if steps else {})
+    if run.name in REFINER:
+        return changes | {"data.cache": out / "scenes"}
     if run.name.startswith("transfer-"):
         start = model("pretrained")
         return changes | {"data.root": out / "second", "start_from": start, "transfer.teacher": start}
@@ -174,7 +204,10 @@ def seconds(folder: Path) -> float:
 def estimates(model: Path, samples: Iterable[Sample]) -> Iterator[tuple[Sample, Depth]]:
     refiner = Refiner(read_checkpoint(model), device="cpu", precision="fp32")
     for sample in samples:
-        yield sample, refiner.refine(sample.rgb, mode="m1")
+        if refiner.bundle:
+            yield sample, refiner.refine(sample.rgb, mode="m1")
+        else:
+            yield sample, refiner.refine(sample.rgb, coarse_depth=spoilt(sample.truth))
 
 
 def figures_of(model: Path, samples: Sequence[Sample]) -> dict[str, dict[str, float]]:
@@ -195,6 +228,8 @@ def one_scene(depth: np.ndarray, truth: np.ndarray) -> dict[str, float]:
 
 
 def domain_of(name: str) -> str:
+    if name in REFINER:
+        return "spoilt"
     return "second" if name.startswith("transfer-") else "first"
 
 
@@ -234,7 +269,7 @@ def picture(path: Path, out: Path, samples: Sequence[Sample], names: Sequence[st
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--only", nargs="+", metavar="NAME", default=[*METHOD, *TRANSFER, WIDTHS[-1]])
+    parser.add_argument("--only", nargs="+", metavar="NAME", default=[*REFINER, *BUNDLE, *TRANSFER])
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("--steps", type=int, help="of every run, to try it; into a folder of its own")
     parser.add_argument("--pictures", type=Path, metavar="FOLDER", help="make the pictures too")
@@ -242,7 +277,7 @@ def main() -> None:
     out: Path = arguments.out
     out.mkdir(parents=True, exist_ok=True)
     write_training_data(out)
-    samples = {domain: held_out(out, domain) for domain in ("first", "second")}
+    samples = {domain: held_out(out, domain) for domain in DOMAINS}
     path = out / "results.json"
     results: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     for seed in arguments.seeds:
@@ -251,11 +286,15 @@ def main() -> None:
                 train(run, out, arguments.steps)
             measure_run(Run(name, seed), out, samples, results)
             path.write_text(json.dumps(results, indent=1))
-    print(table(results, METHOD, "coarse"))
-    print(table(results, WIDTHS, "coarse"))
+    print(table(results, REFINER, "spoilt"))
+    print(table(results, BUNDLE, "coarse"))
     print(table(results, TRANSFER, "before"))
     if arguments.pictures:
-        for domain, names in {"first": METHOD, "second": ("pretrained", *TRANSFER)}.items():
+        for domain, names in {
+            "spoilt": REFINER,
+            "first": BUNDLE,
+            "second": ("pretrained", *TRANSFER),
+        }.items():
             target = arguments.pictures / f"ablation-{domain}.jpg"
             picture(target, out, samples[domain], names, arguments.seeds[0])
 
@@ -266,14 +305,11 @@ def measure_run(run: Run, out: Path, samples: dict[str, list[Sample]], results: 
     if domain == "second":
         keep("before", run.seed, out / f"pretrained-{run.seed}", samples[domain], results)
     keep(run.name, run.seed, out / run.folder, samples[domain], results)
-    if run.name == "gated":  # frozen: its coarse maps are what all began with
+    start = {"gated": "spoilt", "bundle": "coarse"}.get(run.name)  # what all began with; frozen in a bundle
+    if start:
         before = results[run.folder]["own_coarse"]
-        results["coarse-1"] = {
-            "name": "coarse",
-            "seed": 1,
-            "figures": before,
-            "seconds": seconds(out / "coarse-1"),
-        }
+        cost = seconds(out / "coarse-1") if start == "coarse" else 0.0
+        results[f"{start}-1"] = {"name": start, "seed": 1, "figures": before, "seconds": cost}
 
 
 def keep(name: str, seed: int, folder: Path, samples: Sequence[Sample], results: dict[str, Any]) -> None:

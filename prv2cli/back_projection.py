@@ -17,7 +17,6 @@ correct the surfaces, repeat (iterative back-projection; Irani and Peleg, CVGIP 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -25,7 +24,7 @@ import torch
 from torch import Tensor
 
 from prv2cli.model.coarse.given import to_guide
-from prv2cli.spooled import BAND_PIXELS, SpooledArray
+from prv2cli.spooled import BAND_PIXELS, SpooledArray, bands
 
 GRID_SIDE = 768  # cells on the longer side, at most
 WINDOW = 0.9  # standard deviation of a (Gaussian) window, in those of the blur
@@ -201,7 +200,7 @@ def apply(correction: Correction, values: np.ndarray | SpooledArray) -> None:
     """Add gain * x + offset, up-sampled bilinearly, to every x of (H, W) `values`, in place and band by band."""
     height, width = values.shape
     gain, offset = (_along(part[0, 0].numpy(), width, axis=1) for part in correction)
-    for rows in _bands(height, width):
+    for rows in bands(height, width):
         band = values[rows]
         band += band * _along(gain, height, axis=0, part=rows) + _along(offset, height, axis=0, part=rows)
         values[rows] = band
@@ -219,8 +218,3 @@ def _along(cells: np.ndarray, length: int, axis: int, part: slice = slice(None))
     high -= low
     high *= share
     return low + high
-
-
-def _bands(height: int, width: int) -> Iterator[slice]:
-    step = max(1, BAND_PIXELS // width)
-    return (slice(y, min(y + step, height)) for y in range(0, height, step))

@@ -12,12 +12,15 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from prv2cli.back_projection import blur
 from prv2cli.band_shrink import reduce_spooled, shrink_spooled
 from prv2cli.errors import InputError
 from prv2cli.spooled import SpooledArray
 
 ASPECT_TOLERANCE = 0.02
 ALIASING = 2  # photographs larger than this many times a network's input are area-averaged
+_MEASURED_BEHIND = 2.0  # px, of a Gaussian
+_ROUNDING = 1e-6  # of log-depth
 _BAND_PIXELS = 1 << 20
 
 
@@ -39,9 +42,11 @@ def edge_width(log_depth: Tensor) -> float:
     """Standard deviation, in pixels, of the blur that the sharper edges of a (1, 1, h, w) map of log-depth have seen.
 
     Across a step blurred by a Gaussian of width s, the gradient g and its derivative g' obey s^2 = sum(g^4) /
-    (4 sum(g^2 g'^2)); the fourth power makes the strong edges count, and flat parts nothing. 0 for a flat map.
+    (4 sum(g^2 g'^2)); the fourth power makes the strong edges count, and flat parts nothing. It is measured behind a
+    blur more, which hides noise and the corners of an up-sampled map; its variance is taken off. 0 for a flat map.
     """
     fourth = mixed = 0.0
+    log_depth = blur(log_depth, _MEASURED_BEHIND)
     for axis in (2, 3):
         if log_depth.shape[axis] < 4:
             continue
@@ -51,7 +56,10 @@ def edge_width(log_depth: Tensor) -> float:
         change = gradient.diff(dim=axis)
         fourth += float(central.double().pow(4).sum())
         mixed += 4 * float((central * change).double().square().sum())
-    return math.sqrt(fourth / mixed) if mixed > 0 else 0.0
+    # Rounding is all the change there is in a flat map.
+    if mixed <= _ROUNDING**4 * log_depth.numel():
+        return 0.0
+    return math.sqrt(max(0.0, fourth / mixed - _MEASURED_BEHIND**2))
 
 
 def fill_holes(depth: Tensor, valid: Tensor) -> Tensor:

@@ -60,13 +60,11 @@ class HeadConfig(Settings):
     """What turns the fused features into the tile's depth.
 
     dilations: of residual convolutions at stride 2, which look along an edge.
-    sharpness: how much steeper the choice between two surfaces is in use than in training.
     """
 
     kind: Literal["residual", "two-surface"] = "residual"
     width: PositiveInt = 32
     dilations: tuple[PositiveInt, ...] = ()
-    sharpness: Annotated[float, Field(ge=1)] = 1.0
 
 
 class CoarseFeaturesConfig(Settings):
@@ -88,6 +86,7 @@ class RefinerConfig(Settings):
     denoise: whether noise in the coarse map is taken out before (noise.py); the authors do not.
     back_projection: how many times the result is blurred, compared with the coarse map and corrected
     (back_projection.py); 0, as the authors have it, leaves it as the network gave it.
+    shock_filter: how many times the edges of the result are steepened (shock.py); 0 is the authors'.
     """
 
     kind: Literal["refiner"] = "refiner"
@@ -100,6 +99,7 @@ class RefinerConfig(Settings):
     align_corners: bool = False
     denoise: bool = False
     back_projection: Annotated[int, Field(ge=0, le=100, strict=True)] = 0
+    shock_filter: Annotated[int, Field(ge=0, le=100, strict=True)] = 0
 
     @model_validator(mode="after")
     def _same_number_of_levels(self) -> RefinerConfig:
@@ -114,7 +114,7 @@ class RefinerConfig(Settings):
                 raise ValueError(f"{key} must match encoder.levels: {levels} levels in all, got {got}")
         if self.depth_space == "metres" and self.head.kind != "residual":
             raise ValueError("head.kind: two-surface works in depth_space: normalised-log only")
-        for key in ("denoise", "back_projection"):
+        for key in ("denoise", "back_projection", "shock_filter"):
             if self.depth_space == "metres" and getattr(self, key):
                 raise ValueError(f"{key} works in depth_space: normalised-log only")
         return self

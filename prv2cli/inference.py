@@ -59,6 +59,8 @@ from prv2cli.photo_plan import (
 )
 from prv2cli.publish import push_to_hub, save_pretrained
 from prv2cli.result import Depth
+from prv2cli.shock import shock_filter
+from prv2cli.spooled import SpooledArray
 from prv2cli.tile_loop import (
     BYTES_PER_TILE_PIXEL,
     Prepared,
@@ -72,7 +74,7 @@ from prv2cli.tiling import Blender, TilePlan, seam_excess
 logger = logging.getLogger("prv2cli")
 
 REDUCED_PASSES = (2,)  # divisors of the photograph's size, before the pass at full size
-WIDE_EDGES = 12.0  # pixels (standard deviation): a pass at full size does not reach across wider ones
+WIDE_EDGES = 15.0  # pixels (standard deviation): a pass at full size does not reach across wider ones
 
 
 class Refiner:
@@ -391,11 +393,26 @@ class Refiner:
         certain = None
         with timed(seconds, "fuse"):
             seam = seam_excess(refined, plan, floor=ready.scale.floor)
-            back_project(refined, ready.encoded_coarse(), self.config.back_projection)
+            self.correct(refined, ready.target(), ready.scale)
             depth = ready.scale.decode_in_place(refined)
             if spread is not None:
                 certain = to_confidence(ready.scale.relative_in_place(spread, depth))
         return self.finished(depth, ready.coarse, plan, seam, batch, seconds, len(views), certain)
+
+    def correct(
+        self,
+        refined: np.ndarray | SpooledArray,
+        target: Tensor | None,
+        scale: LogNormalisation | PlainMetres,
+    ) -> None:
+        """Do to the whole refined map, (H, W) in the space of `scale`, what no tile can do, in place.
+
+        `target`: Prepared.target().
+        """
+        if isinstance(scale, LogNormalisation):
+            if target is not None:
+                back_project(refined, target, self.config.back_projection)
+            shock_filter(refined, self.config.shock_filter, float(scale.spread))
 
     def finished(
         self,

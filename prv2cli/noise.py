@@ -10,7 +10,7 @@ IEEE Trans. Communications 1983):
 - around every cell a level keeps the share of its differences that noise does not explain (Wiener's filter with local
   variances; Lee, IEEE PAMI 1980). So edges stay, with the noise beside them.
 
-A map without noise is left as it is.
+A map with hardly any noise is left as it is.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ RATIO = 0.45  # of a level's differences to those of the next coarser one, above
 QUIET = 0.1  # of the map, by which its noise is judged
 EXPLAINED = 3.0  # times the quiet part's energy: what noise may have elsewhere
 WINDOW = 2  # cells each way, in which local energy is averaged
-FLOOR = 1e-4  # of the map's spread of log-depth: less is rounding
+FLOOR = 1e-4  # of the map's spread of log-depth, in a level: less is rounding
+SMALL = 2e-3  # of the same, standard deviation in all: less does no harm
 _SAMPLES = 1 << 17
 _BINOMIAL = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
 
@@ -56,7 +57,7 @@ def find_noise(depth: Tensor) -> Tensor | None:
     for level, energy, own in zip(levels[::-1], energies[::-1], noise[::-1], strict=True):
         share = (EXPLAINED * own / energy.clamp_min(1e-30)).clamp_max(1)
         found = _enlarged(found, level.shape[-2:]) + _mean_around(share, 1) * level
-    return found
+    return found if float(found.std()) >= SMALL else None
 
 
 def without(noise: Tensor | None, depth: Tensor) -> Tensor:

@@ -25,6 +25,12 @@ BAND_PIXELS = 1 << 22
 _SPARE_BYTES = 64 << 20
 
 
+def bands(height: int, width: int) -> Iterator[slice]:
+    """Slices of rows of about BAND_PIXELS pixels each, from the top."""
+    step = max(1, BAND_PIXELS // max(1, width))
+    return (slice(y, min(y + step, height)) for y in range(0, height, step))
+
+
 def check_scratch_space(folder: Path, needed: int) -> None:
     """Refuse a folder whose disk has less than `needed` bytes free. Raises DiskFullError with the figures."""
     try:
@@ -92,8 +98,7 @@ class SpooledArray:
 
     def bands(self) -> Iterator[slice]:
         """Slices of rows of about BAND_PIXELS pixels each, from the top."""
-        step = max(1, BAND_PIXELS // max(1, self.shape[1]))
-        return (slice(y, min(y + step, self.shape[0])) for y in range(0, self.shape[0], step))
+        return bands(*self.shape[:2])
 
     def __getitem__(self, key: slice | tuple[slice, slice]) -> np.ndarray:
         rows, columns = self._ranges(key)

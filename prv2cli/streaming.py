@@ -20,7 +20,6 @@ from typing import Any, BinaryIO
 import numpy as np
 import torch
 
-from prv2cli.back_projection import back_project
 from prv2cli.coarse_branch import Kind, Unit
 from prv2cli.depth_files import WriteReport
 from prv2cli.depth_metadata import DepthMetadata
@@ -89,13 +88,13 @@ def refine_streamed(
             batch = refiner.refine_into(blender, views, batch_size, progress)
             blender.finish()
         ready, passes = views[0].ready, len(views)
-        coarse, scale, to_reach = ready.coarse, ready.scale, ready.encoded_coarse()
+        coarse, scale, target = ready.coarse, ready.scale, ready.target()
         del views, ready  # the results of the passes at half size are the largest things in memory
         depth: Any = out
         certain: Any = spread
         with timed(seconds, "fuse"):
             seam = seam_excess(depth, plan, floor=scale.floor)
-            back_project(out, to_reach, refiner.config.back_projection)
+            refiner.correct(out, target, scale)
             for rows in out.bands():
                 out[rows] = metres = scale.decode_in_place(out[rows])
                 if spread is not None:

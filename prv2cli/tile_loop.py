@@ -26,7 +26,6 @@ from prv2cli.errors import DeviceError
 from prv2cli.model.layers import crop_to_boxes
 from prv2cli.model.normalise import LogNormalisation, PlainMetres
 from prv2cli.model.patchrefiner import PatchRefiner
-from prv2cli.noise import without
 from prv2cli.tiling import Tile, TilePlan
 
 logger = logging.getLogger("prv2cli")
@@ -62,9 +61,12 @@ class Prepared:
     features: list[Tensor]
     noise: Tensor | None = None
 
-    def encoded_coarse(self) -> Tensor:
-        """(1, 1, h, w) the coarse map without its noise, in the space of `scale`."""
-        return without(self.noise, self.scale.encode(self.coarse.values))
+    def target(self) -> Tensor | None:
+        """What back-projection brings the result to: the coarse map, (1, 1, h, w) in the space of `scale`.
+
+        None behind a noisy one: the noise that was not found would come back with it.
+        """
+        return self.scale.encode(self.coarse.values) if self.noise is None else None
 
 
 @dataclass(frozen=True, eq=False)

@@ -225,6 +225,8 @@ def test_the_width_of_blurred_edges_is_found(sigma):
     assert edge_width(edges) == pytest.approx(sigma, rel=0.1)
     assert edge_width(edges.transpose(2, 3)) == pytest.approx(sigma, rel=0.1)
     assert edge_width(torch.ones(1, 1, 30, 40)) == 0
+    noise = 0.03 * torch.randn(edges.shape, generator=torch.Generator().manual_seed(0))
+    assert edge_width(edges + noise) == pytest.approx(sigma, rel=0.15)
 
 
 def test_wide_edges_get_a_pass_at_half_size_and_sharp_ones_do_not(refiner, photograph):

@@ -20,7 +20,7 @@ from prv2cli.errors import CheckpointError, ConfigError
 from prv2cli.model import build_model
 from prv2cli.model.coarse.lite import LiteCoarse
 from prv2cli.model.encoder import LightEncoder, widen_stem
-from prv2cli.model.layers import crop_to_boxes
+from prv2cli.model.layers import crop_to_boxes, positive_part
 from prv2cli.model.patchrefiner import PatchRefiner
 
 ENCODERS = [
@@ -385,3 +385,15 @@ def test_crops_in_half_precision_lie_where_they_should(dtype: torch.dtype) -> No
     assert half.dtype == dtype
     assert torch.equal(half.float().diff().ge(0).all(), torch.tensor(True))
     assert (half.float() - exact).abs().max() <= 2 * torch.finfo(dtype).eps
+
+
+def test_the_positive_part_lets_a_depth_at_zero_come_back() -> None:
+    """Above 0 as a ReLU; a pixel below gets no more than the mean pixel above, and only upwards."""
+    x = torch.tensor([-2.0, -1.0, 3.0, 1.0], requires_grad=True)
+    depth = positive_part(x)
+    assert torch.equal(depth, torch.tensor([0.0, 0.0, 3.0, 1.0]))
+    depth.backward(torch.tensor([-50.0, 4.0, 0.5, -1.5]))
+    assert torch.equal(x.grad, torch.tensor([-1.0, 0.0, 0.5, -1.5]))  # type: ignore[arg-type]
+    x = torch.full((4,), -1.0, requires_grad=True)
+    positive_part(x).backward(torch.tensor([-1e7, -1e7, 1e7, 0.0]))
+    assert torch.equal(x.grad, torch.tensor([-0.25, -0.25, 0.0, 0.0]))  # type: ignore[arg-type]

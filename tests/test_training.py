@@ -514,12 +514,16 @@ def test_drift_is_of_local_means_alone(target: Tensor) -> None:
 
 
 def test_a_trained_refiner_can_grow(cache: Path, tmp_path: Path) -> None:
-    """Added layers begin as the identity: the larger network computes what the smaller one did."""
+    """Added layers begin as the identity: the larger network computes what the smaller one did. What is done outside of
+    the network is free."""
     small = load_train_config(STAGE_CONFIGS["refine"], _overrides(cache, **{"model.head.dilations": []}))
     trainer = Trainer(small, tmp_path, CPU, lambda parts: None)
     trainer.save()
     changes: dict[str, object] = {
         "model.head.dilations": [1, 2],
+        "model.denoise": True,
+        "model.back_projection": 1,
+        "model.shock_filter": 3,
         "start_from": tmp_path / "last.safetensors",
         "seed": 7,
     }

@@ -20,7 +20,7 @@ from prv2cli.data.augment import augment
 from prv2cli.data.photos import PhotoSamples
 from prv2cli.data.procedural import BROKEN, collate
 from prv2cli.errors import InputError
-from prv2cli.losses import gradient_matching, ssi, ssigm
+from prv2cli.losses import gradient_matching, silog, ssi, ssigm
 from prv2cli.model import Bundle, build_model
 from prv2cli.model.patchrefiner import PatchRefiner
 from prv2cli.train_config import AugmentConfig, TrainConfig, TransferConfig
@@ -28,7 +28,7 @@ from prv2cli.training.loop import Trainer, first_batch
 from prv2cli.training.stages.base import truth_loss
 from prv2cli.training.stages.coarse import _relative_error
 from prv2cli.training.stages.end_to_end import detail_loss, end_to_end_step, refine_tile, transfer_step
-from prv2cli.training.stages.pretrain import noise_features
+from prv2cli.training.stages.pretrain import noise_features, predict_from_noise
 
 CPU = torch.device("cpu")
 
@@ -85,6 +85,27 @@ def test_pretraining_writes_a_refiner_whose_stem_ignores_the_coarse_depth(runs: 
     stem = next(part for part in refiner.encoder.modules() if isinstance(part, torch.nn.Conv2d)).weight
     assert stem.shape[1] == 4
     assert torch.equal(stem[:, 3], torch.zeros_like(stem[:, 3])) and stem[:, :3].abs().sum() > 0
+
+
+def test_pretraining_recovers_from_a_network_that_says_nothing(data: Path) -> None:
+    """With every pixel at 0 metres a ReLU has no gradient."""
+    refiner = built(configured(data, "noisy-pretrain")).refiner
+    assert isinstance(refiner, PatchRefiner)
+    weight = refiner.head.to_residual.weight  # type: ignore[union-attr]
+    with torch.no_grad():
+        weight.copy_(-weight.abs())  # type: ignore[operator, arg-type]
+    image, truth = torch.rand(2, 3, *PROCESS), torch.full((2, 1, *PROCESS), 2.0)
+    optimiser = torch.optim.Adam(refiner.parameters(), lr=0.01)
+    losses = []
+    for _ in range(12):
+        depth = predict_from_noise(refiner, image, [1, 2])
+        loss = silog(depth, truth, truth > 0)
+        losses.append(loss.item())
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    assert losses[0] > 60  # all at 0
+    assert losses[-1] < 20
 
 
 def test_refine_starts_from_both_networks(runs: Path, data: Path, tmp_path: Path) -> None:

@@ -34,14 +34,13 @@ class TwoSurfaceHead(nn.Module):
     (surfaces.py). Most work is done at stride 2: the decoded map is brought there by sub-pixel shuffles and meets the
     tile's own pixels.
 
-    Zero output leaves the coarse depth exactly as it is. Trained by L1, the choice hedges where it is unsure; in use it
-    is steeper by `config.sharpness`.
+    Zero output leaves the coarse depth exactly as it is.
     """
 
     def __init__(self, channels: int, stride: int, tile_channels: int, config: HeadConfig) -> None:
         super().__init__()
         width, unshuffled = config.width, min(stride, 2) ** 2
-        self.stride, self.sharpness = stride, config.sharpness
+        self.stride = stride
         self.enlarge = conv3x3(channels, (4 if stride == 4 else 1) * (width // 2))
         self.detail = nn.Sequential(
             conv3x3(width // 2 + tile_channels * unshuffled, width),
@@ -62,7 +61,7 @@ class TwoSurfaceHead(nn.Module):
     def forward(self, features: Tensor, tile: Tensor, frame: LocalFrame, steeper: float = 1.0) -> Tensor:
         """features (B, C, H/s, W/s), tile (B, tile_channels, H, W), its frame -> residual (B, 1, H, W).
 
-        steeper: in use, how much steeper still the choice is.
+        steeper: how much steeper than in training the choice is.
         """
         x = self.enlarge(features)
         if self.stride == 4:
@@ -74,8 +73,7 @@ class TwoSurfaceHead(nn.Module):
         out = self.to_surfaces(x).float()
         if self.stride > 1:
             out = F.pixel_shuffle(out, 2)
-        slope = MASK_SLOPE * (1 if self.training else self.sharpness * steeper)
-        chosen = torch.sigmoid(torch.logit(frame.fraction) + slope * out[:, :1])
+        chosen = torch.sigmoid(torch.logit(frame.fraction) + MASK_SLOPE * steeper * out[:, :1])
         near, far = (SHIFT_LIMIT * torch.tanh(2 * out[:, k : k + 1]) for k in (1, 2))
         return frame.extent * (chosen - frame.fraction + near * (1 - chosen) + far * chosen)
 

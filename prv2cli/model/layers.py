@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -72,3 +73,29 @@ def _centres(start: Tensor, stop: Tensor, count: int) -> Tensor:
     """(B, count) positions in grid_sample's -1..1 of the centres of `count` equal parts of start..stop."""
     steps = (torch.arange(count, device=start.device, dtype=start.dtype) + 0.5) / count
     return 2 * (start[:, None] + (stop - start)[:, None] * steps[None]) - 1
+
+
+def positive_part(depth: Tensor) -> Tensor:
+    """The authors' ReLU on a bundle's depth, with a gradient by which a pixel at 0 can come back.
+
+    Noisy pretraining begins about 0 metres. Where all pixels fall to 0, a ReLU has no gradient, and training would
+    go on for ever without learning anything.
+    """
+    return _RevivingReLU.apply(depth) if torch.is_grad_enabled() else F.relu(depth)
+
+
+class _RevivingReLU(torch.autograd.Function):
+    """ReLU. To a pixel below 0 that ought to be larger goes as much gradient as to the mean pixel above 0, at most."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x > 0)
+        return F.relu(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (above,) = ctx.saved_tensors
+        mean = (grad.abs() * above).sum() / above.sum().clamp_min(1)
+        # With none above 0 only the direction counts: the gradient's norm is clipped.
+        limit = torch.where(above.any(), mean, torch.full_like(mean, 1 / grad.numel()))
+        return torch.where(above, grad, torch.maximum(grad.clamp_max(0), -limit))

@@ -19,7 +19,7 @@ from prv2cli.model.coarse.given import GuideEncoder
 from prv2cli.model.encoder import LightEncoder
 from prv2cli.model.f2c import F2C
 from prv2cli.model.heads import build_head
-from prv2cli.model.layers import crop_to_boxes
+from prv2cli.model.layers import crop_to_boxes, positive_part
 from prv2cli.model.normalise import NETWORK_LIMIT
 from prv2cli.model.surfaces import LocalFrame, nearest_and_farthest
 
@@ -107,7 +107,7 @@ class PatchRefiner(nn.Module):
         """As refine_tiles, with the guidance features already cropped to each tile. `steeper`: see TwoSurfaceHead."""
         residual = self.residual(rgb, depth, features, steeper).residual
         if self.config.depth_space == "metres":
-            return F.relu(depth + residual)
+            return positive_part(depth + residual)
         return depth + residual
 
     def residual(

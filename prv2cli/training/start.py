@@ -85,12 +85,14 @@ def _start_from(model: nn.Module, trained: AnyModelConfig, checkpoint: Checkpoin
 
 
 def _before_growth(config: AnyModelConfig) -> AnyModelConfig:
-    """The architecture but for what trained weights can be given later: layers of the head that begin as identity."""
+    """The architecture but for what trained weights can be given later: layers of the head that begin as identity, and
+    all that is done outside the network."""
     config = without_downloads(config)
     if not isinstance(config, RefinerConfig):
         return config
-    head = config.head.model_copy(update={"dilations": (), "sharpness": 1.0})
-    return config.model_copy(update={"head": head})
+    head = config.head.model_copy(update={"dilations": ()})
+    outside = {"denoise": False, "back_projection": 0, "shock_filter": 0}
+    return config.model_copy(update={"head": head, **outside})
 
 
 def _grown(model: nn.Module) -> dict[str, Tensor]:
