@@ -255,13 +255,14 @@ def spread(values: Sequence[float]) -> str:
 
 
 def picture(path: Path, out: Path, samples: Sequence[Sample], names: Sequence[str], seed: int) -> None:
-    """Rows of scenes: photograph, truth, and the depth of each variant that there is, from left to right."""
+    """Rows of scenes: photograph, truth, coarse map, and the depth of each variant, from left to right."""
     chosen = samples[:SHOWN]
     columns = [[sample.rgb for sample in chosen], [colourise(sample.truth) for sample in chosen]]
     for name in names:
-        model = out / f"{name}-{seed}" / "last.safetensors"
-        if model.exists():
-            columns.append([colourise(estimate.depth) for _, estimate in estimates(model, chosen)])
+        found = [one for _, one in estimates(out / f"{name}-{seed}" / "last.safetensors", chosen)]
+        if name == names[0]:
+            columns.append([colourise(bilinear(one.coarse, one.depth.shape)) for one in found])
+        columns.append([colourise(one.depth) for one in found])
     rows = [np.concatenate(row, axis=1) for row in zip(*columns, strict=True)]
     Image.fromarray(np.concatenate(rows)).save(path, quality=80)
 
