@@ -313,7 +313,7 @@ def test_together_or_not_the_outputs_are_the_same(tmp_path: Path, refiner: Any, 
         outcomes = list(run_batch(some, refiner, settings, Claims(tmp_path / str(size))))
         assert Counter(o.state for o in outcomes) == {"done": 6}
     for alone, together in zip(*jobs.values(), strict=True):
-        np.testing.assert_allclose(np.load(together.target), np.load(alone.target), rtol=1e-4)
+        np.testing.assert_allclose(np.load(together.target), np.load(alone.target), rtol=1e-3)
 
 
 # --- memory ---------------------------------------------------------------------------------------------------
