@@ -250,8 +250,10 @@ def table(results: dict[str, Any], names: Sequence[str], start: str) -> str:
 
 
 def spread(values: Sequence[float]) -> str:
-    mean = f"{statistics.mean(values):.3f}"
-    return f"{mean} ± {statistics.stdev(values):.3f}" if len(values) > 1 else mean
+    mean = statistics.mean(values)
+    digits = 4 if mean < 1 else 2
+    deviation = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{mean:.{digits}f}{deviation}"
 
 
 def picture(path: Path, out: Path, samples: Sequence[Sample], names: Sequence[str], seed: int) -> None:
