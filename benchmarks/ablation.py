@@ -46,6 +46,7 @@ FACTOR = 4  # of the spoilt maps: area-average, then a blur of one of their pixe
 REFINER = ("no-c2f", "fused", "gated", "paper-widths")  # behind spoilt maps
 FROM_PRETRAINING = ("pretrained", "end-to-end")
 BUNDLE = ("bundle", *FROM_PRETRAINING)
+START = ("teacher", "second")  # of a transfer: what gives the detail, and what is to receive it
 TRANSFER = tuple(f"transfer-{name}" for name in ("none", "ranking", "ssi", "ssigm", "ssigm-local"))
 FIGURES = {"AbsRel": "abs_rel", "edge AbsRel": "edge_abs_rel", "SILog": "silog", "boundary F1": "boundary_f1"}
 MEASURING = Measuring(cap=(1e-3, 300.0), boundaries=False)
@@ -152,28 +153,32 @@ def needed(name: str, seed: int) -> Iterator[Run]:
         yield from needed("coarse", 1)
     if name in FROM_PRETRAINING:
         yield Run("pretrain", seed)
+    if name == "second":
+        yield Run("coarse-second", 1)
+        yield Run("teacher", seed)
     if name.startswith("transfer-"):
-        yield from needed("pretrained", seed)
+        yield from needed("second", seed)
     yield Run(name, 1 if name == "coarse" else seed)
 
 
 def overrides(run: Run, out: Path, steps: int | None) -> dict[str, Any]:
     """Where the run finds what others left in `out`."""
 
-    def model(name: str) -> str:
-        return str(out / f"{name}-{run.seed}" / "last.safetensors")
+    def model(name: str, seed: int = run.seed) -> str:
+        return str(out / f"{name}-{seed}" / "last.safetensors")
 
     changes: dict[str, Any] = {"seed": run.seed} | ({"steps": steps} if steps else {})
     if run.name in REFINER:
         return changes | {"data.cache": out / "scenes"}
-    if run.name.startswith("transfer-"):
-        start = model("pretrained")
-        return changes | {"data.root": out / "second", "start_from": start, "transfer.teacher": start}
-    changes["data.root"] = out / "first"
+    changes["data.root"] = out / ("second" if domain_of(run.name) == "second" else "first")
+    if run.name in TRANSFER:
+        return changes | {"start_from": model("second"), "transfer.teacher": model("teacher")}
     if run.name in FROM_PRETRAINING:
         changes["start_from"] = model("pretrain")
+    if run.name == "second":
+        return changes | {"start_from": model("teacher"), "coarse_from": model("coarse-second", 1)}
     if run.name not in ("coarse", "pretrain"):
-        changes["coarse_from"] = out / "coarse-1" / "last.safetensors"
+        changes["coarse_from"] = model("coarse", 1)
     return changes
 
 
@@ -230,17 +235,17 @@ def one_scene(depth: np.ndarray, truth: np.ndarray) -> dict[str, float]:
 def domain_of(name: str) -> str:
     if name in REFINER:
         return "spoilt"
-    return "second" if name.startswith("transfer-") else "first"
+    return "second" if name in ("coarse-second", "second", *TRANSFER) else "first"
 
 
 # --- tables and pictures --------------------------------------------------------------------------------------
 
 
-def table(results: dict[str, Any], names: Sequence[str], start: str) -> str:
+def table(results: dict[str, Any], names: Sequence[str], *start: str) -> str:
     """Markdown: mean and standard deviation over the seeds, the better direction in the head; `start` on top."""
     lines = ["| variant | runs | AbsRel ↓ | edge AbsRel ↓ | SILog ↓ | boundary F1 ↑ | s a run |"]
     lines.append("|---|---|---|---|---|---|---|")
-    for name in (start, *names):
+    for name in (*start, *names):
         runs = [result for result in results.values() if result["name"] == name]
         if runs:
             cells = [spread([run["figures"][column] for run in runs]) for column in FIGURES]
@@ -291,22 +296,22 @@ def main() -> None:
             path.write_text(json.dumps(results, indent=1))
     print(table(results, REFINER, "spoilt"))
     print(table(results, BUNDLE, "coarse"))
-    print(table(results, TRANSFER, "before"))
+    print(table(results, TRANSFER, *START))
     if arguments.pictures:
         for domain, names in {
             "spoilt": REFINER,
             "first": BUNDLE,
-            "second": ("pretrained", *TRANSFER),
+            "second": (*reversed(START), *TRANSFER),
         }.items():
             target = arguments.pictures / f"ablation-{domain}.jpg"
             picture(target, out, samples[domain], names, arguments.seeds[0])
 
 
 def measure_run(run: Run, out: Path, samples: dict[str, list[Sample]], results: dict[str, Any]) -> None:
-    """Add the run's figures, and of what it began with: the coarse map; before a transfer, the teacher."""
+    """Add the run's figures, and of what it began with: the coarse map; before a transfer, the two bundles."""
     domain = domain_of(run.name)
-    if domain == "second":
-        keep("before", run.seed, out / f"pretrained-{run.seed}", samples[domain], results)
+    for name in START if run.name in TRANSFER else ():
+        keep(name, run.seed, out / f"{name}-{run.seed}", samples[domain], results)
     keep(run.name, run.seed, out / run.folder, samples[domain], results)
     start = {"gated": "spoilt", "bundle": "coarse"}.get(run.name)  # what all began with; frozen in a bundle
     if start:

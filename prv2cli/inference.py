@@ -33,7 +33,7 @@ from prv2cli.coarse_branch import (
     positive_depth,
     predict_many,
 )
-from prv2cli.coarse_map import check_aspect, edge_width, reduce_photograph, shrink
+from prv2cli.coarse_map import WIDE_EDGES, check_aspect, edge_width, reduce_photograph, shrink
 from prv2cli.config import BundleConfig, RefinerConfig
 from prv2cli.devices import choose_device, choose_precision, free_memory
 from prv2cli.disagreement import to_confidence
@@ -74,7 +74,6 @@ from prv2cli.tiling import Blender, TilePlan, seam_excess
 logger = logging.getLogger("prv2cli")
 
 REDUCED_PASSES = (2,)  # divisors of the photograph's size, before the pass at full size
-WIDE_EDGES = 15.0  # pixels (standard deviation): a pass at full size does not reach across wider ones
 
 
 class Refiner:

@@ -4,7 +4,7 @@
     masked_l1  gradient_matching                 differences and their gradients, in metres
     ssi  ssigm                                   a pseudo-label's detail without its scale, whole tile or windows
     edge_guided_ranking = edge_pairs + random_pairs + ranking     a pseudo-label's order of depths
-    weighted_residual_loss  log_gradient_loss    for this project's own refiner
+    weighted_residual_loss  drift_loss  edge_loss  log_gradient_loss    for this project's own refiner
 
 Unless said otherwise maps are (B, 1, H, W) and depths metres; `valid` is a bool mask of the truth's shape. A
 prediction of another size is resized to the truth's (bilinear, corners aligned). With at most one valid pixel a
@@ -22,11 +22,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from prv2cli.edges import canny_edges
+from prv2cli.model.surfaces import nearest_and_farthest
 
 _HARD_ERROR = 0.08  # of the spread of log-depth
 _HUBER_BETA = 0.4
 _GRADIENT_WEIGHT = 0.2
 _MEANS = (8, 16, 32)  # px
+_EDGE_RADIUS = 4  # px around an edge that belong to it
+_EDGE_FLOOR = 0.05  # of the spread of log-depth: what is lower is relief, not an edge
 
 _LOG_FLOOR = 1e-7  # metres
 _FEWEST = 0.001  # of an image's pixels: what an extra mask must leave to be used
@@ -298,6 +301,22 @@ def drift_loss(residual: Tensor, target: Tensor) -> Tensor:
     error = residual - target
     scale = 1 / (0.5 + target.std((1, 2, 3), keepdim=True))
     return torch.stack([(F.avg_pool2d(error, k).abs() * scale).mean() for k in _MEANS]).mean()
+
+
+def edge_loss(residual: Tensor, target: Tensor, truth: Tensor) -> Tensor:
+    """How far the refined depth is off near depth edges, as a share of the step there.
+
+    In `weighted_residual_loss` an edge counts by its height, and an image's low steps hardly do; here all count alike.
+
+    Args:
+        residual, target: as in `weighted_residual_loss`. truth: (B, 1, H, W) depth in the same units.
+    """
+    nearest, farthest = nearest_and_farthest(truth, 2 * _EDGE_RADIUS + 1).split(1, dim=1)
+    step = farthest - nearest
+    is_edge = step / (step + _EDGE_FLOOR)  # from 0 on a plain surface up to 1
+    share = (residual - target).abs() / (step + _EDGE_FLOOR)
+    # The floor keeps a tile with hardly an edge from counting as much as one full of them.
+    return ((share * is_edge).mean((1, 2, 3)) / (is_edge.mean((1, 2, 3)) + _EDGE_FLOOR)).mean()
 
 
 def log_gradient_loss(prediction: Tensor, truth: Tensor) -> Tensor:

@@ -49,13 +49,18 @@ MAX_BASES = 8  # configuration files on top of each other
 
 
 class SceneDataConfig(Settings):
-    """Procedural training scenes: made once, kept in `cache`; `scenes` of any kind, and so many still lifes."""
+    """Procedural training scenes: made once, kept in `cache`; `scenes` of any kind, and so many still lifes.
+
+    endless: nothing is kept; every sample is of a scene of its own, drawn by the `workers` (a quarter of a second of a
+        core each). `scenes` and `still_lifes` are then the proportion of the two.
+    """
 
     layout: Literal["scenes"] = "scenes"
     scenes: PositiveInt = 2400
     still_lifes: Annotated[int, Field(ge=0)] = 0
     size: Annotated[int, Field(ge=64)] = 384
     seed: int = 1
+    endless: bool = False
     cache: Path = Path("runs/scenes")
     tile: Annotated[int, Field(ge=64)] = 256
     tiles_per_scene: PositiveInt = 2
@@ -149,12 +154,14 @@ class RefineStageConfig(Settings):
     cascade_from: from then on a part of the tiles has been through the passes at reduced size (inference.py).
     hard_weight: how much more a pixel counts where the coarse map is wrong.
     drift_weight: of the error of local means (losses.drift_loss).
+    edge_weight: of the error near edges as a share of their height (losses.edge_loss).
     """
 
     smooth_until: Probability = 0.25
     cascade_from: Probability = 0.5
     hard_weight: Annotated[float, Field(ge=0)] = 8.0
     drift_weight: Annotated[float, Field(ge=0)] = 0.0
+    edge_weight: Annotated[float, Field(ge=0)] = 0.0
 
 
 class LossConfig(Settings):
@@ -271,7 +278,8 @@ class TrainConfig(Settings):
         steps, epochs: how long; one of the two. A step is one change of the weights.
         batch_size: samples at a time in each process. accumulate: of them in a row for one step.
         start_from: a model file to start from: of this very model, or of a part of a bundle.
-        coarse_from: weights of the coarse network: a file, a registered name or org/name.
+        coarse_from: weights of the coarse network: a file, a registered name or org/name; instead of those that a
+            bundle in `start_from` has.
         batchnorm: statistics of each process by itself; of all together (CUDA only); or frozen as they are.
         picture_every: steps between two pictures in TensorBoard.
     """
@@ -315,6 +323,8 @@ class TrainConfig(Settings):
     def _fits_together(self) -> TrainConfig:
         if (self.steps is None) == (self.epochs is None):
             raise ValueError("steps or epochs: give one of the two")
+        if self.steps is None and isinstance(self.data, SceneDataConfig) and self.data.endless:
+            raise ValueError("epochs: endless scenes have none; give steps")
         self._check_model()
         self._check_unused()
         if self.on_spoilt_scenes or self.stage == "coarse":

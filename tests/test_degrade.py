@@ -29,7 +29,7 @@ def _scene() -> Tensor:
 
 
 def _spoil(config: DegradeConfig, seed: int = 0) -> Tensor:
-    return degrade(_scene(), config, torch.Generator().manual_seed(seed))
+    return degrade(_scene(), config, torch.Generator().manual_seed(seed)).depth
 
 
 def _set(**changes: object) -> DegradeConfig:
@@ -57,7 +57,7 @@ def test_odd_and_tiny_sizes(height: int, width: int) -> None:
     for seed in SEEDS:
         generator = torch.Generator().manual_seed(seed)
         depth = torch.rand(1, 1, height, width, generator=generator) + 1
-        coarse = degrade(depth, DegradeConfig(), generator)
+        coarse = degrade(depth, DegradeConfig(), generator).depth
         assert coarse.shape == (1, 1, height, width)
         assert torch.isfinite(coarse).all()
 
@@ -66,7 +66,7 @@ def test_extreme_ranges_stay_positive_and_finite() -> None:
     depth = torch.full((1, 1, 64, 64), 400.0)
     depth[..., 20:40, 20:40] = 0.05
     for seed in range(40):
-        coarse = degrade(depth, DegradeConfig(), torch.Generator().manual_seed(seed))
+        coarse = degrade(depth, DegradeConfig(), torch.Generator().manual_seed(seed)).depth
         assert torch.isfinite(coarse).all()
         assert coarse.min() > 0
 
@@ -128,7 +128,9 @@ def test_thin_parts_are_lost_when_asked() -> None:
     depth[..., 60:62] = 2.0  # a pole, two pixels wide
     lost = kept = 0
     for seed in range(30):
-        dropped = degrade(depth, _set(drop_thin=1.0), torch.Generator().manual_seed(seed))[..., 60:62].min()
+        dropped = (
+            degrade(depth, _set(drop_thin=1.0), torch.Generator().manual_seed(seed)).depth[..., 60:62].min()
+        )
         lost += bool(dropped > 9.9)
         kept += bool(_keeps_pole(depth, seed))
     assert kept == 30
@@ -136,7 +138,7 @@ def test_thin_parts_are_lost_when_asked() -> None:
 
 
 def _keeps_pole(depth: Tensor, seed: int) -> bool:
-    return bool(degrade(depth, NOTHING, torch.Generator().manual_seed(seed))[..., 60:62].max() < 2.1)
+    return bool(degrade(depth, NOTHING, torch.Generator().manual_seed(seed)).depth[..., 60:62].max() < 2.1)
 
 
 def test_displacement_moves_edges_by_a_part_of_a_low_resolution_pixel() -> None:
@@ -147,7 +149,9 @@ def test_displacement_moves_edges_by_a_part_of_a_low_resolution_pixel() -> None:
     moved = 0.0
     for seed in SEEDS:
         config = _set(factor=(factor, factor), displacement=displacement, spaces=ONLY_LOG)
-        weight = (10 / degrade(depth, config, torch.Generator().manual_seed(seed))).log().clamp_min(0)[0, 0]
+        weight = (
+            (10 / degrade(depth, config, torch.Generator().manual_seed(seed)).depth).log().clamp_min(0)[0, 0]
+        )
         place = (weight * torch.arange(SIDE)).sum(-1) / weight.sum(-1)
         moved = max(moved, float((place - 63.5).abs().max()))
     assert 0.5 < moved < 3 * displacement * factor

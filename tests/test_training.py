@@ -19,9 +19,10 @@ from torch.utils.data import Dataset
 from prv2cli.checkpoint import read_checkpoint
 from prv2cli.cli import app
 from prv2cli.config import LiteConfig, RefinerConfig
-from prv2cli.data.procedural import RefineSamples, Sample, ScenePool, _make_and_save
+from prv2cli.data.photos import PhotoSamples, PooledScenes
+from prv2cli.data.procedural import CoarseSamples, RefineSamples, Sample, ScenePool, _make_and_save
 from prv2cli.errors import ConfigError, Prv2Error
-from prv2cli.losses import drift_loss, silog, weighted_residual_loss
+from prv2cli.losses import drift_loss, edge_loss, silog, weighted_residual_loss
 from prv2cli.scenes import Style, make_scene
 from prv2cli.train_config import SceneDataConfig, TrainConfig, load_train_config
 from prv2cli.training.loop import MAX_SKIPPED_IN_A_ROW, Trainer, first_batch, fit
@@ -436,6 +437,49 @@ def test_still_lifes_lie_beside_the_other_scenes(tmp_path: Path) -> None:
         assert np.array_equal(pool.load(index)[1], expected.depth)
 
 
+def test_endless_scenes_are_new_in_every_sample_and_leave_nothing_behind(tmp_path: Path) -> None:
+    changes: dict[str, object] = {"data.endless": True, "data.scenes": 1, "data.still_lifes": 1}
+    config = load_train_config(STAGE_CONFIGS["coarse"], _overrides(tmp_path / "pool", **changes))
+    assert isinstance(config.data, SceneDataConfig)
+    samples = CoarseSamples(config.data, seed=3, length=4)
+    depths = [samples[i]["depth"].numpy() for i in range(4)]
+    assert len({depth.tobytes() for depth in depths}) == 4
+    assert np.array_equal(samples[3]["depth"].numpy(), depths[3])  # whichever worker draws it
+    for index, style in enumerate(("any", "still-life", "any")):  # in the proportion of the two
+        expected = make_scene((config.data.seed, index), 128, style=style).depth
+        assert np.array_equal(samples.pool.load(index)[1], expected)
+    assert not (tmp_path / "pool").exists()
+    with pytest.raises(ConfigError, match="endless scenes have none; give steps"):
+        load_train_config(STAGE_CONFIGS["coarse"], _overrides(tmp_path, **changes, steps="null", epochs=2.0))
+
+
+def test_still_lifes_of_a_pool_are_photographs_of_a_bundle_too(tmp_path: Path) -> None:
+    data = SceneDataConfig(scenes=2, still_lifes=3, cache=tmp_path)
+    assert PooledScenes(data).names == tuple(f"1-{index:06d}" for index in range(5))
+
+
+def test_endless_scenes_for_a_bundle_never_come_twice(tmp_path: Path) -> None:
+    changes = ["data={endless: true, scenes: 2, size: 64, tile: 64}", "data.cache=" + str(tmp_path / "pool")]
+    config = load_train_config(CONFIGS / "own-folder.yaml", [*changes, "sampling.tile=[64, 64]"])
+    samples = PhotoSamples(config, 6)
+    truths = {samples[i]["truth"].numpy().tobytes() for i in range(6)}
+    assert len(truths) == 6 and not (tmp_path / "pool").exists()
+
+
+def test_tiles_with_wide_edges_are_marked_for_the_pass_at_half_size(cache: Path) -> None:
+    sharp, blurred = (
+        load_train_config(
+            STAGE_CONFIGS["refine"],
+            _overrides(cache, **{"degrade.factor": factor, "degrade.blur": "[1, 1]"}),
+        )
+        for factor in ("[2, 2]", "[20, 20]")
+    )
+    for config, wide in ((sharp, False), (blurred, True)):
+        assert isinstance(config.data, SceneDataConfig)
+        sample = RefineSamples(config.data, config.degrade, 1, 4, 1)[0]
+        assert sample["wide"].tolist() == [wide] * config.data.tiles_per_scene
+
+
 @pytest.mark.parametrize("size", [96, 128, 171])
 def test_a_resized_scene_keeps_its_edges_in_place(size: int, tmp_path: Path) -> None:
     """Colour is interpolated and depth is not: where the colour is half way, the depth must change."""
@@ -447,7 +491,7 @@ def test_a_resized_scene_keeps_its_edges_in_place(size: int, tmp_path: Path) -> 
     pool.folder.mkdir(parents=True)
     np.savez(pool.path(0), rgb=rgb, depth=np.where(near, 1, 4).astype(np.float32))
     samples = RefineSamples(config.data, config.degrade, 1, 1, 1)
-    colour, depth = samples._scene(np.random.default_rng(0), size)
+    colour, depth = samples._scene(0, np.random.default_rng(0), size)
     brighter, nearer = (colour[..., 0] > 120).sum(1), (depth < 2).sum(1)
     assert abs((brighter - nearer.astype(float)).mean()) < 0.35
 
@@ -502,6 +546,25 @@ def test_a_flat_tile_has_a_finite_gradient(smooth: bool) -> None:
     residual = torch.full((2, 1, 16, 16), 0.1, requires_grad=True)
     weighted_residual_loss(residual, torch.zeros(2, 1, 16, 16), smooth=smooth).backward()
     assert residual.grad is not None and torch.isfinite(residual.grad).all() and residual.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("height", [0.5, 2.0])
+def test_the_edge_loss_counts_shares_of_a_step(height: float) -> None:
+    """An edge that was left blurred costs the same whatever its height, and one out of place more than one in it."""
+    truth = torch.zeros(1, 1, 32, 64)
+    truth[..., 32:] = height
+    ramp = torch.linspace(0, height, 9).expand(1, 1, 32, 9)
+    blurred = truth.clone()
+    blurred[..., 28:37] = ramp
+    losses = [
+        float(edge_loss(map_ - blurred, truth - blurred, truth))
+        for map_ in (truth, blurred, truth.roll(4, 3))
+    ]
+    assert losses[0] == 0 < losses[1] < losses[2]
+    assert losses[1] == pytest.approx(0.185, abs=0.02)
+    # What is no edge does not count.
+    plain = torch.full_like(truth, 0.3)
+    assert edge_loss(plain + 0.1, plain, plain) == 0
 
 
 def test_drift_is_of_local_means_alone(target: Tensor) -> None:

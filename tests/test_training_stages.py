@@ -121,6 +121,17 @@ def test_refine_starts_from_both_networks(runs: Path, data: Path, tmp_path: Path
             assert torch.equal(state[f"{part}.{name}"], tensor)
 
 
+def test_coarse_from_takes_the_place_of_the_coarse_network_of_a_bundle(
+    runs: Path, data: Path, tmp_path: Path
+) -> None:
+    bundle, coarse = (runs / run / "last.safetensors" for run in ("refine", "coarse"))
+    wanted = {f"coarse.{name}": tensor for name, tensor in read_checkpoint(coarse).tensors.items()}
+    wanted |= {n: t for n, t in read_checkpoint(bundle).tensors.items() if n.startswith("refiner.")}
+    config = configured(data, "refine", start_from=str(bundle), coarse_from=str(coarse))
+    state = Trainer(config, tmp_path, CPU, lambda parts: None).model.state_dict()
+    assert all(torch.equal(state[name], tensor) for name, tensor in wanted.items())
+
+
 def test_an_end_to_end_run_is_a_bundle_for_refine(runs: Path, data: Path, tmp_path: Path) -> None:
     bundle = runs / "refine" / "last.safetensors"
     assert isinstance(read_checkpoint(bundle).config, BundleConfig)

@@ -7,6 +7,7 @@ that samples range from nearly right to wrong in every way.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from prv2cli.train_config import DegradeConfig
 
 _MIN_SIDE = 6  # low-resolution pixels
 _LIMITS = (1e-3, 1e4)  # metres
+_CELL_VARIANCE = 1 / 12 + 1 / 6  # low-resolution pixels: averaged over one, up-sampled bilinearly
 
 
 class _Dice:
@@ -45,7 +47,14 @@ class _Dice:
         return torch.randn(1, 1, height, width, generator=self.generator)
 
 
-def degrade(depth: Tensor, config: DegradeConfig, generator: torch.Generator) -> Tensor:
+class Spoilt(NamedTuple):
+    """A spoilt depth map, and the standard deviation in its pixels of the blur that it has been through."""
+
+    depth: Tensor  # (1, 1, H, W) metres, > 0
+    blur: float
+
+
+def degrade(depth: Tensor, config: DegradeConfig, generator: torch.Generator) -> Spoilt:
     """Spoil a true depth map.
 
     Args:
@@ -53,8 +62,8 @@ def degrade(depth: Tensor, config: DegradeConfig, generator: torch.Generator) ->
         generator: the only source of randomness.
 
     Returns:
-        (1, 1, H, W) metres, > 0: thin parts lost, edges displaced, low resolution and blur (in log, inverse
-        or plain depth: networks average in the space they predict), low-frequency distortion and noise.
+        The map: thin parts lost, edges displaced, low resolution and blur (in log, inverse or plain depth: networks
+        average in the space they predict), low-frequency distortion and noise.
     """
     dice = _Dice(generator)
     height, width = depth.shape[-2:]
@@ -68,7 +77,8 @@ def degrade(depth: Tensor, config: DegradeConfig, generator: torch.Generator) ->
         log_depth = _displace(log_depth, dice.uniform(0, config.displacement) * factor, dice)
     size = (max(_MIN_SIDE, round(height / factor)), max(_MIN_SIDE, round(width / factor)))
     low = F.interpolate(_to_space(log_depth, space), size=size, mode="area")
-    low = _blur(low, dice.uniform(*config.blur))
+    sigma = dice.uniform(*config.blur)
+    low = _blur(low, sigma)
     mode = "bilinear" if dice.chance(0.5) else "bicubic"
     out = F.interpolate(low, size=(height, width), mode=mode, align_corners=False)
     out = _from_space(out, space)
@@ -78,7 +88,7 @@ def degrade(depth: Tensor, config: DegradeConfig, generator: torch.Generator) ->
     if config.noise > 0 and dice.chance(config.noisy):
         grain = F.interpolate(dice.normal(*size), size=(height, width), mode="bilinear", align_corners=False)
         out = out + grain * spread * dice.uniform(0, config.noise)
-    return out.exp().clamp(*_LIMITS)
+    return Spoilt(out.exp().clamp(*_LIMITS), height / size[0] * math.hypot(sigma, math.sqrt(_CELL_VARIANCE)))
 
 
 def _pick_space(dice: _Dice, config: DegradeConfig) -> str:

@@ -10,6 +10,7 @@ sample comes from a generator of its own. So any number of workers, processes an
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,7 +24,7 @@ from prv2cli.data.augment import augment
 from prv2cli.data.folder import READ_SUFFIXES, files_by_stem
 from prv2cli.data.layouts import open_data
 from prv2cli.data.procedural import BROKEN, Sample, ScenePool
-from prv2cli.data.samples import DataSet, ListedData, check_root, nearest
+from prv2cli.data.samples import DataSet, check_root, nearest
 from prv2cli.data.samples import Sample as Photograph
 from prv2cli.depth_files import read_depth
 from prv2cli.errors import InputError, MissingExtraError, Prv2Error, UsageError
@@ -34,16 +35,22 @@ MAX_BROKEN = 20  # samples in a row
 MAX_DRAWS = 5  # tiles, in search of one with truth
 
 
-class PooledScenes(ListedData[int]):
-    """The pool of procedural scenes as a data set."""
+class PooledScenes:
+    """The pool of procedural scenes as a data set; an endless one takes any index."""
 
     def __init__(self, config: SceneDataConfig) -> None:
         self._pool = ScenePool(config)
-        super().__init__([(f"{config.seed}-{i:06d}", i) for i in range(config.scenes)], "no scenes")
+        self.names: Sequence[str] = tuple(self._name(index) for index in range(len(self._pool)))
 
-    def _load(self, name: str, entry: int) -> Photograph:
-        rgb, depth = self._pool.load(entry)
-        return Photograph(name, rgb, np.asarray(depth, np.float32))
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> Photograph:
+        rgb, depth = self._pool.load(index)
+        return Photograph(self._name(index), rgb, np.asarray(depth, np.float32))
+
+    def _name(self, index: int) -> str:
+        return f"{self._pool.config.seed}-{index:06d}"
 
 
 class PseudoLabels:
@@ -91,6 +98,7 @@ class PhotoSamples(Dataset[Sample]):
     def __init__(self, config: TrainConfig, length: int) -> None:
         self.config, self.length = config, length
         self.data = open_training_data(config)
+        self.endless = isinstance(config.data, SceneDataConfig) and config.data.endless
         self.labels = open_pseudo_labels(config)
 
     def __len__(self) -> int:
@@ -106,10 +114,12 @@ class PhotoSamples(Dataset[Sample]):
     def _read(self, index: int, rng: np.random.Generator) -> tuple[_Maps, list[tuple[str, str]]]:
         """The photograph whose turn it is, or another where it is broken. Raises InputError when too many are."""
         count = len(self.data)
-        place = permutation(self.config.seed, index // count, count)[index % count]
+        place = index
+        if not self.endless:
+            place = permutation(self.config.seed, index // count, count)[index % count]
         broken: list[tuple[str, str]] = []
         for _ in range(MAX_BROKEN):
-            name = self.data.names[place]
+            name = self.data.names[place % count]
             try:
                 return self._prepare(self.data[place], rng), broken
             except (MissingExtraError, UsageError):  # would be the same for all of them

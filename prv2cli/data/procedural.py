@@ -1,4 +1,4 @@
-"""Training samples from procedural scenes: a pool made once on disk, and two views of it.
+"""Training samples from procedural scenes: a pool made once on disk, or a new scene for each, and two views of them.
 
 Sample i of a data set depends on (seed, i) alone, so any number of workers and any interruption give the same stream.
 """
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from prv2cli.coarse_map import WIDE_EDGES
 from prv2cli.data.augment import photograph
 from prv2cli.data.degrade import degrade
 from prv2cli.model.coarse.given import to_guide
@@ -36,7 +37,11 @@ _MIN_TILE_SPREAD = 0.05  # log-depth; a tile of one plain wall teaches little
 
 
 class ScenePool:
-    """Scenes 0..count-1 of a seed, made on first use and kept as .npz files below `cache`."""
+    """Scenes 0..count-1 of a seed, made on first use and kept as .npz files below `cache`.
+
+    Endless: scenes 0, 1, ... without end, drawn when asked for; of each `len(pool)` in a row the first are of any kind,
+    the others still lifes.
+    """
 
     def __init__(self, config: SceneDataConfig) -> None:
         self.config = config
@@ -52,6 +57,8 @@ class ScenePool:
 
     def missing(self) -> list[int]:
         """Indices of the scenes that have not been made yet."""
+        if self.config.endless:
+            return []
         return [i for i in range(len(self)) if not self.path(i).exists()]
 
     def make(self, processes: int, progress: Callable[[int, int], None] = lambda done, total: None) -> None:
@@ -78,8 +85,21 @@ class ScenePool:
 
     def load(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """rgb (H, W, 3) uint8 and depth (H, W) float32 metres of one scene."""
+        if self.config.endless:
+            return self._draw(index)
         with np.load(self.path(index)) as arrays:
             return arrays["rgb"], arrays["depth"]
+
+    def _draw(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        from prv2cli.scenes import make_scene
+
+        style: Style = "any" if index % len(self) < self.config.scenes else "still-life"
+        scene = make_scene((self.config.seed, index), self.config.size, style=style)
+        return scene.rgb, scene.depth
+
+    def choose(self, sample: int, rng: np.random.Generator) -> int:
+        """The index of the scene that a sample of a run is of."""
+        return sample if self.config.endless else int(rng.integers(len(self)))
 
 
 def _make_and_save(job: _Job) -> None:
@@ -94,7 +114,7 @@ def _make_and_save(job: _Job) -> None:
 
 
 class _SceneSamples(Dataset[Sample]):
-    """What both views share: drawing a scene, turning it, resizing it."""
+    """What both views share: choosing a scene, turning it, resizing it."""
 
     def __init__(self, data: SceneDataConfig, seed: int, length: int) -> None:
         self.data, self.seed, self.length = data, seed, length
@@ -106,10 +126,10 @@ class _SceneSamples(Dataset[Sample]):
     def _rng(self, index: int) -> np.random.Generator:
         return np.random.default_rng((self.seed, index))
 
-    def _scene(self, rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
-        """A random scene, randomly mirrored, at the given size: rgb (size, size, 3) uint8, depth float32."""
+    def _scene(self, index: int, rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
+        """The scene of a sample, randomly mirrored, at the given size: rgb (size, size, 3) uint8, depth float32."""
         cv2 = opencv()
-        rgb, depth = self.pool.load(int(rng.integers(len(self.pool))))
+        rgb, depth = self.pool.load(self.pool.choose(index, rng))
         if rng.random() < 0.5:
             rgb, depth = rgb[:, ::-1], depth[:, ::-1]
         if size != rgb.shape[0]:
@@ -129,7 +149,7 @@ class RefineSamples(_SceneSamples):
     A sample is one scene with n = `data.tiles_per_scene` tiles of it: making a scene into a photograph and a coarse
     map costs more than cutting a tile. Keys: rgb (n, 3, t, t); coarse, truth (n, 1, t, t) normalised log-depth; box
     (n, 4); guide_rgb (1, 3, g, g); guide_depth (1, 1, g, g); spread_ratio (n, 1, 1, 1): the jitter of the
-    normalisation, to be undone in the loss.
+    normalisation, to be undone in the loss; wide (n,): whether a photograph would get a pass at half size first.
     """
 
     def __init__(
@@ -141,13 +161,15 @@ class RefineSamples(_SceneSamples):
     def __getitem__(self, index: int) -> Sample:
         rng = self._rng(index)
         scale = float(rng.choice(_SCALES))
-        rgb, depth = self._scene(rng, max(self.data.tile, round(self.data.size * scale)))
+        rgb, depth = self._scene(index, rng, max(self.data.tile, round(self.data.size * scale)))
         if rng.random() < 0.3:
             rgb, depth = np.rot90(rgb), np.rot90(depth)
         image = _to_tensor(photograph(np.ascontiguousarray(rgb), rng))
         truth = torch.from_numpy(np.ascontiguousarray(depth))[None, None]
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        coarse = degrade(truth, self.spoil, generator)
+        coarse, blur = degrade(truth, self.spoil, generator)
+        # Where the pass at half size begins is an estimate: the network is to be good on either side of it.
+        wide = blur > WIDE_EDGES * float(np.exp(rng.uniform(-0.4, 0.2)))
         true_norm = LogNormalisation.of(coarse)
         norm = _jitter(true_norm, rng)
         # All samples of a batch share a guide size, or they could not be joined.
@@ -164,6 +186,7 @@ class RefineSamples(_SceneSamples):
             "guide_rgb": to_guide(image[None], (guide, guide)),
             "guide_depth": to_guide(normalised[None], (guide, guide)),
             "spread_ratio": (norm.spread / true_norm.spread).expand(len(corners), 1, 1, 1),
+            "wide": torch.full((len(corners),), wide),
         }
 
     def _corner(self, rng: np.random.Generator, depth: np.ndarray) -> tuple[int, int]:
@@ -188,7 +211,7 @@ class CoarseSamples(_SceneSamples):
 
     def __getitem__(self, index: int) -> Sample:
         rng = self._rng(index)
-        rgb, depth = self._scene(rng, self.data.tile)
+        rgb, depth = self._scene(index, rng, self.data.tile)
         return {
             "rgb": _to_tensor(photograph(np.ascontiguousarray(rgb), rng))[None],
             "depth": torch.from_numpy(depth)[None, None],

@@ -362,7 +362,7 @@ def resolve(config: TrainConfig, world: World) -> TrainConfig:
     assert config.epochs is not None
     if data is None:
         assert isinstance(config.data, SceneDataConfig)
-        count = config.data.scenes
+        count = len(ScenePool(config.data))
     else:
         count = len(data)
     steps = max(1, math.ceil(config.epochs * count / samples_per_step(config, world)))

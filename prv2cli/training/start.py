@@ -30,11 +30,12 @@ def build_to_train(config: TrainConfig, trained: AnyModelConfig) -> nn.Module:
     given = _config_of(config.start_from) if config.start_from else None
     model = build_model(without_downloads(trained) if _has_refiner(given) else trained)
     check_channels(config, model)
+    if config.start_from is not None:
+        _start_from(model, trained, read_checkpoint(config.start_from))
+    # After the other: where `start_from` is a bundle, this takes its coarse network's place.
     if config.coarse_from is not None and (isinstance(model, Bundle) or config.stage == "coarse"):
         target = model.coarse if isinstance(model, Bundle) else model
         _load(target, _coarse_tensors(config), f"coarse_from: {config.coarse_from}")
-    if config.start_from is not None:
-        _start_from(model, trained, read_checkpoint(config.start_from))
     return model
 
 

@@ -8,13 +8,13 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from prv2cli.data.procedural import RefineSamples, Sample
-from prv2cli.losses import drift_loss, weighted_residual_loss
+from prv2cli.losses import drift_loss, edge_loss, weighted_residual_loss
 from prv2cli.model.patchrefiner import PatchRefiner
 from prv2cli.train_config import SceneDataConfig, TrainConfig
 from prv2cli.training.stages.base import Batch, Stage, StepOutput, looked_at
 
 AUXILIARY_WEIGHT = 0.5
-CASCADES = ((), (), (2,), ())  # dealt to the tiles in turn: the passes before the one that learns
+REDUCED = 2  # divisor of the tile's size, for the pass before the one that learns
 
 
 def _samples(config: TrainConfig, length: int) -> Dataset[Sample]:
@@ -36,7 +36,7 @@ def refine_step(model: nn.Module, batch: Batch, progress: float, config: TrainCo
     guide = model.encode_image(batch["guide_rgb"], batch["guide_depth"])
     coarse = batch["coarse"]
     if progress >= config.refine.cascade_from:
-        coarse = _after_reduced_passes(model, batch, guide, index)
+        coarse = _after_reduced_pass(model, batch, guide, index)
     features = model.crop(guide, batch["box"], index, batch["rgb"].shape[-2:])
     out = model.residual(batch["rgb"], coarse, features)
     # All in the image's own spread: the jitter of the normalisation must not change what counts as an error.
@@ -46,6 +46,7 @@ def refine_step(model: nn.Module, batch: Batch, progress: float, config: TrainCo
     weight = config.refine.hard_weight
     main = weighted_residual_loss(residual, target, smooth=smooth, hard_weight=weight)
     drift = drift_loss(residual, target)
+    edge = edge_loss(residual, target, batch["truth"] * ratio)
     stride = target.shape[-1] // out.auxiliary_depth.shape[-1]  # of level 0
     auxiliary = weighted_residual_loss(
         out.auxiliary_depth.float() * ratio, F.avg_pool2d(target, stride), smooth=True
@@ -55,53 +56,42 @@ def refine_step(model: nn.Module, batch: Batch, progress: float, config: TrainCo
             "main": main.detach(),
             "auxiliary": auxiliary.detach(),
             "drift": drift.detach(),
+            "edge": edge.detach(),
             "unrefined": weighted_residual_loss(
                 torch.zeros_like(target), target, smooth=smooth, hard_weight=weight
             ),
             "error": (residual - target).abs().mean(),
             "coarse_error": target.abs().mean(),
-            "first_error": (residual - target)[:: len(CASCADES)]
-            .abs()
-            .mean(),  # tiles that were not refined before
-            "first_coarse_error": target[:: len(CASCADES)].abs().mean(),
         }
         # As depth of the image's own scale, for the eye.
         depths = {"coarse": coarse, "refined": coarse + out.residual.float(), "truth": batch["truth"]}
         views = {name: normalised[:1].exp() for name, normalised in depths.items()}
-    loss = main + AUXILIARY_WEIGHT * auxiliary + config.refine.drift_weight * drift
+    course = config.refine
+    loss = main + AUXILIARY_WEIGHT * auxiliary + course.drift_weight * drift + course.edge_weight * edge
     return StepOutput(loss, parts, looked_at(batch["rgb"], **views))
 
 
 @torch.no_grad()
-def _after_reduced_passes(model: PatchRefiner, batch: Batch, guide: list[Tensor], index: Tensor) -> Tensor:
-    """The coarse depth of the tiles, for most of them as the passes at reduced size hand it on (see inference.py).
+def _after_reduced_pass(model: PatchRefiner, batch: Batch, guide: list[Tensor], index: Tensor) -> Tensor:
+    """The coarse depth of the tiles; of those with wide edges as the pass at half size hands it on (inference.py).
 
     A network that never saw its own output sharpens it once more where nothing is left to sharpen.
     """
+    wide, coarse = batch["wide"], batch["coarse"]
+    if not bool(wide.any()):
+        return coarse
     were_training = [part for part in model.modules() if part.training]
     model.eval()  # BatchNorm's statistics are of the pass that learns
-    coarse = batch["coarse"].clone()
-    turn = torch.arange(len(coarse), device=coarse.device) % len(CASCADES)
-    for divisor in sorted({divisor for passes in CASCADES for divisor in passes}, reverse=True):
-        chosen = torch.stack([turn == k for k, passes in enumerate(CASCADES) if divisor in passes]).any(0)
-        coarse[chosen] = _pass_at(divisor, model, batch, coarse, guide, index, chosen)
+    rgb, depth = (F.avg_pool2d(t[wide], REDUCED) for t in (batch["rgb"], coarse))
+    features = model.crop(guide, batch["box"][wide], index[wide], rgb.shape[-2:])
+    refined = model.refine_cropped(rgb, depth, features, steeper=REDUCED)
     for part in were_training:
         part.training = True
+    coarse = coarse.clone()
+    coarse[wide] = F.interpolate(refined, size=coarse.shape[-2:], mode="bilinear", align_corners=False).to(
+        coarse.dtype
+    )
     return coarse
-
-
-def _pass_at(
-    divisor: int,
-    model: PatchRefiner,
-    batch: Batch,
-    coarse: Tensor,
-    guide: list[Tensor],
-    index: Tensor,
-    chosen: Tensor,
-) -> Tensor:
-    rgb, depth = (F.avg_pool2d(t[chosen], divisor) for t in (batch["rgb"], coarse))
-    refined = model.refine_tiles(rgb, depth, guide, batch["box"][chosen], index[chosen])
-    return F.interpolate(refined, size=coarse.shape[-2:], mode="bilinear", align_corners=False)
 
 
 REFINE_GIVEN = Stage(_samples, refine_step)
