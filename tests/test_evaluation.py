@@ -345,6 +345,20 @@ def test_tile_consistency_of_a_known_disagreement() -> None:
         tile_consistency(refiner, np.zeros((7, 7, 3), np.uint8), np.ones((7, 7)))
 
 
+def test_the_tiles_of_relative_depth_are_aligned_as_their_photograph() -> None:
+    truth = np.linspace(1, 20, 40 * 80, dtype=np.float32).reshape(40, 80)
+
+    class Relative(Counting):
+        def refine(self, rgb: np.ndarray, **options: Any) -> Any:
+            if "coarse_depth" in options:
+                return super().refine(rgb, **options)
+            return SimpleNamespace(depth=truth / 3, coarse=truth / 3, seam=0.0, unit="relative")
+
+    data = Listed({"a": sample("a", 1, truth)})
+    report = evaluate_model(Relative(), data, Measuring(boundaries=False, align="scale"), consistency=True)
+    assert report.means()["refined"]["consistency_error"] == pytest.approx(3 * (1 + 7) / 2)
+
+
 def test_the_shipped_model_end_to_end(refiner: Any, photograph: np.ndarray) -> None:
     rgb = photograph[:96, :128]
     y, x = np.mgrid[:96, :128]

@@ -165,6 +165,11 @@ def test_cityscapes(tmp_path: Path, labels: bool) -> None:
     assert np.isnan(whole).sum() == 2 + 4 * labels
 
 
+def test_cityscapes_below_a_folder_of_the_same_name(tmp_path: Path) -> None:
+    city(tmp_path / "leftImg8bit")
+    assert opened(layout="cityscapes", root=tmp_path / "leftImg8bit")[0].valid.any()
+
+
 def test_cityscapes_split_file(tmp_path: Path) -> None:
     city(tmp_path, "train")
     line = "leftImg8bit/train/ulm/ulm_000001_000019_leftImg8bit.png disparity/x.png\n"
@@ -472,6 +477,17 @@ def test_manifest(tmp_path: Path) -> None:
     text(tmp_path / "empty.csv", "image,depth\n")
     with pytest.raises(InputError, match=r"empty\.csv: no row below the header"):
         opened(layout="manifest", file=tmp_path / "empty.csv")
+
+
+def test_a_folder_for_a_photograph_is_one_broken_sample(tmp_path: Path) -> None:
+    picture(tmp_path / "x/one.png")
+    npy(tmp_path / "one.npy", ramp(2, 4))
+    text(tmp_path / "list.csv", "image,depth,scale\nx,one.npy,1\nx/one.png,one.npy,1\n")
+    told: list[str] = []
+    data = opened(layout="manifest", file=tmp_path / "list.csv")
+    assert [sample.name for sample in Readable(data, told.append)] == ["x/one"]
+    assert len(told) == 1
+    assert "is a folder" in told[0]
 
 
 def test_names_never_lead_out_of_a_folder(tmp_path: Path) -> None:

@@ -204,7 +204,9 @@ def read_numbers(path: Path) -> np.ndarray:
 
 
 def read_rgb(path: Path) -> np.ndarray:
-    """(H, W, 3) uint8 or uint16. Raises InputError."""
+    """(H, W, 3) uint8 or uint16. Raises InputError, for a folder too: of all samples it is this one that is wrong."""
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; name a photograph in it")
     return read_photo(path).rgb
 
 
