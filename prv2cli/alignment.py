@@ -8,7 +8,7 @@ Both in depth, or in disparity (1 / depth), where affine-invariant networks pred
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -23,11 +23,25 @@ FloatMap = npt.NDArray[np.floating[Any]]
 
 @dataclass(frozen=True, eq=False)
 class Aligned:
-    """values: (H, W) float32 metres, NaN where the prediction has none. aligned = scale * prediction + shift."""
+    """values: (H, W) float32 metres, NaN where the prediction has none. aligned = scale * prediction + shift.
+
+    space, max_depth: as of `align`.
+    """
 
     values: npt.NDArray[np.float32]
     scale: float = 1.0
     shift: float = 0.0
+    space: Space = "depth"
+    max_depth: float = np.inf
+
+    def apply(self, pred: FloatMap) -> npt.NDArray[np.float32]:
+        """Another map in the unit of the prediction, brought to metres by the same fit; NaN stays NaN."""
+        if (self.scale, self.shift) == (1.0, 0.0):
+            return pred.astype(np.float32)
+        fitted = self.scale * _in_space(pred.astype(np.float64), self.space) + self.shift
+        if self.space == "disparity":
+            fitted = 1 / np.maximum(fitted, 1 / self.max_depth)
+        return fitted.astype(np.float32)
 
 
 def align(
@@ -55,10 +69,8 @@ def align(
     chosen = usable & mask
     p, t = (_in_space(depth[chosen].astype(np.float64), space) for depth in (pred, truth))
     scale, shift = _median_ratio(p, t) if how == "scale" else _least_squares(p, t)
-    fitted = scale * _in_space(values.astype(np.float64), space) + shift
-    if space == "disparity":
-        fitted = 1 / np.maximum(fitted, 1 / max_depth)  # NaN stays NaN
-    return Aligned(fitted.astype(np.float32), scale, shift)
+    fit = Aligned(values, scale, shift, space, max_depth)
+    return replace(fit, values=fit.apply(values))
 
 
 def _in_space(depth: FloatMap, space: Space) -> FloatMap:

@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from prv2cli.data.folder import READ_SUFFIXES, files_by_stem
-from prv2cli.data.samples import bilinear, nearest
+from prv2cli.data.samples import bilinear, left_out, nearest
 from prv2cli.depth_files import Kind, read_depth
 from prv2cli.errors import InputError, UsageError
 from prv2cli.eval_config import Measuring
@@ -28,6 +28,7 @@ from prv2cli.evaluation import (
     not_empty,
     with_boundaries,
 )
+from prv2cli.names import shown
 
 Resize = Literal["nearest", "bilinear"]
 
@@ -77,7 +78,7 @@ def find_pairs(
         )
     alone = [f"{path}: no prediction in {pred}" for name, path in truths.items() if name not in predictions]
     alone += [f"{path}: no truth in {truth}" for name, path in predictions.items() if name not in truths]
-    return pairs, alone
+    return pairs, [shown(line) for line in alone]
 
 
 def evaluate_pairs(
@@ -98,7 +99,8 @@ def evaluate_pairs(
         error_maps: a folder for one PNG per pair.
 
     Raises:
-        UsageError: a file that does not say its unit, or has no physical one and is not aligned.
+        UsageError: a truth that does not say its unit, or a prediction that does not, or has no physical one, and
+            is not aligned.
         InputError: not one pair could be measured.
     """
     how, notes = with_boundaries(how)
@@ -109,7 +111,7 @@ def evaluate_pairs(
             report.images.append(_evaluate_pair(pair, how, pred_reading, gt_reading, resize, error_maps))
         except InputError as error:
             report.broken[pair.name] = str(error)
-            tell(f"{pair.name} is left out: {error}")
+            tell(left_out(pair.name, error))
     progress(len(pairs), len(pairs))
     return not_empty(report)
 
@@ -127,7 +129,8 @@ def _evaluate_pair(
         raise UsageError(
             f"{pair.truth}: a truth without a physical unit; give its numbers per metre: --gt-scale N"
         )
-    pred, unit = _read(pair.pred, pred_reading, "--pred-scale")
+    # The unit of what is aligned does not matter: a file need not say it.
+    pred, unit = _read(pair.pred, pred_reading, "--pred-scale", relative=how.align != "none")
     if unit != "metre" and how.align == "none":
         raise UsageError(
             f"{pair.pred} has no physical unit: --align scale-shift measures it, or --pred-scale N says its unit"
@@ -136,9 +139,10 @@ def _evaluate_pair(
     return as_result(pair.name, truth, {"prediction": found}, error_maps)
 
 
-def _read(path: Path, reading: Reading, flag: str) -> tuple[np.ndarray, str]:
-    """(H, W) depth, NaN = none, and its unit: metre or relative."""
-    depth = read_depth(path, scale=reading.scale, kind=reading.kind, scale_flag=flag)
+def _read(path: Path, reading: Reading, flag: str, *, relative: bool = False) -> tuple[np.ndarray, str]:
+    """(H, W) depth, NaN = none, and its unit: metre or relative. `relative`: a file that says none will do."""
+    relative = relative and reading.scale is None
+    depth = read_depth(path, scale=reading.scale, kind=reading.kind, relative=relative, scale_flag=flag)
     values = 1 / depth.values if depth.metadata.kind == "inverse" else depth.values
     return values, depth.metadata.unit.removeprefix("1/")
 

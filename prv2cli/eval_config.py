@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ValidationError, model_validator
+from pydantic import ValidationError, field_validator, model_validator
 
 from prv2cli.alignment import Align, Space
 from prv2cli.config import PositiveInt, Settings, explain, read_settings_file
@@ -33,12 +33,13 @@ class Measuring(Settings):
     boundaries: bool | None = None
     exact: bool = False
 
-    @model_validator(mode="after")
-    def _cap_is_a_range(self) -> Measuring:
-        low, high = self.cap
+    @field_validator("cap")
+    @classmethod
+    def _cap_is_a_range(cls, cap: tuple[float, float]) -> tuple[float, float]:
+        low, high = cap
         if not 0 <= low < high or not math.isfinite(high):
-            raise ValueError(f"cap must be two depths in metres, the smaller first, got {[low, high]}")
-        return self
+            raise ValueError("expected two depths in metres, the smaller first")
+        return cap
 
 
 # What the papers do on each data set; what a configuration says itself wins.
@@ -109,4 +110,4 @@ def validated(model: type[Any], raw: dict[str, Any], where: str) -> Any:
     try:
         return model.model_validate(raw)
     except ValidationError as error:
-        raise explain(error, where) from error
+        raise explain(error, where, raw) from error

@@ -22,11 +22,12 @@ import numpy as np
 
 from prv2cli import metrics
 from prv2cli.alignment import Aligned, align
-from prv2cli.data.samples import DataSet, Readable, Sample, bilinear
+from prv2cli.data.samples import DataSet, Readable, Sample, bilinear, left_out
 from prv2cli.edges import canny_edges
 from prv2cli.error_maps import write_error_map
 from prv2cli.errors import InputError, MissingExtraError, UsageError
 from prv2cli.eval_config import Measuring
+from prv2cli.names import shown
 
 logger = logging.getLogger("prv2cli")
 
@@ -276,7 +277,7 @@ def evaluate_model(
             result = _evaluate_sample(refiner, sample, how, tiling or {}, consistency, error_maps)
         except InputError as error:
             readable.broken[sample.name] = str(error)
-            tell(f"{sample.name} is left out: {error}")
+            tell(left_out(sample.name, error))
         else:
             report.images.append(result)
     progress(readable.count, readable.count)
@@ -303,12 +304,14 @@ def _evaluate_sample(
     found["refined"].figures["seam"] = estimate.seam
     if consistency:
         found["refined"].figures["consistency_error"] = tile_consistency(
-            refiner, sample.rgb, coarse, estimate.unit
+            refiner, sample.rgb, coarse, estimate.unit, found["refined"].fit
         )
     return as_result(sample.name, sample.truth, found, error_maps)
 
 
-def tile_consistency(refiner: RefinerLike, rgb: np.ndarray, coarse: np.ndarray, unit: str = "metre") -> float:
+def tile_consistency(
+    refiner: RefinerLike, rgb: np.ndarray, coarse: np.ndarray, unit: str = "metre", fit: Aligned | None = None
+) -> float:
     """Tile consistency error: how much neighbouring tiles disagree where they overlap, metres.
 
     A grid of tiles of a quarter of the photograph that overlap by half, as PatchFusion measures (540 x 960 of
@@ -317,6 +320,10 @@ def tile_consistency(refiner: RefinerLike, rgb: np.ndarray, coarse: np.ndarray, 
 
     Args:
         rgb: (H, W, 3). coarse: (H, W), the coarse map of the whole photograph, in `unit`.
+        fit: of the photograph's depth, which brings the tiles to metres too; None: they are metres.
+
+    Raises:
+        InputError: a photograph of less than 8 x 8.
     """
     height, width = (side // CONSISTENCY_SPLIT for side in coarse.shape)
     if min(height, width) < 2:
@@ -331,6 +338,8 @@ def tile_consistency(refiner: RefinerLike, rgb: np.ndarray, coarse: np.ndarray, 
         [refiner.refine(rgb[w], coarse_depth=coarse[w], coarse_unit=unit).depth for w in line]
         for line in windows
     ]
+    if fit is not None:
+        tiles = [[fit.apply(tile) for tile in line] for line in tiles]
     return metrics.consistency_error(np.array(tiles), (down, across))
 
 
@@ -364,6 +373,6 @@ def as_result(
 
 def not_empty(report: Report) -> Report:
     if not report.images:
-        first = next(iter(report.broken.values()), "no images")
+        first = shown(next(iter(report.broken.values()), "no images"))
         raise InputError(f"nothing could be measured; the first reason: {first}")
     return report

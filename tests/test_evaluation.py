@@ -17,11 +17,11 @@ import typer
 from PIL import Image
 
 from prv2cli import evaluation
-from prv2cli.alignment import align
+from prv2cli.alignment import Aligned, align
 from prv2cli.cli.evaluate import evaluate
 from prv2cli.data.samples import Sample, bilinear
 from prv2cli.depth_files import DepthMetadata, write_depth
-from prv2cli.depth_pairs import evaluate_pairs, find_pairs
+from prv2cli.depth_pairs import Reading, evaluate_pairs, find_pairs
 from prv2cli.error_maps import ERROR_LIMIT, error_picture
 from prv2cli.errors import ConfigError, InputError, MissingExtraError, Prv2Error, UsageError
 from prv2cli.eval_config import Measuring, load_eval_config
@@ -335,8 +335,28 @@ def test_tile_consistency_of_a_known_disagreement() -> None:
             return SimpleNamespace(depth=options["coarse_depth"])
 
     assert tile_consistency(Faithful(), np.zeros((40, 80, 3), np.uint8), coarse) == 0
+    # Where the depth was aligned, so are the tiles, or the figure would not be metres.
+    halved = Aligned(coarse, 0.5, 3.0)
+    blank = np.zeros((40, 80, 3), np.uint8)
+    assert tile_consistency(Counting(), blank, coarse, "relative", halved) == pytest.approx(2)
+    inverse = Aligned(coarse, 2.0, 0.0, "disparity", 80.0)
+    assert tile_consistency(Counting(), blank, coarse, "relative", inverse) == pytest.approx(2)
     with pytest.raises(InputError, match="7 x 7 is too small"):
         tile_consistency(refiner, np.zeros((7, 7, 3), np.uint8), np.ones((7, 7)))
+
+
+def test_the_tiles_of_relative_depth_are_aligned_as_their_photograph() -> None:
+    truth = np.linspace(1, 20, 40 * 80, dtype=np.float32).reshape(40, 80)
+
+    class Relative(Counting):
+        def refine(self, rgb: np.ndarray, **options: Any) -> Any:
+            if "coarse_depth" in options:
+                return super().refine(rgb, **options)
+            return SimpleNamespace(depth=truth / 3, coarse=truth / 3, seam=0.0, unit="relative")
+
+    data = Listed({"a": sample("a", 1, truth)})
+    report = evaluate_model(Relative(), data, Measuring(boundaries=False, align="scale"), consistency=True)
+    assert report.means()["refined"]["consistency_error"] == pytest.approx(3 * (1 + 7) / 2)
 
 
 def test_the_shipped_model_end_to_end(refiner: Any, photograph: np.ndarray) -> None:
@@ -391,9 +411,10 @@ def test_the_usual_measure_of_a_data_set_unless_said_otherwise(tmp_path: Path) -
         ("data: {layout: kity, root: x}", r"e\.yaml: data: .*'kity'"),
         (
             "data: {layout: kitti, root: x}\nmeasure: {cap: [5, 1]}",
-            r"e\.yaml: measure: cap must be two depths",
+            r"e\.yaml: measure\.cap: expected two depths.*got \[5",
         ),
         ("data: {layout: kitti, root: x}\nmeasure: {crop: grg}", r"e\.yaml: measure\.crop: .*'garg'"),
+        ("data: {layout: procedural, scenes: 0}", r"e\.yaml: data\.scenes: .*greater than 0"),
         ("data: {layout: kitti, root: x}\nmeasure: 3", r"e\.yaml: measure: "),
         ("model: x", r"e\.yaml: data: Field required"),
         ("[1", r"--config .*e\.yaml: not a readable YAML"),
@@ -450,8 +471,6 @@ def test_units_of_pairs(tmp_path: Path) -> None:
     Image.fromarray(np.round(1.25 * truth * 1000).astype(np.uint16)).save(tmp_path / "p/a.png")
     np.save(tmp_path / "t/a.npy", 1 / truth)
     pairs, _ = find_pairs(tmp_path / "p", tmp_path / "t")
-    from prv2cli.depth_pairs import Reading
-
     with pytest.raises(UsageError, match="--gt-scale 1 if the numbers are metres"):
         evaluate_pairs(pairs, PLAIN)
     with pytest.raises(UsageError, match="--pred-scale 256"):
@@ -468,6 +487,20 @@ def test_units_of_pairs(tmp_path: Path) -> None:
         pair, Measuring(boundaries=False, align="scale"), gt_reading=Reading(1, "inverse")
     )
     assert aligned.means()["prediction"]["abs_rel"] < 1e-5
+
+
+def test_what_is_aligned_need_not_say_its_unit(tmp_path: Path) -> None:
+    (tmp_path / "p").mkdir()
+    np.save(tmp_path / "p/a.npy", 3 / slope() + 1)  # as affine-invariant networks give it
+    pairs, _ = find_pairs(tmp_path / "p", files(tmp_path / "t", a=slope()))
+    how = Measuring(boundaries=False, align="scale-shift", align_space="disparity")
+    with pytest.raises(UsageError, match="--pred-scale 1"):
+        evaluate_pairs(pairs, PLAIN)
+    report = evaluate_pairs(pairs, how, pred_reading=Reading(kind="inverse"))
+    assert report.means()["prediction"]["abs_rel"] < 1e-4
+    np.save(tmp_path / "t/a.npy", slope())
+    with pytest.raises(UsageError, match="--gt-scale 1"):  # the truth must
+        evaluate_pairs(pairs, how, pred_reading=Reading(kind="inverse"))
 
 
 @pytest.mark.parametrize("resize", ["nearest", "bilinear"])
@@ -550,6 +583,21 @@ def test_the_command_on_two_folders(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert sorted(path.name for path in maps.iterdir()) == ["a.prediction.png", "b.prediction.png"]
 
 
+def test_names_in_a_pipe_are_whole_and_harmless(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = [f"{'frankfurt' * 8}_{n:06d}" for n in (294, 295)]
+    harmful = "a\x1b[2Jb"
+    for side in "pt":
+        files(tmp_path / side, **dict.fromkeys([*names, harmful], slope()))
+    (tmp_path / "p" / f"{harmful}.npy").write_bytes(b"no depth")
+    arguments = ("--pred", tmp_path / "p", "--gt", tmp_path / "t", "--no-boundaries", "--per-image")
+    assert prv2_eval(*arguments) == 1
+    captured = capsys.readouterr()
+    joined = "".join(line.split(" ")[0] for line in captured.out.splitlines())
+    assert all(name in joined for name in names)
+    assert "\x1b" not in captured.out + captured.err
+    assert r"a\x1b[2Jb is left out" in captured.err
+
+
 def test_the_command_tells_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pred = files(tmp_path / "p", a=slope())
     truth = files(tmp_path / "t", a=slope(), b=slope())
@@ -567,7 +615,7 @@ def test_the_command_tells_what_is_missing(tmp_path: Path, capsys: pytest.Captur
         (("--config", "e.yaml", "--pred", "a"), "give one of the two"),
         (("--config", "e.yaml", "--gt-scale", 2), "--gt-scale goes with --pred and --gt"),
         (("--pred", "a", "--gt", "b", "--model", "x"), "--model goes with --config"),
-        (("--pred", "a", "--gt", "b", "--cap", 5, 1), "the flags: .*cap must be two depths"),
+        (("--pred", "a", "--gt", "b", "--cap", 5, 1), "the flags: cap: expected two depths"),
         (("--pred", "a", "--gt", "b"), "--pred a: no such file"),
         (("--config", "none.yaml"), "none.yaml: no such file"),
         (("--config", "none.yaml", "--error-maps", __file__), "--error-maps .*name a folder"),

@@ -15,7 +15,15 @@ from pydantic import TypeAdapter, ValidationError
 
 from prv2cli.data import hypersim, layouts
 from prv2cli.data.layouts import DataConfig, open_data
-from prv2cli.data.samples import Readable, Sample, bilinear, disparity_to_depth, nearest, planar_depth
+from prv2cli.data.samples import (
+    Readable,
+    Sample,
+    bilinear,
+    disparity_to_depth,
+    left_out,
+    nearest,
+    planar_depth,
+)
 from prv2cli.depth_files import DepthMetadata, write_depth
 from prv2cli.errors import InputError, MissingExtraError, Prv2Error, UsageError
 
@@ -157,6 +165,11 @@ def test_cityscapes(tmp_path: Path, labels: bool) -> None:
     assert np.isnan(whole).sum() == 2 + 4 * labels
 
 
+def test_cityscapes_below_a_folder_of_the_same_name(tmp_path: Path) -> None:
+    city(tmp_path / "leftImg8bit")
+    assert opened(layout="cityscapes", root=tmp_path / "leftImg8bit")[0].valid.any()
+
+
 def test_cityscapes_split_file(tmp_path: Path) -> None:
     city(tmp_path, "train")
     line = "leftImg8bit/train/ulm/ulm_000001_000019_leftImg8bit.png disparity/x.png\n"
@@ -213,10 +226,41 @@ def test_kitti_selection(tmp_path: Path) -> None:
     sample = opened(layout="kitti", root=tmp_path, benchmark_crop=False)[0]
     np.testing.assert_allclose(sample.truth, ramp(1, 10), atol=1 / 256)
     assert sample.focal_px is None
+    matrix = "721.5 0 609.5 0 721.5 172.8 0 0 1"
+    text(tmp_path / "intrinsics" / f"{DRIVE}_image_0000000005_image_02.txt", matrix)
+    assert opened(layout="kitti", root=tmp_path, benchmark_crop=False)[0].focal_px == 721.5
     with pytest.raises(
         InputError, match=r"8 x 6 is too small for the benchmark crop; use data\.benchmark_crop"
     ):
         opened(layout="kitti", root=tmp_path)[0]
+
+
+def test_kitti_jpeg_pictures_and_the_focal_length_of_the_list(tmp_path: Path) -> None:
+    kitti(tmp_path, "raw", "depth")
+    day = tmp_path / "raw/2011_09_26"
+    image = day / DRIVE / "image_02/data/0000000069.png"
+    Image.open(image).save(image.with_suffix(".jpg"))
+    image.unlink()
+    (day / "calib_cam_to_cam.txt").unlink()
+    frame = f"2011_09_26/{DRIVE}/image_02/data/0000000069.png"
+    truth = f"{DRIVE}/proj_depth/groundtruth/image_02/0000000069.png"
+    text(tmp_path / "list.txt", f"{frame} {truth} 700.5\n{frame} {truth}\n{frame} {truth} none\n")
+    data = opened(layout="kitti", root=tmp_path, split="list")
+    assert [data[i].focal_px for i in range(3)] == [700.5, None, None]
+    assert opened(layout="kitti", root=tmp_path)[0].rgb.shape == (352, 1216, 3)
+
+
+def test_folders_behind_links_are_looked_into_and_loops_end(tmp_path: Path) -> None:
+    kitti(tmp_path / "disk", "raw", "depth")
+    root = tmp_path / "kitti"
+    root.mkdir()
+    for name in ("raw", "depth"):
+        (root / name).symlink_to(tmp_path / "disk" / name)
+    (root / "depth" / "again").symlink_to(root / "depth")
+    (root / "nowhere").symlink_to("nowhere")
+    data = opened(layout="kitti", root=root)
+    assert list(data.names) == [f"raw/2011_09_26/{DRIVE}/image_02/data/0000000069"]
+    assert data[0].valid.any()
 
 
 # --- ScanNet++ ------------------------------------------------------------------------------------------------
@@ -249,6 +293,11 @@ def test_scannetpp(tmp_path: Path) -> None:
         "data/aa11/iphone/rgb/frame_000010.jpg data/aa11/iphone/render_depth/frame_000010.png\n",
     )
     assert opened(layout="scannetpp", root=tmp_path, split="pairs")[0].truth.shape == (12, 16)
+    text(tmp_path / "more.txt", "aa11\ncc33\n")
+    told: list[str] = []
+    assert len(list(Readable(opened(layout="scannetpp", root=tmp_path, split="more"), told.append))) == 1
+    assert len(told) == 1  # a scene of the list that is not there
+    assert "cc33" in told[0]
     text(tmp_path / "mixed.txt", "aa11\na.jpg b.png\n")
     with pytest.raises(InputError, match=r"mixed: some lines are scenes and some are pairs"):
         opened(layout="scannetpp", root=tmp_path, split="mixed")
@@ -286,6 +335,23 @@ def test_hypersim_makes_distances_into_depth(tmp_path: Path) -> None:
     assert np.isnan(sample.truth[0, 0])
     np.testing.assert_allclose(sample.truth.ravel()[1:], 3, rtol=1e-3)  # half floats
     assert sample.focal_px == pytest.approx(focal)
+
+
+def test_hypersim_tilted_lens(tmp_path: Path) -> None:
+    """The sensor leans by 20 degrees: its pixels lie on a slanted plane, and the rays go through them."""
+    y, x = np.mgrid[: ROOM[0], : ROOM[1]]
+    u, v = (x + 0.5) / 8 - 1, 1 - (y + 0.5) / 6
+    lean = np.deg2rad(20)
+    pixels = np.stack([0.8 * u, 0.6 * np.cos(lean) * v, -1 + 0.6 * np.sin(lean) * v], axis=-1)
+    wall = pixels * (4.0 / -pixels[..., 2:])  # where each ray meets a wall 4 m ahead
+    hyper(tmp_path, "ai_001_004", np.linalg.norm(wall, axis=-1))
+    matrix = [0.8, 0, 0, 0, 0.6 * np.cos(lean), 0, 0, 0.6 * np.sin(lean), -1.0]
+    keys = [f"M_cam_from_uv_{i}{j}" for i in range(3) for j in range(3)]
+    text(
+        tmp_path / hypersim.CAMERA_FILE,
+        f"scene_name,{','.join(keys)}\nai_001_004,{','.join(map(str, matrix))}\n",
+    )
+    np.testing.assert_allclose(opened(layout="hypersim", root=tmp_path)[0].truth, 4, rtol=1e-3)
 
 
 def test_hypersim_cameras_and_split(tmp_path: Path) -> None:
@@ -401,12 +467,38 @@ def test_manifest(tmp_path: Path) -> None:
     np.testing.assert_allclose(data[0].truth, ramp(1, 9), atol=0.01)
     assert data[0].focal_px == 512.5
     np.testing.assert_allclose(data[1].truth, ramp(2, 4), rtol=1e-6)
-    text(tmp_path / "bad.csv", "image,depth,scale\nx/one.png,y/one.png,abc\n")
-    with pytest.raises(InputError, match=r"bad\.csv, line 2: expected image, depth"):
-        opened(layout="manifest", file=tmp_path / "bad.csv")
+    assert list(data.names) == ["x/one", "x/one#2"]  # or the error map of one would replace the other's
+    for cells in ("abc,", "-1,", "nan,", "1,0", "1,inf"):
+        text(tmp_path / "bad.csv", f"image,depth,scale,focal_px\n\n\nx/one.png,y/one.png,{cells}\n")
+        with pytest.raises(InputError, match=r"bad\.csv, line 4: expected image, depth"):
+            opened(layout="manifest", file=tmp_path / "bad.csv")
+    with pytest.raises(UsageError, match=r"data\.file .*none\.csv: no such file"):
+        opened(layout="manifest", file=tmp_path / "none.csv")
     text(tmp_path / "empty.csv", "image,depth\n")
     with pytest.raises(InputError, match=r"empty\.csv: no row below the header"):
         opened(layout="manifest", file=tmp_path / "empty.csv")
+
+
+def test_a_folder_for_a_photograph_is_one_broken_sample(tmp_path: Path) -> None:
+    picture(tmp_path / "x/one.png")
+    npy(tmp_path / "one.npy", ramp(2, 4))
+    text(tmp_path / "list.csv", "image,depth,scale\nx,one.npy,1\nx/one.png,one.npy,1\n")
+    told: list[str] = []
+    data = opened(layout="manifest", file=tmp_path / "list.csv")
+    assert [sample.name for sample in Readable(data, told.append)] == ["x/one"]
+    assert len(told) == 1
+    assert "is a folder" in told[0]
+
+
+def test_names_never_lead_out_of_a_folder(tmp_path: Path) -> None:
+    """Error maps are named by them."""
+    picture(tmp_path / "elsewhere/one.png")
+    npy(tmp_path / "list/one.npy", ramp(2, 4))
+    text(tmp_path / "list/list.csv", "image,depth,scale\n../elsewhere/one.png,one.npy,1\n")
+    data = opened(layout="manifest", file=tmp_path / "list/list.csv")
+    assert data[0].valid.all()
+    assert ".." not in Path(data.names[0]).parts
+    assert not Path(data.names[0]).is_absolute()
 
 
 def test_relative_depth_is_no_truth(tmp_path: Path) -> None:
@@ -472,6 +564,7 @@ def test_broken_samples_are_told_once_and_left_out(tmp_path: Path) -> None:
     for _ in range(2):
         assert [sample.name for sample in readable] == ["a", "f"]
     assert [line.split(" is left out: ")[0] for line in told] == list(breaks)
+    assert "\n" not in left_out("a\n\x1b[2Jb", InputError("c"))
     assert "5 x 5 and its depth 8 x 6" in readable.broken["d"]
     assert list(readable.broken) == list(breaks)
     assert [s.name for s in Readable(opened(layout="folder", root=tmp_path, scale=256), told.append, 1)] == [

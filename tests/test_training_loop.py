@@ -21,8 +21,10 @@ from prv2cli import atomic
 from prv2cli.checkpoint import read_checkpoint
 from prv2cli.cli import app
 from prv2cli.errors import CheckpointError, ConfigError, DiskFullError, MissingExtraError, Prv2Error
+from prv2cli.model import build_model
 from prv2cli.train_config import TrainConfig
 from prv2cli.training.distributed import World
+from prv2cli.training.evaluate import Evaluator
 from prv2cli.training.logs import picture_strip
 from prv2cli.training.loop import Trainer, fit
 from prv2cli.training.optimise import Ema, rates
@@ -289,6 +291,18 @@ def test_every_stage_is_evaluated_and_its_best_kept(data: Path, tmp_path: Path, 
     expected = max(found, key=lambda line: line["evaluation"]["refined"]["delta1"])["step"]
     assert best.provenance["step"] == expected
     assert read_state(tmp_path / "run", CPU)["best"] == -max(one["delta1"] for one in figures)
+
+
+def test_what_cannot_be_measured_is_told_at_the_first_evaluation_only(tmp_path: Path) -> None:
+    data = write_photographs(tmp_path / "data")
+    (data / "depth" / "01.npy").unlink()
+    told: list[str] = []
+    config = configured(data, "coarse", steps=3, evaluation=evaluation(data, every=1))
+    evaluator = Evaluator(config, config.model, CPU, told.append)
+    model = build_model(config.model)
+    for _ in range(2):
+        assert len(evaluator.measure(model).images) == 1
+    assert [line.partition(" ")[0] for line in told] == ["01"]
 
 
 def test_a_worse_model_does_not_replace_the_best(

@@ -19,7 +19,7 @@ from prv2cli.config import BundleConfig
 from prv2cli.data.augment import augment
 from prv2cli.data.photos import PhotoSamples
 from prv2cli.data.procedural import BROKEN, collate
-from prv2cli.errors import InputError
+from prv2cli.errors import InputError, UsageError
 from prv2cli.losses import gradient_matching, silog, ssi, ssigm
 from prv2cli.model import Bundle, build_model
 from prv2cli.model.patchrefiner import PatchRefiner
@@ -359,6 +359,16 @@ def test_broken_samples_are_told_once_and_skipped(tmp_path: Path) -> None:
         path.write_bytes(b"no picture")
     with pytest.raises(InputError, match="20 samples in a row cannot be used"):
         PhotoSamples(config, 1)[0]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_missing_unit_is_one_line_from_a_worker_too(tmp_path: Path, workers: int) -> None:
+    data = write_photographs(tmp_path / "data")
+    config = configured(data, "refine", sampling={"workers": workers})
+    config = config.model_copy(update={"data": config.data.model_copy(update={"scale": None})})
+    with pytest.raises(UsageError, match=r"does not say its unit.*data\.scale 1") as caught:
+        list(Trainer(config, tmp_path, CPU, lambda parts: None)._batches())
+    assert "\n" not in str(caught.value)
 
 
 def test_a_photograph_smaller_than_a_tile_is_left_out(data: Path) -> None:

@@ -298,6 +298,7 @@ def _print_tables(report: Report, per_image: bool) -> None:
     from rich.text import Text
 
     from prv2cli.evaluation import METRICS
+    from prv2cli.names import shown
 
     console = Console(highlight=False)
     means = report.means()
@@ -313,12 +314,15 @@ def _print_tables(report: Report, per_image: bool) -> None:
     console.print(table)
     if per_image:
         names = [name for name in SHOWN_PER_IMAGE if any(name in figures for figures in means.values())]
-        details = Table("image", "", box=None, pad_edge=False)
+        details = Table(box=None, pad_edge=False)
+        # Names differ at their ends: a pipe of 80 columns must not cut them off.
+        details.add_column("image", overflow="fold")
+        details.add_column("", no_wrap=True)
         for name in names:
             details.add_column(METRICS[name].title, justify="right", no_wrap=True)
         for image in report.images:
             for row, figures in image.figures.items():
-                details.add_row(Text(image.name), row, *(_number(figures.get(name)) for name in names))
+                details.add_row(Text(shown(image.name)), row, *(_number(figures.get(name)) for name in names))
         console.print()
         console.print(details)
 

@@ -82,7 +82,9 @@ class Cityscapes(ListedData[Path]):
 def _sibling(image: Path, folder: str, ending: str | None = None, suffix: str = ".png") -> Path:
     """The file of the same frame in another folder of the data set."""
     stem = image.stem.removesuffix("leftImg8bit") + (ending or folder)
-    parts = [folder if part == "leftImg8bit" else part for part in image.parent.parts]
+    parts = list(image.parent.parts)
+    if "leftImg8bit" in parts:  # the last one: the data set may itself lie below a folder of that name
+        parts[len(parts) - 1 - parts[::-1].index("leftImg8bit")] = folder
     return Path(*parts) / f"{stem}{suffix}"
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
@@ -17,7 +18,15 @@ import numpy as np
 from pydantic import Field
 
 from prv2cli.config import Settings
-from prv2cli.data.samples import ListedData, Sample, check_root, name_of, read_rgb, read_text
+from prv2cli.data.samples import (
+    ListedData,
+    Sample,
+    check_root,
+    files_below,
+    name_of,
+    read_rgb,
+    read_text,
+)
 from prv2cli.depth_files import DEPTH_SUFFIXES, Kind, read_depth
 from prv2cli.errors import InputError, UsageError
 from prv2cli.jobs import PHOTO_SUFFIXES
@@ -70,7 +79,7 @@ class Pairs(ListedData[_Pair]):
 
 
 class Folder(Pairs):
-    """Two folders whose files go together by their path without extension. A file without a partner is broken."""
+    """Two folders whose files go together by their path without extension. A photograph without depth is broken."""
 
     def __init__(self, config: FolderData) -> None:
         root = check_root(config.root)
@@ -94,16 +103,17 @@ class Manifest(Pairs):
 
     def __init__(self, config: ManifestData) -> None:
         root = check_root(config.root or config.file.parent)
-        pairs = [self._pair(root, config, row, number) for number, row in enumerate(_rows(config.file), 2)]
+        pairs = [self._pair(root, config, row, line) for line, row in _rows(config.file)]
         super().__init__(pairs, f"data.file {config.file}: no row below the header image,depth,scale")
 
     @staticmethod
     def _pair(root: Path, config: ManifestData, row: dict[str, str], line: int) -> tuple[str, _Pair]:
         try:
             image, depth = root / row["image"], root / row["depth"]
-            scale = float(row["scale"]) if row.get("scale") else config.scale
-            focal = float(row["focal_px"]) if row.get("focal_px") else None
-            return name_of(image, root), _Pair(image, depth, scale, _kind(row) or config.kind, focal)
+            scale, focal = _positive(row, "scale"), _positive(row, "focal_px")
+            return name_of(image, root), _Pair(
+                image, depth, scale or config.scale, _kind(row) or config.kind, focal
+            )
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(
                 f"{config.file}, line {line}: expected image, depth and, where given, scale, kind, focal_px"
@@ -116,11 +126,11 @@ def files_by_stem(folder: Path, suffixes: frozenset[str], ending: str = "") -> d
     Raises UsageError for two files of one name.
     """
     found: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*")):
+    for path in sorted(files_below(folder)):
         relative = path.relative_to(folder)
         if path.suffix.lower() not in suffixes or any(part.startswith(".") for part in relative.parts):
             continue
-        if not path.stem.endswith(ending) or not path.is_file():
+        if not path.stem.endswith(ending):
             continue
         stem = relative.with_name(path.stem[: len(path.stem) - len(ending)]).as_posix()
         if stem in found:
@@ -129,11 +139,25 @@ def files_by_stem(folder: Path, suffixes: frozenset[str], ending: str = "") -> d
     return found
 
 
-def _rows(path: Path) -> list[dict[str, str]]:
+def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
+    """Each row with the number of its line."""
+    if not path.is_file():
+        raise UsageError(f"data.file {path}: no such file; name a table (CSV)")
+    reader = csv.DictReader(io.StringIO(read_text(path)), skipinitialspace=True)
     try:
-        return list(csv.DictReader(io.StringIO(read_text(path)), skipinitialspace=True))
+        return [(reader.line_num, row) for row in reader]
     except csv.Error as error:
         raise InputError(f"{path}: not a table of comma-separated values") from error
+
+
+def _positive(row: dict[str, str], key: str) -> float | None:
+    """The number of a cell, None where it is empty. Raises ValueError for what is not finite and above 0."""
+    if not row.get(key):
+        return None
+    number = float(row[key])
+    if not 0 < number < math.inf:
+        raise ValueError(number)
+    return number
 
 
 def _kind(row: dict[str, str]) -> Kind | None:

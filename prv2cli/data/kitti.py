@@ -6,6 +6,7 @@
     a split file (Eigen's, as in BTS)      picture below raw, depth below depth or None, focal length
     selection:  image/<drive>_image_<frame>_image_02.png
                 groundtruth_depth/<drive>_groundtruth_depth_<frame>_image_02.png
+                intrinsics/<drive>_image_<frame>_image_02.txt      optional: 9 numbers, the focal length first
 
 Pictures differ by a few pixels in size. The benchmark crop takes the lowest 352 rows and the middle 1216 columns.
 """
@@ -24,6 +25,7 @@ from prv2cli.data.samples import (
     Sample,
     below,
     check_root,
+    files_below,
     find_split,
     first_file,
     mark_invalid,
@@ -37,6 +39,7 @@ from prv2cli.errors import InputError
 
 _CROP = (352, 1216)
 _SCALE = 256.0  # stored numbers per metre
+_DEPTH_MAP = re.compile(r"/proj_depth/groundtruth/image_0[23]/[^/]+\.png$")
 _RAW = ("raw", "input", "")  # where the pictures of a split file may lie below the root
 _DEPTH = (
     "depth",
@@ -61,8 +64,11 @@ class KittiData(Settings):
 
 
 class _Files(NamedTuple):
+    """focal_px: what the split file says, for pictures without a calibration file beside them."""
+
     image: Path
     depth: Path
+    focal_px: float | None = None
 
 
 class Kitti(ListedData[_Files]):
@@ -74,7 +80,7 @@ class Kitti(ListedData[_Files]):
             lines = read_split(
                 find_split(root, config.split, "splits"), 2, "a picture and its depth (or None)"
             )
-            files = [_listed(root, line[0], line[1]) for line in lines if line[1] != "None"]
+            files = [_listed(root, *line[:3]) for line in lines if line[1] != "None"]
         elif (root / "groundtruth_depth").is_dir():
             depths = sorted((root / "groundtruth_depth").glob("*.png"))
             files = [
@@ -82,7 +88,7 @@ class Kitti(ListedData[_Files]):
                 for path in depths
             ]
         else:
-            found = sorted(root.glob("**/proj_depth/groundtruth/image_0[23]/*.png"))
+            found = sorted(path for path in files_below(root) if _DEPTH_MAP.search(path.as_posix()))
             files = [_Files(_picture_of(root, path), path) for path in found]
         super().__init__(
             [(name_of(pair.image, root), pair) for pair in files],
@@ -94,7 +100,7 @@ class Kitti(ListedData[_Files]):
         rgb = read_rgb(entry.image)
         if self._crop:
             rgb, truth = benchmark_crop(rgb, name), benchmark_crop(truth, name)
-        return Sample(name, rgb, truth, None, _focal(entry.image))
+        return Sample(name, rgb, truth, None, _focal(entry.image) or entry.focal_px)
 
 
 def benchmark_crop(values: np.ndarray, name: str) -> np.ndarray:
@@ -109,29 +115,43 @@ def benchmark_crop(values: np.ndarray, name: str) -> np.ndarray:
     return values[height - rows :, left : left + columns]
 
 
-def _listed(root: Path, image: str, depth: str) -> _Files:
+def _listed(root: Path, image: str, depth: str, focal: str | None = None) -> _Files:
+    try:
+        focal_px = None if focal is None else float(focal)
+    except ValueError:  # a split file may hold anything else behind the two paths
+        focal_px = None
     return _Files(
-        first_file(*(below(root / folder, image) for folder in _RAW)),
-        first_file(*(below(root / folder, depth) for folder in _DEPTH)),
+        _picture(root, image), first_file(*(below(root / folder, depth) for folder in _DEPTH)), focal_px
     )
+
+
+def _picture(root: Path, listed: str) -> Path:
+    """A raw picture: PNG as published, or the JPEG that many keep instead."""
+    places = [below(root / folder, listed) for folder in _RAW]
+    return first_file(*places, *(place.with_suffix(".jpg") for place in places))
 
 
 def _picture_of(root: Path, depth: Path) -> Path:
     """The raw picture of a depth map, by drive, camera and frame."""
     drive, camera = depth.parents[3].name, depth.parent.name
-    frame = Path(drive[:10], drive, camera, "data", depth.name)
-    places = [root / folder / frame for folder in _RAW]
-    return first_file(*places, *(place.with_suffix(".jpg") for place in places))
+    return _picture(root, f"{drive[:10]}/{drive}/{camera}/data/{depth.name}")
 
 
 def _focal(image: Path) -> float | None:
-    """From the calibration file of the day, None where it is not there."""
+    """From the calibration file of the day, or of a picture of the selection; None where it is not there."""
+    own = image.parent.parent / "intrinsics" / f"{image.stem}.txt"
+    if own.is_file():
+        return _first_number(own, r"\A\s*(\S+)")
     camera = re.search(r"image_0([23])", str(image))
-    path = image.parents[3] / "calib_cam_to_cam.txt" if len(image.parents) > 3 else None
-    if camera is None or path is None or not path.is_file():
+    days = [folder / "calib_cam_to_cam.txt" for folder in list(image.parents)[3:4]]
+    if camera is None or not days or not days[0].is_file():
         return None
-    match = re.search(rf"^P_rect_0{camera[1]}:\s*(\S+)", read_text(path), re.MULTILINE)
+    return _first_number(days[0], rf"^P_rect_0{camera[1]}:\s*(\S+)")
+
+
+def _first_number(path: Path, start: str) -> float | None:
+    match = re.search(start, read_text(path), re.MULTILINE)
     try:
         return float(match[1]) if match else None
     except ValueError as error:
-        raise InputError(f"{path}: P_rect_0{camera[1]} does not start with a number") from error
+        raise InputError(f"{path}: the focal length is no number") from error

@@ -20,6 +20,7 @@ from prv2cli.data.samples import (
     Sample,
     check_root,
     disparity_to_depth,
+    files_below,
     find_split,
     first_file,
     name_of,
@@ -48,7 +49,7 @@ class Middlebury(ListedData[Path]):
     def __init__(self, config: MiddleburyData) -> None:
         root = check_root(config.root)
         if config.split is None:
-            scenes = sorted({path.parent for name in _DISPARITIES for path in root.rglob(name)})
+            scenes = sorted({path.parent for path in files_below(root) if path.name in _DISPARITIES})
         else:
             scenes = [root / line[0] for line in read_split(find_split(root, config.split), 1, "a scene")]
         super().__init__(

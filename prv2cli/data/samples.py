@@ -18,6 +18,7 @@ import numpy.typing as npt
 from prv2cli.depth_readers import decode
 from prv2cli.errors import InputError, MissingExtraError, Prv2Error, UsageError
 from prv2cli.images import read_photo
+from prv2cli.names import shown
 
 FloatMap = npt.NDArray[np.float32]  # (H, W)
 Entry = TypeVar("Entry")
@@ -28,7 +29,7 @@ class Sample:
     """One photograph with its truth.
 
     Attributes:
-        name: unique in the data set; a relative path without extension.
+        name: unique in the data set; a relative path without extension, which never leads upwards.
         rgb: (H, W, 3) uint8 or uint16, sRGB.
         truth: (H, W) float32 metres along the optical axis, NaN = not measured.
         disparity: (H, W) float32 px, NaN = not measured, where the layout stores it: depth edges are told by it.
@@ -64,7 +65,7 @@ class ListedData(Generic[Entry]):
         """`nothing`: the message of the InputError for a data set without a sample."""
         if not entries:
             raise InputError(nothing)
-        self.names: Sequence[str] = tuple(name for name, _ in entries)
+        self.names: Sequence[str] = _distinct([name for name, _ in entries])
         self._entries = [entry for _, entry in entries]
 
     def __len__(self) -> int:
@@ -107,7 +108,25 @@ class Readable:
                 raise
             except Prv2Error as error:
                 self.broken[name] = str(error)
-                self._tell(f"{name} is left out: {error}")
+                self._tell(left_out(name, error))
+
+
+def left_out(name: str, error: Exception) -> str:
+    """The one line that tells of a broken sample."""
+    return shown(f"{name} is left out: {error}")
+
+
+def _distinct(names: Sequence[str]) -> tuple[str, ...]:
+    """A name that was there before gets a number: a table may list one photograph twice."""
+    given, used = set(names), dict.fromkeys(names, 0)
+    result = []
+    for name in names:
+        used[name] += 1
+        unique = name
+        while used[name] > 1 and (unique := f"{name}#{used[name]}") in given:
+            used[name] += 1
+        result.append(unique)
+    return tuple(result)
 
 
 # --- arithmetic -----------------------------------------------------------------------------------------------
@@ -185,7 +204,9 @@ def read_numbers(path: Path) -> np.ndarray:
 
 
 def read_rgb(path: Path) -> np.ndarray:
-    """(H, W, 3) uint8 or uint16. Raises InputError."""
+    """(H, W, 3) uint8 or uint16. Raises InputError, for a folder too: of all samples it is this one that is wrong."""
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; name a photograph in it")
     return read_photo(path).rgb
 
 
@@ -259,7 +280,29 @@ def below(root: Path, listed: str) -> Path:
     return path if path.is_absolute() and path.is_file() else root / listed.lstrip("/")
 
 
+def files_below(folder: Path) -> Iterator[Path]:
+    """Every file below a folder, in no order. Links to folders are followed, but never back into a folder above."""
+    return _walk(folder, frozenset())
+
+
+def _walk(folder: Path, above: frozenset[tuple[int, int]]) -> Iterator[Path]:
+    try:
+        identity = folder.stat()
+        entries = [(path, path.is_dir(), path.is_file()) for path in folder.iterdir()]
+    except OSError:  # a folder that may not be looked into holds nothing
+        return
+    here = (identity.st_dev, identity.st_ino)
+    if here in above:
+        return
+    for path, is_folder, is_file in entries:
+        if is_folder:
+            yield from _walk(path, above | {here})
+        elif is_file:
+            yield path
+
+
 def name_of(path: Path, root: Path) -> str:
     """The sample's name: its path below `root` without extension, with forward slashes."""
-    relative = path.relative_to(root) if path.is_relative_to(root) else Path(*path.parts[-4:])
+    inside = path.is_relative_to(root) and ".." not in path.relative_to(root).parts
+    relative = path.relative_to(root) if inside else Path(*[p for p in path.parts if p != ".."][-4:])
     return relative.with_suffix("").as_posix().lstrip("/")

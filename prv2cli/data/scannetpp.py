@@ -88,7 +88,11 @@ def _in_scenes(scenes: list[Path], config: ScanNetPPData) -> list[_Files]:
     files = []
     for scene in scenes:
         device = scene / config.device
-        for depth in sorted((device / config.depth).glob("*.png")):
+        depths = sorted((device / config.depth).glob("*.png"))
+        if not depths and config.split is not None:
+            # A scene that the list names: told as a broken sample, or nobody would miss it.
+            depths = [device / config.depth / "*.png"]
+        for depth in depths:
             stem = device / _PICTURES[config.device] / depth.stem
             pictures = [
                 path for path in stem.parent.glob(f"{depth.stem}.*") if path.suffix.lower() in _SUFFIXES

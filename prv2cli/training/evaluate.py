@@ -58,7 +58,8 @@ class Evaluator:
     ) -> None:
         """Raises UsageError, InputError for a data set that is not there; as hub.resolve for the coarse network."""
         assert config.evaluation is not None
-        self.config, self.trained, self.device, self.tell = config, trained, device, tell
+        self.config, self.trained, self.device, self._tell = config, trained, device, tell
+        self._told: set[str] = set()
         self.settings: EvaluationConfig = config.evaluation
         self.data: DataSet = open_data(self.settings.data)
         self._coarse: CoarseNetwork | None = None
@@ -83,8 +84,14 @@ class Evaluator:
             self.settings.measure,
             tiling=tiling,
             limit=self.settings.limit,
-            tell=self.tell,
+            tell=self._tell_once,
         )
+
+    def _tell_once(self, line: str) -> None:
+        """What is broken stays so: every evaluation of a run would say it again."""
+        if line not in self._told:
+            self._told.add(line)
+            self._tell(line)
 
     def _estimator(self, checkpoint: Checkpoint) -> Any:
         config = checkpoint.config

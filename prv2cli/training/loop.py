@@ -47,6 +47,7 @@ from prv2cli.training.optimise import (
 from prv2cli.training.stages import Batch, StepOutput, stage_of
 from prv2cli.training.start import build_to_train
 from prv2cli.training.state import BEST, LAST, STATE, check_same_run, read_state, write_state
+from prv2cli.training.worker_errors import CarryingErrors, collate_or_error
 
 Report = Callable[[dict[str, Any]], None]
 Tell = Callable[[str], None]
@@ -226,16 +227,18 @@ class Trainer:
         samples = stage_of(config).samples(config, config.total_steps * together)
         mine = range(self.step * together + world.rank, config.total_steps * together, world.size)
         loader = DataLoader(
-            Subset(samples, mine),
+            CarryingErrors(Subset(samples, mine)),
             batch_size=config.batch_size,
             num_workers=config.workers,
-            collate_fn=collate,
+            collate_fn=collate_or_error,
             worker_init_fn=_one_thread,
             persistent_workers=False,
             pin_memory=self.device.type == "cuda",
             multiprocessing_context="spawn" if config.workers else None,
         )
         for batch in loader:
+            if isinstance(batch, Prv2Error):
+                raise batch
             self._tell_broken(batch.pop(BROKEN))
             moved = {key: tensor.to(self.device, non_blocking=True) for key, tensor in batch.items()}
             if config.channels_last and "rgb" in moved:
