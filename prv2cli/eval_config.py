@@ -41,6 +41,12 @@ class Measuring(Settings):
             raise ValueError("expected two depths in metres, the smaller first")
         return cap
 
+    @model_validator(mode="after")
+    def _a_space_is_for_alignment(self) -> Measuring:
+        if self.align == "none" and self.align_space != "depth":
+            raise ValueError("align_space (--align-space) does nothing without align: scale or scale-shift")
+        return self
+
 
 # What the papers do on each data set; what a configuration says itself wins.
 USUAL: dict[str, dict[str, Any]] = {

@@ -616,6 +616,7 @@ def test_the_command_tells_what_is_missing(tmp_path: Path, capsys: pytest.Captur
         (("--config", "e.yaml", "--gt-scale", 2), "--gt-scale goes with --pred and --gt"),
         (("--pred", "a", "--gt", "b", "--model", "x"), "--model goes with --config"),
         (("--pred", "a", "--gt", "b", "--cap", 5, 1), "the flags: cap: expected two depths"),
+        (("--pred", "a", "--gt", "b", "--align-space", "disparity"), "--align-space. does nothing without"),
         (("--pred", "a", "--gt", "b"), "--pred a: no such file"),
         (("--config", "none.yaml"), "none.yaml: no such file"),
         (("--config", "none.yaml", "--error-maps", __file__), "--error-maps .*name a folder"),
