@@ -12,6 +12,7 @@ The distortion is a smooth field of 3 x 3 cells, at most 1 %, that no method can
 name of the scene and the factor. Every method gets the same maps. A classical filter counts at its best
 setting for each metric (best mean over the scenes), so it may use different settings in one row. A scene
 without depth edges has no edge metrics and is left out of their means. Flying pixels: see metrics.flying_pixels.
+The seam excess is that of `prv2 refine --json`, at tiles of TILE px, so that there are borders to be seen.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ import math
 import sys
 import time
 import zlib
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import classical
 import cv2
@@ -33,6 +34,9 @@ import numpy as np
 from faults import FAULTS
 
 from prv2cli import metrics
+
+if TYPE_CHECKING:
+    from prv2cli import Refiner
 
 METRICS = {
     "abs_rel": ("AbsRel %", metrics.abs_rel),
@@ -49,6 +53,8 @@ BARS = {  # lower by a share of the best classical value; f1: higher by so many 
 FAULT_BAR = {"abs_rel": 0.0, "edge_abs_rel": 0.0}  # behind a faulty coarse map: no worse than the best
 # The rivals that the bar names. Up-sampling filters the low-resolution samples themselves, which is harder to beat.
 NAMED = ("bilinear", "guided filter", "joint bilateral filter")
+FLYING_BAR, SEAM_BAR = 2.0, 2.0  # percent, at most
+TILE = 256
 DISTORTION = 0.01
 
 Scores = dict[str, float]  # metric -> value in percent or points
@@ -76,7 +82,9 @@ class Case:
         """All metrics of one full-size map; a hole in it would slip through the means, so it ends the run."""
         if depth.shape != self.truth.shape or not np.isfinite(depth).all():
             raise SystemExit(f"{self.scene}, 1/{self.factor}: a result with holes or of size {depth.shape}")
-        return {name: 100 * f(depth, self.truth, self.mask) for name, (_, f) in METRICS.items()}
+        scores = {name: f(depth, self.truth, self.mask) for name, (_, f) in METRICS.items()}
+        scores["flying"] = metrics.flying_pixels(depth, self.truth, self.mask)
+        return {name: 100 * score for name, score in scores.items()}
 
 
 @dataclass(frozen=True)
@@ -146,34 +154,23 @@ def score_classical(cases: list[Case]) -> dict[str, dict[str, SceneScores]]:
     return results
 
 
-def flying(depth: np.ndarray, case: Case) -> float:
-    return 100 * metrics.flying_pixels(depth, case.truth, case.mask)
-
-
-def score_refiner(cases: list[Case], model: str | None, pictures: Path | None) -> SceneScores:
-    refine, results = _load_refiner(model), {}
-    flies = []
+def score_refiner(cases: list[Case], refiner: Refiner, pictures: Path | None) -> SceneScores:
+    results = {}
     for case in cases:
         start = time.perf_counter()
-        depth = refine(case.rgb, case.bilinear)
+        depth = refiner.refine(case.rgb, coarse_depth=case.bilinear).depth
         _note(f"1/{case.factor} {case.scene}: refined in {time.perf_counter() - start:.1f} s")
-        results[case.scene] = case.score(depth)
-        flies.append([flying(depth, case), flying(case.bilinear, case)])
+        tiled = refiner.refine(case.rgb, coarse_depth=case.bilinear, tile=TILE)
+        results[case.scene] = case.score(depth) | {"seam": 100 * tiled.seam}
         if pictures:
             _save_picture(pictures / f"{case.scene}_{case.factor}.png", case, depth)
-    ours, bilinear = np.mean(flies, axis=0)
-    print(
-        f"\nFlying pixels near edges at 1/{cases[0].factor}: {ours:.1f} %; of the bilinear map {bilinear:.1f} %"
-    )
     return results
 
 
-def _load_refiner(model: str | None) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+def load_refiner(model: str | None) -> Refiner:
     from prv2cli import Refiner
 
-    chosen = [model] if model else []
-    refiner = Refiner.from_pretrained(*chosen, coarse=None, device="cpu")
-    return lambda rgb, coarse: refiner.refine(rgb, coarse_depth=coarse).depth
+    return Refiner.from_pretrained(*([model] if model else []), coarse=None, device="cpu")
 
 
 def _save_picture(path: Path, case: Case, depth: np.ndarray) -> None:
@@ -219,6 +216,9 @@ def judge(
             if not math.isnan(base[m]):
                 what = f"{scene} {METRICS[m][0]} against bilinear"
                 verdicts.append(_verdict(what, ours[scene][m], base[m], m in HIGHER_IS_BETTER))
+    flying, seam = (_mean([scores[key] for scores in ours.values()]) for key in ("flying", "seam"))
+    verdicts.append(_verdict("mean flying pixels near edges %", flying, FLYING_BAR, higher=False))
+    verdicts.append(_verdict(f"mean seam excess % at tiles of {TILE} px", seam, SEAM_BAR, higher=False))
     return verdicts
 
 
@@ -245,6 +245,11 @@ def print_report(factor: int, rivals: dict[str, dict[str, SceneScores]], ours: S
     for scene, base in scenes.items():
         cells = [f"{base[m]:.2f}" + (f" -> {ours[scene][m]:.2f}" if ours else "") for m in METRICS]
         _print_row(scene, cells)
+
+
+def print_flying(scenes: SceneScores, ours: SceneScores) -> None:
+    shares = [_mean([scores["flying"] for scores in method.values()]) for method in (ours, scenes)]
+    print("\nFlying pixels near edges: {:.1f} %; of the bilinear map {:.1f} %".format(*shares))
 
 
 def print_verdicts(factor: int, verdicts: list[Verdict]) -> None:
@@ -285,17 +290,19 @@ def _parse() -> argparse.Namespace:
 def main() -> None:
     args = _parse()
     earlier = json.loads(args.reuse.read_text())["factors"] if args.reuse else {}
+    refiner = None if args.classical_only else load_refiner(args.model)
     report = {}
     for factor in args.factors:
         cases = load_cases(args.data, factor, args.fault)
         known = earlier.get(str(factor))
         rivals = known["classical"] if known else score_classical(cases)
-        ours = None if args.classical_only else score_refiner(cases, args.model, args.pictures)
+        ours = score_refiner(cases, refiner, args.pictures) if refiner else None
         verdicts = (
             judge(BARS.get(factor, {}) if args.fault == "none" else FAULT_BAR, ours, rivals) if ours else []
         )
         print_report(factor, rivals, ours)
         if ours:
+            print_flying(rivals["bilinear"]["-"], ours)
             print_verdicts(factor, verdicts)
         report[str(factor)] = {
             "classical": rivals,
