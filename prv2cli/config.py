@@ -6,12 +6,14 @@ tile after space-to-depth), level k has 2^k times its stride.
 
 from __future__ import annotations
 
+import difflib
 import reprlib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 from prv2cli.errors import ConfigError
 from prv2cli.names import shown
@@ -19,11 +21,28 @@ from prv2cli.names import shown
 PositiveInt = Annotated[int, Field(gt=0, strict=True)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 
+_UNKNOWN_KEY = "unknown_key"  # type of the error that Settings raises for one
+
 
 class Settings(BaseModel):
     """Base of every group of settings: unknown keys are errors, values never change after validation."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _keys_are_known(cls, raw: Any) -> Any:
+        """Refuse an unknown key with what would do, which `extra` does not say."""
+        for key in raw if isinstance(raw, dict) else ():
+            if key not in cls.model_fields:
+                likely = difflib.get_close_matches(str(key), cls.model_fields, 2)
+                hint = (
+                    f"did you mean {' or '.join(likely)}?"
+                    if likely
+                    else f"there are {', '.join(cls.model_fields)}"
+                )
+                raise PydanticCustomError(_UNKNOWN_KEY, "no such setting; {hint}", {"hint": hint, "key": key})
+        return raw
 
 
 class EncoderConfig(Settings):
@@ -198,10 +217,15 @@ def explain(error: ValidationError, where: str, raw: Any = None) -> ConfigError:
     raw: what was validated; with it the key is named as it is written, without the kind that pydantic chose by it.
     """
     first = error.errors()[0]
-    place = first["loc"] if raw is None else _as_written(first["loc"], raw)
+    place, given = first["loc"], first["input"]
+    if first["type"] == _UNKNOWN_KEY:
+        unknown = first["ctx"]["key"]
+        place, given = (*place, unknown), given[unknown]
+    if raw is not None:
+        place = tuple(_as_written(place, raw))
     key = ".".join(str(part) for part in place) or "the configuration"
     text = first["msg"].removeprefix("Value error, ")
-    value = "" if isinstance(first["input"], dict) else f" (got {_VALUES.repr(first['input'])})"
+    value = "" if isinstance(given, dict) else f" (got {_VALUES.repr(given)})"
     return ConfigError(f"{where}: {shown(key)[:200]}: {shown(text)[:400]}{value}")
 
 

@@ -109,4 +109,4 @@ def validated(model: type[Any], raw: dict[str, Any], where: str) -> Any:
     try:
         return model.model_validate(raw)
     except ValidationError as error:
-        raise explain(error, where) from error
+        raise explain(error, where, raw) from error
