@@ -296,7 +296,7 @@ class TrainConfig(Settings):
     stage: Stage
     model: ModelConfig
     steps: PositiveInt | None = None
-    epochs: Positive | None = None
+    epochs: Annotated[float, Field(gt=0, le=1e9)] | None = None
     batch_size: PositiveInt = 4
     accumulate: PositiveInt = 1
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 1  # what torch takes

@@ -67,7 +67,11 @@ def test_what_starts_from_the_shipped_coarse_network_is_of_its_architecture() ->
 def test_configurations_for_ones_own_folder_know_the_unit_of_its_depth() -> None:
     """docs/training.md writes .npy files, which do not say that they are in metres."""
     data = {path.stem: load_train_config(path).data for path in CONFIGS}
-    own = {name: one for name, one in data.items() if isinstance(one, FolderData) and one.root == Path("data/own")}
+    own = {
+        name: one
+        for name, one in data.items()
+        if isinstance(one, FolderData) and one.root == Path("data/own")
+    }
     assert {name: one.scale for name, one in own.items()} == {"own-folder": 1, "bundle-s-transfer": 1}
 
 

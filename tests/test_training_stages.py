@@ -236,7 +236,11 @@ def test_an_encoder_of_rate_zero_stays_as_it_is(data: Path, stage: str, tmp_path
     trainer.run()
     after = trainer.model.state_dict()
     changed = {name for name in after if not torch.equal(before[name], after[name])}
-    prefix = {"coarse": "network.", "noisy-pretrain": "encoder.network.", "refine": "refiner.encoder.network."}
+    prefix = {
+        "coarse": "network.",
+        "noisy-pretrain": "encoder.network.",
+        "refine": "refiner.encoder.network.",
+    }
     assert not {name for name in changed if name.startswith(prefix[stage])}  # BatchNorm's statistics included
     assert changed
 
