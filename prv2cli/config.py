@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import difflib
 import reprlib
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import PydanticCustomError
 
 from prv2cli.errors import ConfigError
 from prv2cli.names import shown
@@ -21,7 +21,15 @@ from prv2cli.names import shown
 PositiveInt = Annotated[int, Field(gt=0, strict=True)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 
-_UNKNOWN_KEY = "unknown_key"  # type of the error that Settings raises for one
+
+class _UnknownKey(ValueError):
+    """An unknown key among settings, and what would do."""
+
+    def __init__(self, key: Any, known: Collection[str]) -> None:
+        likely = difflib.get_close_matches(str(key), known, 2)
+        hint = f"did you mean {' or '.join(likely)}?" if likely else f"there are {', '.join(known)}"
+        super().__init__(f"no such setting; {hint}")
+        self.key = key
 
 
 class Settings(BaseModel):
@@ -35,13 +43,7 @@ class Settings(BaseModel):
         """Refuse an unknown key with what would do, which `extra` does not say."""
         for key in raw if isinstance(raw, dict) else ():
             if key not in cls.model_fields:
-                likely = difflib.get_close_matches(str(key), cls.model_fields, 2)
-                hint = (
-                    f"did you mean {' or '.join(likely)}?"
-                    if likely
-                    else f"there are {', '.join(cls.model_fields)}"
-                )
-                raise PydanticCustomError(_UNKNOWN_KEY, "no such setting; {hint}", {"hint": hint, "key": key})
+                raise _UnknownKey(key, cls.model_fields)
         return raw
 
 
@@ -218,9 +220,9 @@ def explain(error: ValidationError, where: str, raw: Any = None) -> ConfigError:
     """
     first = error.errors()[0]
     place, given = first["loc"], first["input"]
-    if first["type"] == _UNKNOWN_KEY:
-        unknown = first["ctx"]["key"]
-        place, given = (*place, unknown), given[unknown]
+    cause = first.get("ctx", {}).get("error")
+    if isinstance(cause, _UnknownKey):
+        place, given = (*place, cause.key), given[cause.key]
     if raw is not None:
         place = tuple(_as_written(place, raw))
     key = ".".join(str(part) for part in place) or "the configuration"

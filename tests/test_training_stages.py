@@ -291,7 +291,7 @@ def test_details_are_the_losses_by_their_names(data: Path) -> None:
     prediction, pseudo = torch.rand(2, 1, 24, 32) + 1, torch.rand(2, 1, 24, 32) + 1
     pseudo[:, :, :4] = 0
     valid = pseudo > 0
-    config = TransferConfig(window=8, exact=True)
+    config = TransferConfig(window=8, exact=True, detail=("gradient-matching",))
 
     def detail(kind: Any) -> Tensor:
         return detail_loss(kind, prediction, pseudo, [1, 2], config)
