@@ -6,7 +6,9 @@ tile after space-to-depth), level k has 2^k times its stride.
 
 from __future__ import annotations
 
+import difflib
 import reprlib
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,10 +22,29 @@ PositiveInt = Annotated[int, Field(gt=0, strict=True)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 
 
+class _UnknownKey(ValueError):
+    """An unknown key among settings, and what would do."""
+
+    def __init__(self, key: Any, known: Collection[str]) -> None:
+        likely = difflib.get_close_matches(str(key), known, 2)
+        hint = f"did you mean {' or '.join(likely)}?" if likely else f"there are {', '.join(known)}"
+        super().__init__(f"no such setting; {hint}")
+        self.key = key
+
+
 class Settings(BaseModel):
     """Base of every group of settings: unknown keys are errors, values never change after validation."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _keys_are_known(cls, raw: Any) -> Any:
+        """Refuse an unknown key with what would do, which `extra` does not say."""
+        for key in raw if isinstance(raw, dict) else ():
+            if key not in cls.model_fields:
+                raise _UnknownKey(key, cls.model_fields)
+        return raw
 
 
 class EncoderConfig(Settings):
@@ -198,10 +219,15 @@ def explain(error: ValidationError, where: str, raw: Any = None) -> ConfigError:
     raw: what was validated; with it the key is named as it is written, without the kind that pydantic chose by it.
     """
     first = error.errors()[0]
-    place = first["loc"] if raw is None else _as_written(first["loc"], raw)
+    place, given = first["loc"], first["input"]
+    cause = first.get("ctx", {}).get("error")
+    if isinstance(cause, _UnknownKey):
+        place, given = (*place, cause.key), given[cause.key]
+    if raw is not None:
+        place = tuple(_as_written(place, raw))
     key = ".".join(str(part) for part in place) or "the configuration"
     text = first["msg"].removeprefix("Value error, ")
-    value = "" if isinstance(first["input"], dict) else f" (got {_VALUES.repr(first['input'])})"
+    value = "" if isinstance(given, dict) else f" (got {_VALUES.repr(given)})"
     return ConfigError(f"{where}: {shown(key)[:200]}: {shown(text)[:400]}{value}")
 
 

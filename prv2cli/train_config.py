@@ -31,11 +31,12 @@ from prv2cli.config import (
     explain,
     read_settings_file,
 )
-from prv2cli.data.layouts import AnyData, DataConfig
-from prv2cli.errors import ConfigError
+from prv2cli.data.layouts import AnyData, DataConfig, ProceduralData
+from prv2cli.errors import ConfigError, UsageError
 from prv2cli.eval_config import USUAL, Measuring
 from prv2cli.evaluation import METRICS
 from prv2cli.names import shown
+from prv2cli.tiling import parse_mode
 
 NonNegative = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
@@ -183,6 +184,10 @@ class LossConfig(Settings):
             raise ValueError(
                 "silog and gradient_matching are both 0: nothing would be learned from the truth"
             )
+        if self.exact and self.gradient_matching == 0:
+            raise ValueError(
+                "exact is of gradient_matching, which is 0: give that a weight, or leave exact out"
+            )
         return self
 
 
@@ -212,6 +217,10 @@ class TransferConfig(Settings):
     def _there_is_a_loss(self) -> TransferConfig:
         if not self.detail:
             raise ValueError("detail is empty; name ranking, ssi, ssigm, ssigm-local or gradient-matching")
+        if self.exact and "gradient-matching" not in self.detail:
+            raise ValueError(
+                "exact is of gradient-matching, which detail does not name (the authors' ssigm counts both axes, too)"
+            )
         return self
 
 
@@ -270,6 +279,14 @@ class EvaluationConfig(Settings):
             raise ValueError(f"best: no figure is called {self.best!r}; there are {', '.join(ranked)}")
         return self
 
+    @model_validator(mode="after")
+    def _mode_is_a_tiling(self) -> EvaluationConfig:
+        try:
+            parse_mode(self.mode)
+        except UsageError as error:
+            raise ValueError(str(error).removeprefix("--")) from error
+        return self
+
 
 class TrainConfig(Settings):
     """One training run.
@@ -287,10 +304,10 @@ class TrainConfig(Settings):
     stage: Stage
     model: ModelConfig
     steps: PositiveInt | None = None
-    epochs: Positive | None = None
+    epochs: Annotated[float, Field(gt=0, le=1e9)] | None = None
     batch_size: PositiveInt = 4
     accumulate: PositiveInt = 1
-    seed: Annotated[int, Field(ge=0)] = 1
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 1  # what torch takes
     data: TrainData = SceneDataConfig()
     sampling: SamplingConfig = SamplingConfig()
     augment: AugmentConfig = AugmentConfig()
@@ -329,6 +346,8 @@ class TrainConfig(Settings):
         self._check_unused()
         if self.on_spoilt_scenes or self.stage == "coarse":
             self._check_scene_tile()
+        elif self.on_tiles:
+            self._check_tile_of_scenes()
         if self.stage == "transfer":
             given = [self.transfer.teacher, self.transfer.pseudo_labels]
             if sum(value is not None for value in given) != 1:
@@ -444,6 +463,14 @@ class TrainConfig(Settings):
             raise ValueError("coarse_from: this model has no coarse network")
         if self.optimiser.coarse_lr is not None and self.model.kind != "bundle":
             raise ValueError("optimiser.coarse_lr: only a bundle has a coarse network of its own")
+
+    def _check_tile_of_scenes(self) -> None:
+        """The size of a data set is known beforehand where it is ours to make."""
+        if self.sampling.image or not isinstance(self.data, SceneDataConfig | ProceduralData):
+            return
+        if max(self.sampling.tile) > self.data.size:
+            tile, side = list(self.sampling.tile), self.data.size
+            raise ValueError(f"sampling.tile {tile} does not fit into scenes of data.size {side}; lower it")
 
     def _check_scene_tile(self) -> None:
         if not isinstance(self.data, SceneDataConfig):

@@ -407,7 +407,11 @@ def test_the_usual_measure_of_a_data_set_unless_said_otherwise(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("data: {layout: kitti, root: x}\nmodle: y", r"e\.yaml: modle: Extra inputs"),
+        (
+            "data: {layout: kitti, root: x}\nmodle: y",
+            r"e\.yaml: modle: no such setting; did you mean mode or model\?",
+        ),
+        ("data: {layout: kitti, root: x, splt: y}", r"e\.yaml: data\.splt: .*did you mean split\?"),
         ("data: {layout: kity, root: x}", r"e\.yaml: data: .*'kity'"),
         (
             "data: {layout: kitti, root: x}\nmeasure: {cap: [5, 1]}",

@@ -46,9 +46,10 @@ def test_overrides_change_what_they_name() -> None:
 
 
 WRONG_OVERRIDES = {
-    "stepz=3": "stepz.*not permitted",
-    "optimiser.lrr=3": r"optimiser\.lrr",
-    "model.c2f.wide=3": r"c2f\.wide",
+    "stepz=3": r"stepz: no such setting; did you mean steps .*\(got 3\)",
+    "zzz=3": "zzz: no such setting; there are stage, model, .*picture_every",
+    "optimiser.lrr=3": r"optimiser\.lrr: .*did you mean lr\?",
+    "model.c2f.wide=3": r"model\.c2f\.wide: .*did you mean widths\?",
     "steps=many": "steps.*integer.*'many'",
     "steps=0": r"steps.*greater than 0.*\(got 0\)",
     "optimiser.lr=-1": r"optimiser\.lr.*greater than 0",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from prv2cli import hub
 from prv2cli.checkpoint import read_config, without_downloads
 from prv2cli.cli import app
 from prv2cli.config import AnyModelConfig, BundleConfig
+from prv2cli.data.folder import FolderData
 from prv2cli.errors import ConfigError, UsageError
 from prv2cli.model import build_model
 from prv2cli.train_config import TrainConfig, load_train_config
@@ -60,6 +62,17 @@ def test_what_starts_from_the_shipped_coarse_network_is_of_its_architecture() ->
     for name, model in started.items():
         coarse = model.coarse if isinstance(model, BundleConfig) else model
         assert coarse.model_copy(update=inputs) == shipped.model_copy(update=inputs), name
+
+
+def test_configurations_for_ones_own_folder_know_the_unit_of_its_depth() -> None:
+    """docs/training.md writes .npy files, which do not say that they are in metres."""
+    data = {path.stem: load_train_config(path).data for path in CONFIGS}
+    own = {
+        name: one
+        for name, one in data.items()
+        if isinstance(one, FolderData) and one.root == Path("data/own")
+    }
+    assert {name: one.scale for name, one in own.items()} == {"own-folder": 1, "bundle-s-transfer": 1}
 
 
 def test_the_recipes_are_the_papers() -> None:
@@ -139,7 +152,11 @@ WRONG: dict[str, tuple[str, dict[str, Any], str]] = {
     "unused degrader": ("refine", {"degrade": {"noise": 0.5}}, "degrade: stage refine .* no use of it"),
     "coarse rate": ("coarse", {"optimiser": {"coarse_lr": 0.1}}, r"optimiser\.coarse_lr: only a bundle"),
     "layout": ("refine", {"data": {"layout": "imagenet"}}, "data: .*'kitti'"),
-    "key of a layout": ("refine", {"data": {"sufix": "_d"}}, r"data\.sufix: .*not permitted"),
+    "key of a layout": (
+        "refine",
+        {"data": {"sufix": "_d"}},
+        r"data\.sufix: no such setting; did you mean suffix",
+    ),
     "no root": ("refine", {"data": {"root": None}}, r"data\.root"),
     "losses": ("refine", {"losses": {"silog": 0}}, "nothing would be learned"),
     "ranges": ("refine", {"augment": {"gamma": [1.2, 0.8]}}, "gamma must be two numbers"),
@@ -150,6 +167,20 @@ WRONG: dict[str, tuple[str, dict[str, Any], str]] = {
     ),
     "type": ("refine", {"batch_size": 2.5}, r"batch_size.*integer.*\(got 2\.5\)"),
     "seed": ("refine", {"seed": -1}, "seed.*greater than or equal to 0"),
+    "large seed": ("refine", {"seed": 2**63}, "seed.*less than"),
+    "infinite rate": ("refine", {"optimiser": {"lr": math.inf}}, r"optimiser\.lr.*finite number \(got inf\)"),
+    "infinite length": ("refine", {"steps": None, "epochs": math.inf}, "epochs.*finite"),
+    "mode": (
+        "refine",
+        {"evaluation": {"data": {"layout": "procedural"}, "mode": "m7"}},
+        "evaluation: mode m7: use m1, m2 or rN",
+    ),
+    "exact without its loss": ("refine", {"losses": {"exact": True}}, "exact is of gradient_matching"),
+    "exact without its detail": (
+        "transfer",
+        {"transfer": {"teacher": "x", "exact": True}},
+        "exact is of gradient-matching, which detail does not name",
+    ),
 }
 
 
@@ -161,6 +192,16 @@ def test_a_wrong_setting_is_refused_by_its_name(case: str, tmp_path: Path) -> No
         load_train_config(path)
     message = str(raised.value)
     assert "\n" not in message and ".folder" not in message  # no tag of a union in the key
+
+
+@pytest.mark.parametrize("layout", ["scenes", "procedural"])
+def test_a_tile_must_fit_into_scenes_whose_size_is_known(layout: str) -> None:
+    raw = settings(Path("x"), "refine") | {"data": {"layout": layout, "size": 256}}
+    assert TrainConfig.model_validate(raw | {"sampling": {"tile": [96, 256]}}).sampling.image is None
+    for tile in ([96, 257], [257, 96]):
+        with pytest.raises(ValueError, match=r"sampling\.tile .* does not fit into scenes of data\.size 256"):
+            TrainConfig.model_validate(raw | {"sampling": {"tile": tile}})
+    assert TrainConfig.model_validate(raw | {"sampling": {"tile": [400, 400], "image": [512, 512]}})
 
 
 def test_what_is_not_there_is_told_before_anything_runs(tmp_path: Path, capsys: Any) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import io
 import math
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,15 +23,24 @@ from training_runs import REFINER, read_log, settings, write_config, write_photo
 from prv2cli import atomic
 from prv2cli.checkpoint import read_checkpoint
 from prv2cli.cli import app
-from prv2cli.errors import CheckpointError, ConfigError, DiskFullError, MissingExtraError, Prv2Error
+from prv2cli.errors import (
+    CheckpointError,
+    ConfigError,
+    DeviceError,
+    DiskFullError,
+    MissingExtraError,
+    Prv2Error,
+    UsageError,
+)
 from prv2cli.model import build_model
 from prv2cli.train_config import TrainConfig
-from prv2cli.training.distributed import World
+from prv2cli.training.distributed import World, join_world
 from prv2cli.training.evaluate import Evaluator
-from prv2cli.training.logs import picture_strip
-from prv2cli.training.loop import Trainer, fit
+from prv2cli.training.logs import RunLog, picture_strip
+from prv2cli.training.loop import Trainer, fit, resolve
 from prv2cli.training.optimise import Ema, rates
 from prv2cli.training.state import read_state, write_state
+from prv2cli.training.workers import unpacked
 
 CPU = torch.device("cpu")
 ROOT = Path(__file__).parents[1]
@@ -136,6 +148,66 @@ def test_gradients_that_are_not_finite_are_skipped_and_counted(data: Path, tmp_p
     assert trainer.skipped == 2 and read_state(tmp_path, CPU)["skipped"] == 2
 
 
+@pytest.mark.parametrize(
+    ("changes", "code", "message"),
+    [
+        ({"data": {"scale": None}}, 2, "does not say its unit; give its numbers per metre: data.scale"),
+        ({"data": {"images": "depth", "depths": "images"}}, 1, "no photograph in"),
+        (
+            {"sampling": {"image": None, "tile": [65, 97], "workers": 1}},
+            1,
+            "20 samples in a row cannot be used",
+        ),
+    ],
+)
+def test_what_is_wrong_with_the_samples_is_told_without_a_traceback(
+    changes: dict[str, Any], code: int, message: str, data: Path, tmp_path: Path, capsys: Any
+) -> None:
+    """They are made in other processes."""
+    config = write_config(tmp_path / "run.yaml", data, "refine", **{"sampling": {"workers": 1}, **changes})
+    assert app._run(["train", "--config", str(config), "-o", str(tmp_path / "run"), "-q"], False) == code
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1 and error.startswith("error: ")
+
+
+def test_a_killed_worker_is_told_and_other_errors_stay_what_they_are() -> None:
+    def batches(message: str) -> Any:
+        yield {"a": 1}
+        raise RuntimeError(message)
+
+    with pytest.raises(Prv2Error, match=r"killed.*sampling\.workers"):
+        list(unpacked(batches("DataLoader worker (pid(s) 7) exited unexpectedly")))
+    with pytest.raises(RuntimeError, match="sizes do not match"):
+        list(unpacked(batches("sizes do not match")))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA"),
+        MemoryError(),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+    ],
+)
+def test_out_of_memory_says_what_to_lower(
+    error: Exception, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = Trainer(configured(data), tmp_path, CPU, lambda parts: None)
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(trainer, "forward", fail)
+    with pytest.raises(DeviceError, match=r"cpu ran out of memory; lower batch_size \(now 2"):
+        trainer.run()
+
+
+def test_a_run_without_end_is_refused(data: Path) -> None:
+    for changes in ({"steps": 10**18, "batch_size": 100}, {"batch_size": 10**20}, {"accumulate": 10**20}):
+        with pytest.raises(ConfigError, match="steps: so many"):
+            resolve(configured(data, **changes), World())
+
+
 # --- processes and kills --------------------------------------------------------------------------------------
 
 
@@ -177,6 +249,35 @@ def test_two_processes_learn_what_one_with_twice_the_batch_does(data: Path, tmp_
     resumed = TrainConfig.model_validate(settings(data, "refine", batch_size=2, **changes))
     with pytest.raises(ConfigError, match=r"has 2 process\(es\), not 1"):
         fit(resumed, tmp_path / "pair", device=CPU, resume=True)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="starts processes by fork")
+def test_a_loss_that_is_nan_in_one_process_is_skipped_by_all(data: Path, tmp_path: Path) -> None:
+    changes: dict[str, Any] = {"steps": 4, "accumulate": 2, "batchnorm": "frozen"}
+    in_processes("spoilt", tmp_path / "run", write_config(tmp_path / "run.yaml", data, "refine", **changes))
+    log = read_log(tmp_path / "run")
+    assert ["loss" in line for line in log] == [True, False, True, True] and log[1]["skipped"] == 1
+    assert all(math.isfinite(line["loss"]) for line in log if "loss" in line)
+
+
+def test_several_processes_are_torchruns(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UsageError, match=r"WORLD_SIZE is 2 .*RANK is not set; .*torchrun"), join_world("cpu"):
+        pytest.fail("there is no second process")
+
+
+@pytest.mark.parametrize(("world", "times"), [(World(0, 4, 0), 1), (World(1, 4, 1), 0), (World(2, 4, 0), 1)])
+def test_every_machine_makes_the_scenes_that_it_lacks(
+    world: World, times: int, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[bool] = []
+    monkeypatch.setattr("prv2cli.training.loop.prepare_scenes", lambda *_: made.append(True))
+    monkeypatch.setattr("prv2cli.training.loop.Trainer", lambda *_, **__: SimpleNamespace(run=lambda: None))
+    monkeypatch.setattr(World, "wait", lambda _: None)
+    fit(configured(data), tmp_path, device=CPU, world=world)
+    assert len(made) == times
 
 
 def test_processes_share_the_samples_without_overlap(data: Path, tmp_path: Path) -> None:
@@ -253,6 +354,101 @@ def test_the_state_says_no_space_is_left_though_torchs_writer_does_not(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_log_on_a_full_disk_does_not_end_the_run(data: Path, tmp_path: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("needs /dev/full")
+    (tmp_path / "log.jsonl").symlink_to("/dev/full")
+    told: list[str] = []
+    assert len(losses(configured(data, evaluation=evaluation(data)), tmp_path, tell=told.append)) == 3
+    (message,) = told
+    assert "log.jsonl: no space left" in message and "the run goes on" in message
+    assert read_state(tmp_path, CPU)["step"] == 3
+
+
+class _Tight(io.FileIO):
+    """A file on a disk that has so many bytes."""
+
+    room = 1000
+
+    def write(self, data: Any) -> int:
+        return super().write(data[: max(0, self.room - self.seek(0, os.SEEK_END))])
+
+
+def test_lines_of_the_log_are_whole_whatever_room_there_is(data: Path, tmp_path: Path) -> None:
+    told: list[str] = []
+    log = RunLog(tmp_path, configured(data), told.append)
+    log.step({"step": 1, "loss": 1.0})
+    assert log._file is not None
+    log._file.close()
+    log._file = file = _Tight(tmp_path / "log.jsonl", "ab")  # type: ignore[assignment]
+    for step, room in enumerate([40, 45, 1000, 60, 1000], start=2):  # a line takes 25
+        file.room = room
+        log.step({"step": step, "loss": 1.0})
+    log.close()
+    assert [line["step"] for line in read_log(tmp_path)] == [1, 4, 6]
+    assert len(told) == 2  # at the beginning of each shortage
+
+
+def test_the_lines_of_tensorboard_end_on_a_full_disk_and_the_run_does_not(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full:
+        def __init__(self, *_: Any, **__: Any) -> None: ...
+
+        def add_scalar(self, *_: Any) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("prv2cli.training.logs.import_tensorboard", lambda: Full)
+    told: list[str] = []
+    assert len(losses(configured(data, tensorboard=True), tmp_path, tell=told.append)) == 3
+    assert len(told) == 1 and "tensorboard: no space left" in told[0]
+
+
+def test_a_log_that_cannot_be_kept_is_not_lost(data: Path, tmp_path: Path, full_disk: list[bool]) -> None:
+    """What a resumed run keeps of the log is written whole or not at all."""
+    losses(configured(data), tmp_path)
+    before = (tmp_path / "log.jsonl").read_bytes()
+    full_disk[0] = True
+    with pytest.raises(DiskFullError, match=r"log\.jsonl: no space left"):
+        RunLog(tmp_path, configured(data), lambda message: None).step({"step": 3, "loss": 1.0})
+    assert (tmp_path / "log.jsonl").read_bytes() == before
+
+
+def test_what_a_run_killed_while_saving_left_is_removed(data: Path, tmp_path: Path) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    leftover = tmp_path / f".state.pt.{atomic._machine()}-{ended.pid}-0{atomic.TEMP_SUFFIX}"
+    leftover.write_bytes(b"half")
+    losses(configured(data, steps=1), tmp_path)
+    assert not leftover.exists()
+
+
+def test_a_run_that_will_be_replaced_is_told_of(data: Path, tmp_path: Path) -> None:
+    told: list[str] = []
+    losses(configured(data, steps=2), tmp_path, tell=told.append)
+    losses(configured(data, steps=2), tmp_path, tell=told.append, resume=True)
+    assert not told
+    losses(configured(data, steps=2), tmp_path, tell=told.append)
+    assert len(told) == 1 and str(tmp_path) in told[0] and "--resume" in told[0]
+
+
+def test_resume_names_the_setting_that_differs(data: Path, tmp_path: Path) -> None:
+    losses(configured(data), tmp_path)
+    for changes, message in (
+        ({"optimiser": {"lr": 0.5}}, r"optimiser\.lr is 0\.5, there 0\.001"),
+        ({"evaluation": evaluation(data)}, r"evaluation is \{.*\}, there None"),
+        ({"sampling": {"tile": [32, 32]}}, r"sampling\.tile is \[32, 32\], there \[32, 48\]"),
+    ):
+        with pytest.raises(ConfigError, match=f"--resume: .*{message}"):
+            fit(configured(data, **changes), tmp_path, device=CPU, resume=True)
+    state = read_state(tmp_path, CPU)
+    write_state(
+        tmp_path / "state.pt", {**state, "config": state["config"].replace('"lr"', '"learning_rate"')}
+    )
+    with pytest.raises(ConfigError, match=r"--resume: .* version of prv2 .* start_from="):
+        fit(configured(data), tmp_path, device=CPU, resume=True)
+
+
 @pytest.mark.parametrize("fault", ["cut", "changed", "other"])
 def test_a_damaged_state_is_refused(tmp_path: Path, fault: str) -> None:
     path = tmp_path / "state.pt"
@@ -303,6 +499,14 @@ def test_what_cannot_be_measured_is_told_at_the_first_evaluation_only(tmp_path: 
     for _ in range(2):
         assert len(evaluator.measure(model).images) == 1
     assert [line.partition(" ")[0] for line in told] == ["01"]
+
+
+def test_a_figure_that_cannot_be_measured_is_told(data: Path, tmp_path: Path) -> None:
+    told: list[str] = []
+    settings = evaluation(data, best="edge_f1", measure={"boundaries": False})
+    losses(configured(data, steps=2, evaluation=settings), tmp_path, tell=told.append)
+    assert told == ["evaluation.best: edge_f1 could not be measured at step 2"]
+    assert not (tmp_path / "best.safetensors").exists()
 
 
 def test_a_worse_model_does_not_replace_the_best(

@@ -239,6 +239,23 @@ def test_the_coarse_network_learns_unless_its_rate_is_zero(
     assert any(name.startswith("refiner.") for name in changed)
 
 
+@pytest.mark.parametrize("stage", ["coarse", "noisy-pretrain", "refine"])
+def test_an_encoder_of_rate_zero_stays_as_it_is(data: Path, stage: str, tmp_path: Path) -> None:
+    config = configured(data, stage, optimiser={"encoder_lr": 0.0, "ema": 0}, steps=1)
+    trainer = Trainer(config, tmp_path, CPU, lambda parts: None)
+    before = {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
+    trainer.run()
+    after = trainer.model.state_dict()
+    changed = {name for name in after if not torch.equal(before[name], after[name])}
+    prefix = {
+        "coarse": "network.",
+        "noisy-pretrain": "encoder.network.",
+        "refine": "refiner.encoder.network.",
+    }
+    assert not {name for name in changed if name.startswith(prefix[stage])}  # BatchNorm's statistics included
+    assert changed
+
+
 def test_every_parameter_of_a_bundle_learns(data: Path) -> None:
     config = configured(data, "refine", transfer={})
     model = built(config)
@@ -285,7 +302,7 @@ def test_details_are_the_losses_by_their_names(data: Path) -> None:
     prediction, pseudo = torch.rand(2, 1, 24, 32) + 1, torch.rand(2, 1, 24, 32) + 1
     pseudo[:, :, :4] = 0
     valid = pseudo > 0
-    config = TransferConfig(window=8, exact=True)
+    config = TransferConfig(window=8, exact=True, detail=("gradient-matching",))
 
     def detail(kind: Any) -> Tensor:
         return detail_loss(kind, prediction, pseudo, [1, 2], config)

@@ -1,6 +1,6 @@
 """Small runs for the tests of training: a bundle that takes milliseconds, and photographs with depth to train it on.
 
-Run as a program it starts runs in processes of its own: `python training_runs.py kill|pair FOLDER SETTINGS...`.
+Run as a program it starts runs in processes of its own: `python training_runs.py kill|pair|spoilt FOLDER SETTINGS`.
 """
 
 from __future__ import annotations
@@ -118,8 +118,11 @@ def kill(out: Path, config: str) -> int:
         kills += 1
 
 
-def pair(out: Path, config: str) -> int:
-    """Two processes of one run, with the environment that torchrun gives them."""
+def pair(out: Path, config: str, *, spoilt: bool = False) -> int:
+    """Two processes of one run, with the environment that torchrun gives them.
+
+    spoilt: the loss of the second one's second step is NaN.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -127,10 +130,29 @@ def pair(out: Path, config: str) -> int:
     def run(rank: int) -> int:
         os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
         os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+        if spoilt and rank == 1:
+            _spoil_second_step()
         return _train(config, out)
 
     children = [_fork(lambda rank=rank: run(rank)) for rank in range(2)]
     return max(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children)
+
+
+def _spoil_second_step() -> None:
+    from prv2cli.training.stages import STAGES
+
+    stage = STAGES["refine", False]
+
+    def step(model: Any, batch: Any, progress: float, config: Any) -> Any:
+        output = stage.step(model, batch, progress, config)
+        second = round(progress * config.total_steps) == 1
+        return output._replace(loss=output.loss * float("nan")) if second else output
+
+    STAGES["refine", False] = stage._replace(step=step)
+
+
+def spoilt(out: Path, config: str) -> int:
+    return pair(out, config, spoilt=True)
 
 
 def _import_all(config: str) -> None:
@@ -145,4 +167,4 @@ def _import_all(config: str) -> None:
 if __name__ == "__main__":
     mode, folder, config = sys.argv[1:]
     _import_all(config)
-    sys.exit({"kill": kill, "pair": pair}[mode](Path(folder), config))
+    sys.exit({"kill": kill, "pair": pair, "spoilt": spoilt}[mode](Path(folder), config))

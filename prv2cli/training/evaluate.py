@@ -17,7 +17,7 @@ from prv2cli.coarse_branch import CoarseNetwork, wrap
 from prv2cli.coarse_map import shrink
 from prv2cli.config import AnyModelConfig, BundleConfig, RefinerConfig
 from prv2cli.data.layouts import DataSet, open_data
-from prv2cli.evaluation import METRICS, Report, evaluate_model
+from prv2cli.evaluation import METRICS, Report, evaluate_model, with_boundaries
 from prv2cli.inference import Refiner
 from prv2cli.loading import load_coarse
 from prv2cli.model.layers import resize
@@ -56,11 +56,13 @@ class Evaluator:
     def __init__(
         self, config: TrainConfig, trained: AnyModelConfig, device: torch.device, tell: Callable[[str], None]
     ) -> None:
-        """Raises UsageError, InputError for a data set that is not there; as hub.resolve for the coarse network."""
+        """Raises UsageError, InputError for a data set that is not there; as hub.resolve for the coarse network;
+        MissingExtraError."""
         assert config.evaluation is not None
         self.config, self.trained, self.device, self._tell = config, trained, device, tell
         self._told: set[str] = set()
         self.settings: EvaluationConfig = config.evaluation
+        with_boundaries(self.settings.measure)
         self.data: DataSet = open_data(self.settings.data)
         self._coarse: CoarseNetwork | None = None
         if isinstance(trained, RefinerConfig) and trained.coarse.kind == "given":

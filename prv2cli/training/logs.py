@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol, TextIO
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from prv2cli.atomic import atomic_write, output_error
 from prv2cli.errors import MissingExtraError
 from prv2cli.preview import colourise
 from prv2cli.train_config import TrainConfig
@@ -48,17 +51,21 @@ class RunLog:
     """log.jsonl and TensorBoard's events in the folder of a run.
 
     The log is opened at the first step: a run that is refused leaves an earlier log alone. A resumed run repeats the
-    steps after the last save, so their old lines go, and a half-written one too.
+    steps after the last save, so their old lines go, and a half-written one too. On a full disk whole lines are left
+    out, TensorBoard's log ends, and both are told.
     """
 
-    def __init__(self, folder: Path, config: TrainConfig) -> None:
+    def __init__(self, folder: Path, config: TrainConfig, tell: Callable[[str], None]) -> None:
         """Raises MissingExtraError: TensorBoard is asked for and not installed."""
-        self.folder, self.config = folder, config
-        self._file: TextIO | None = None
+        self.folder, self.config, self.tell = folder, config, tell
+        self.path = folder / "log.jsonl"
+        self._file: BinaryIO | None = None
+        self._complete = True
         self._writer_class = import_tensorboard() if config.tensorboard else None
         self._board: Any = None
 
     def step(self, numbers: Numbers) -> None:
+        """Raises OutputError at the first step: no log can be opened."""
         self._open(numbers["step"])
         if numbers["step"] % self.config.log_every == 0 or "loss" not in numbers:
             self._write(numbers)
@@ -70,36 +77,55 @@ class RunLog:
             self._scalars(f"evaluation/{row}", step, values)
 
     def pictures(self, step: int, strip: np.ndarray) -> None:
-        if self._board is not None:
-            self._board.add_image("training sample", strip, step, dataformats="HWC")
+        self._on_board("add_image", "training sample", strip, step, dataformats="HWC")
 
     def close(self) -> None:
         if self._file is not None:
             self._file.close()
-        if self._board is not None:
-            self._board.close()
+        self._on_board("close")
 
     def _open(self, step: int) -> None:
         if self._file is not None:
             return
-        path = self.folder / "log.jsonl"
-        kept = _lines_before(path, step)
-        self._file = path.open("w", encoding="utf-8")
-        self._file.writelines(kept)
+        try:
+            kept = _lines_before(self.path, step)
+            with atomic_write(self.path) as file:  # killed here, a run must not lose its log
+                file.write("".join(kept).encode())
+            self._file = self.path.open("ab", buffering=0)
+        except OSError as error:
+            raise output_error(self.path, error) from error
         if self._writer_class is not None:
             self._board = self._writer_class(str(self.folder / "tensorboard"), purge_step=step)
 
     def _write(self, numbers: Numbers) -> None:
         assert self._file is not None
-        self._file.write(json.dumps(numbers) + "\n")
-        self._file.flush()
+        line, start = (json.dumps(numbers) + "\n").encode(), self._file.seek(0, os.SEEK_END)
+        try:
+            if self._file.write(line) < len(line):
+                raise OSError(errno.ENOSPC, "")
+            self._complete = True
+        except OSError as error:
+            with suppress(OSError):
+                self._file.truncate(start)
+            if self._complete:
+                self.tell(
+                    f"{output_error(self.path, error)}; its lines are left out until then, the run goes on"
+                )
+            self._complete = False
 
     def _scalars(self, group: str, step: int, numbers: Numbers) -> None:
-        if self._board is None:
-            return
         for name, value in numbers.items():
             if name != "step" and isinstance(value, int | float):
-                self._board.add_scalar(f"{group}/{name}", value, step)
+                self._on_board("add_scalar", f"{group}/{name}", value, step)
+
+    def _on_board(self, do: str, *what: Any, **how: Any) -> None:
+        if self._board is None:
+            return
+        try:
+            getattr(self._board, do)(*what, **how)
+        except OSError as error:
+            self._board = None
+            self.tell(f"{output_error(self.folder / 'tensorboard', error)}; it ends here, the run goes on")
 
 
 def import_tensorboard() -> Any:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 import os
 import platform
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
@@ -28,10 +29,11 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Subset
 
 from prv2cli import __version__
+from prv2cli.atomic import remove_leftovers
 from prv2cli.checkpoint import save_checkpoint
 from prv2cli.data.photos import open_pseudo_labels, open_training_data
 from prv2cli.data.procedural import BROKEN, ScenePool, collate
-from prv2cli.errors import ConfigError, OutputError, Prv2Error
+from prv2cli.errors import ConfigError, DeviceError, OutputError, Prv2Error
 from prv2cli.train_config import SceneDataConfig, TrainConfig
 from prv2cli.training.distributed import World
 from prv2cli.training.evaluate import Evaluator
@@ -47,7 +49,7 @@ from prv2cli.training.optimise import (
 from prv2cli.training.stages import Batch, StepOutput, stage_of
 from prv2cli.training.start import build_to_train
 from prv2cli.training.state import BEST, LAST, STATE, check_same_run, read_state, write_state
-from prv2cli.training.worker_errors import CarryingErrors, collate_or_error
+from prv2cli.training.workers import Carried, join, unpacked
 
 Report = Callable[[dict[str, Any]], None]
 Tell = Callable[[str], None]
@@ -122,7 +124,23 @@ class Trainer:
         return DistributedDataParallel(forward, find_unused_parameters=self.config.has_zoedepth)
 
     def run(self) -> None:
-        """Train to the configured number of steps, evaluating and saving on the way."""
+        """Train to the configured number of steps, evaluating and saving on the way.
+
+        Raises:
+            DeviceError: out of memory. OutputError: the last step could not be saved. InputError: too many samples
+            cannot be read. Prv2Error: losses stay NaN or infinite, or a process that makes samples was killed.
+        """
+        try:
+            self._run()
+        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and not _out_of_memory(error):
+                raise
+            raise DeviceError(
+                f"{self.device} ran out of memory; lower batch_size (now {self.config.batch_size}; accumulate makes up "
+                "for it) or the sizes of the model, tiles and photographs"
+            ) from error
+
+    def _run(self) -> None:
         in_a_row, last = 0, time.perf_counter()
         for batches in self._steps():
             numbers, pictures = self._take_step(batches)
@@ -227,18 +245,16 @@ class Trainer:
         samples = stage_of(config).samples(config, config.total_steps * together)
         mine = range(self.step * together + world.rank, config.total_steps * together, world.size)
         loader = DataLoader(
-            CarryingErrors(Subset(samples, mine)),
+            Subset(Carried(samples), mine),
             batch_size=config.batch_size,
             num_workers=config.workers,
-            collate_fn=collate_or_error,
+            collate_fn=join,
             worker_init_fn=_one_thread,
             persistent_workers=False,
             pin_memory=self.device.type == "cuda",
             multiprocessing_context="spawn" if config.workers else None,
         )
-        for batch in loader:
-            if isinstance(batch, Prv2Error):
-                raise batch
+        for batch in unpacked(loader):
             self._tell_broken(batch.pop(BROKEN))
             moved = {key: tensor.to(self.device, non_blocking=True) for key, tensor in batch.items()}
             if config.channels_last and "rgb" in moved:
@@ -260,6 +276,8 @@ class Trainer:
             report = self.evaluator.measure(self.ema.model)
             self.log.evaluated(self.step, report.to_json()["means"])
             score = self.evaluator.score(report)
+            if math.isnan(score):
+                self.tell(f"evaluation.best: {evaluation.best} could not be measured at step {self.step}")
             if score < self.best and self._try_to_save(lambda: self._save_model(BEST)):
                 self.best = score
         if self.step % evaluation.every == 0 or self.step == self.config.total_steps:
@@ -335,6 +353,11 @@ class Trainer:
         }
 
 
+def _out_of_memory(error: RuntimeError) -> bool:
+    """On a CPU only the message tells."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
 def _one_thread(_worker: int) -> None:
     torch.set_num_threads(1)
 
@@ -356,19 +379,25 @@ def samples_per_step(config: TrainConfig, world: World) -> int:
 def resolve(config: TrainConfig, world: World) -> TrainConfig:
     """The settings with the number of steps, where they say epochs; the data set and the labels are opened for it.
 
-    Raises UsageError, InputError: a data set or a folder that is not there, or has no sample.
+    Raises UsageError, InputError: a data set or a folder that is not there, or has no sample. ConfigError: a run
+    without end.
     """
     data = None if config.on_scenes_alone else open_training_data(config)
     open_pseudo_labels(config)
-    if config.steps is not None:
-        return config
-    assert config.epochs is not None
-    if data is None:
-        assert isinstance(config.data, SceneDataConfig)
-        count = len(ScenePool(config.data))
-    else:
-        count = len(data)
-    steps = max(1, math.ceil(config.epochs * count / samples_per_step(config, world)))
+    together = samples_per_step(config, world)
+    steps, length = config.steps, "steps"
+    if steps is None:
+        assert config.epochs is not None
+        if data is None:
+            assert isinstance(config.data, SceneDataConfig)
+            count = len(ScenePool(config.data))
+        else:
+            count = len(data)
+        steps, length = max(1, math.ceil(config.epochs * count / together)), "epochs"
+    if steps * together > sys.maxsize:
+        raise ConfigError(
+            f"{length}: so many steps of batch_size x accumulate samples cannot be counted; lower it"
+        )
     return config.model_copy(update={"steps": steps, "epochs": None})
 
 
@@ -395,11 +424,18 @@ def fit(
     world = world or World()
     config = resolve(config, world)
     out.mkdir(parents=True, exist_ok=True)
-    log = RunLog(out, config) if world.first else NoLog()
+    log = RunLog(out, config, tell) if world.first else NoLog()
+    if world.first:
+        remove_leftovers(out)  # of a run that was killed while it saved
     trainer = Trainer(config, out, device, report, world=world, log=log, tell=tell)
     if resume:
         trainer.resume()
+    elif world.first and (out / STATE).exists():
+        tell(f"{out} holds another run, which this one will replace; --resume would go on with it")
     if world.first:
+        prepare_scenes(config, scene_progress)
+    world.wait()
+    if world.first_here and not world.first:  # on another machine, whose disk may be its own
         prepare_scenes(config, scene_progress)
     world.wait()
     try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -101,17 +100,12 @@ def set_rates(optimiser: torch.optim.Optimizer, groups: list[Group], now: Rates)
 
 
 def set_training_mode(model: nn.Module, config: TrainConfig) -> None:
-    """Training mode, but evaluation mode for what is frozen: a coarse network, BatchNorm."""
+    """Training mode, but evaluation mode for what is frozen: parts whose rate is 0, BatchNorm."""
     model.train()
-    if config.model.kind == "bundle" and config.optimiser.coarse_lr == 0 and hasattr(model, "coarse"):
-        model.coarse.eval()  # type: ignore[union-attr]
-    if config.batchnorm == "frozen":
-        for part in _batchnorms(model):
+    for name, part in model.named_modules():
+        batchnorm = config.batchnorm == "frozen" and isinstance(part, nn.modules.batchnorm._BatchNorm)
+        if batchnorm or (name and _settings_of(f"{name}.", config.optimiser)[0] == 0):
             part.eval()
-
-
-def _batchnorms(model: nn.Module) -> Iterator[nn.Module]:
-    return (part for part in model.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm))
 
 
 class Ema:

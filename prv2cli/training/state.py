@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
+from pydantic import ValidationError
 
 from prv2cli.atomic import atomic_write
 from prv2cli.errors import CheckpointError, ConfigError
@@ -75,10 +76,31 @@ def read_state(folder: Path, device: torch.device) -> dict[str, Any]:
 
 def check_same_run(state: dict[str, Any], config: TrainConfig, world_size: int, folder: Path) -> None:
     """Refuse to go on with other settings or another number of processes. Raises ConfigError."""
-    if TrainConfig.model_validate_json(state["config"]) != config:
-        raise ConfigError(f"--resume: the settings differ from those of the run in {folder}")
+    try:
+        saved = TrainConfig.model_validate_json(state["config"])
+    except ValidationError as error:
+        raise ConfigError(
+            f"--resume: the run in {folder} is of a version of prv2 with other settings; "
+            f"start anew, e.g. with start_from={folder / LAST}"
+        ) from error
+    if difference := _first_difference(config.model_dump(mode="json"), saved.model_dump(mode="json")):
+        key, now, then = difference
+        raise ConfigError(
+            f"--resume: the settings differ from those of the run in {folder}: {key} is {now!r}, there {then!r}"
+        )
     before = state.get("processes", 1)
     if before != world_size:
         raise ConfigError(
             f"--resume: the run in {folder} has {before} process(es), not {world_size}; start as many"
         )
+
+
+def _first_difference(now: Any, then: Any, key: str = "") -> tuple[str, Any, Any] | None:
+    """The first setting in which two runs differ: its key and both values."""
+    if not (isinstance(now, dict) and isinstance(then, dict)):
+        return None if now == then else (key, now, then)
+    for name in [*now, *(name for name in then if name not in now)]:
+        found = _first_difference(now.get(name), then.get(name), f"{key}.{name}" if key else name)
+        if found:
+            return found
+    return None
