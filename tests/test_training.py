@@ -28,6 +28,7 @@ from prv2cli.train_config import SceneDataConfig, TrainConfig, load_train_config
 from prv2cli.training.loop import MAX_SKIPPED_IN_A_ROW, Trainer, first_batch, fit
 from prv2cli.training.optimise import Ema, learning_rate
 from prv2cli.training.stages import STAGES, Stage, StepOutput, stage_of
+from prv2cli.training.stages.given import _reduce_depth
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 STAGE_CONFIGS = {"refine": CONFIGS / "refiner-s.yaml", "coarse": CONFIGS / "lite.yaml"}
@@ -481,6 +482,33 @@ def test_tiles_with_wide_edges_are_marked_for_the_pass_at_half_size(cache: Path)
         assert sample["wide"].tolist() == [wide] * config.data.tiles_per_scene
 
 
+@pytest.mark.parametrize(("share", "learns"), [(0, False), (1, True)])
+def test_the_pass_at_half_size_learns_from_the_tiles_that_need_it(
+    share: int, learns: bool, cache: Path, tmp_path: Path
+) -> None:
+    changes = {"refine.cascade_from": 0, "refine.smooth_until": 0}
+    config = load_train_config(STAGE_CONFIGS["refine"], _overrides(cache, **changes))
+    batch = first_batch(config)
+    batch["wide"] = torch.arange(len(batch["rgb"])) < share
+    model = Trainer(config, tmp_path, CPU, lambda parts: None).model.train()
+    statistics = [buffer.clone() for buffer in model.buffers()]
+    output = stage_of(config).step(model, batch, 0.5, config)
+    assert (float(output.parts["reduced"]) > 0) == learns
+    assert all(part.training for part in model.modules())
+    # One pass, that at full size, has left its trace in BatchNorm's statistics.
+    counts = [b - a for a, b in zip(statistics, model.buffers(), strict=True) if a.dtype == torch.long]
+    assert counts and all(count == 1 for count in counts)
+
+
+def test_depth_at_half_size_is_one_that_exists() -> None:
+    depth = torch.tensor([[1.0, 9.0, 2.0, 2.0], [9.0, 9.0, 5.0, 2.0]])[None, None]
+    assert _reduce_depth(depth).tolist() == [[[[9.0, 2.0]]]]
+    assert _reduce_depth(depth.flip(-2)).tolist() == [[[[9.0, 2.0]]]]
+    assert (
+        _reduce_depth(torch.tensor([[1.0, 1.0], [9.0, 9.0]])[None, None]).item() == 1.0
+    )  # half of a thin part
+
+
 @pytest.mark.parametrize("size", [96, 128, 171])
 def test_a_resized_scene_keeps_its_edges_in_place(size: int, tmp_path: Path) -> None:
     """Colour is interpolated and depth is not: where the colour is half way, the depth must change."""
@@ -550,7 +578,7 @@ def test_a_flat_tile_has_a_finite_gradient(smooth: bool) -> None:
 
 
 def test_the_edge_loss_counts_shares_of_a_step() -> None:
-    """An edge that is left blurred costs nearly the same whatever its height, and less than one that is out of place."""
+    """An edge left blurred costs nearly the same whatever its height, and less than one that is out of place."""
     of_low, of_high = _edge_losses(0.5), _edge_losses(8.0)
     for exact, blurred, displaced in (of_low, of_high):
         assert exact == 0 < blurred < displaced

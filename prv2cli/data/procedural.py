@@ -169,7 +169,7 @@ class RefineSamples(_SceneSamples):
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
         coarse, blur = degrade(truth, self.spoil, generator)
         # Where the pass at half size begins is an estimate: the network is to be good on either side of it.
-        wide = blur > WIDE_EDGES * float(np.exp(rng.uniform(-0.4, 0.2)))
+        wide = blur > WIDE_EDGES * float(np.exp(rng.uniform(-0.6, 0.2)))
         true_norm = LogNormalisation.of(coarse)
         norm = _jitter(true_norm, rng)
         # All samples of a batch share a guide size, or they could not be joined.
