@@ -280,7 +280,9 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", metavar="NAME", default=[*REFINER, *BUNDLE, *TRANSFER])
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("--steps", type=int, help="of every run, to try it; into a folder of its own")
-    parser.add_argument("--pictures", type=Path, metavar="FOLDER", help="make the pictures too")
+    parser.add_argument(
+        "--pictures", type=Path, metavar="FOLDER", help="make the pictures of what is run too"
+    )
     arguments = parser.parse_args()
     out: Path = arguments.out
     out.mkdir(parents=True, exist_ok=True)
@@ -297,12 +299,9 @@ def main() -> None:
     print(table(results, REFINER, "spoilt"))
     print(table(results, BUNDLE, "coarse"))
     print(table(results, TRANSFER, *START))
-    if arguments.pictures:
-        for domain, names in {
-            "spoilt": REFINER,
-            "first": BUNDLE,
-            "second": (*reversed(START), *TRANSFER),
-        }.items():
+    shown = {"spoilt": REFINER, "first": BUNDLE, "second": (*reversed(START), *TRANSFER)}
+    for domain, names in shown.items() if arguments.pictures else ():
+        if set(names) <= {*arguments.only, *START}:
             target = arguments.pictures / f"ablation-{domain}.jpg"
             picture(target, out, samples[domain], names, arguments.seeds[0])
 
