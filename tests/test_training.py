@@ -143,6 +143,7 @@ def _overrides(cache: Path, **changes: object) -> list[str]:
         "data.cache": cache,
         "data.scenes": SCENES,
         "data.still_lifes": 0,
+        "data.seed": 1,
         "data.size": 128,
         "data.tile": 128,
         "data.workers": 0,
@@ -472,7 +473,7 @@ def test_tiles_with_wide_edges_are_marked_for_the_pass_at_half_size(cache: Path)
     sharp, blurred = (
         load_train_config(
             STAGE_CONFIGS["refine"],
-            _overrides(cache, **{"degrade.factor": factor, "degrade.blur": "[1, 1]"}),
+            _overrides(cache, **{"degrade.factor": factor, "degrade.blur": "[1.6, 1.6]"}),
         )
         for factor in ("[2, 2]", "[20, 20]")
     )
