@@ -17,7 +17,7 @@ from torch import Tensor
 
 from prv2cli.spooled import SpooledArray
 
-EDGE = 0.05  # range of log-depth in 3 x 3 px from which a pixel moves all the way
+EDGE = 0.03  # range of log-depth in 3 x 3 px from which a pixel moves all the way
 BLUR = (0.05, 0.24, 0.42, 0.24, 0.05)  # a Gaussian of 0.8 px, through which the bend is seen
 CLEAR_BEND = 0.05  # of that range: a bend that leaves no doubt about the side
 NEAR = 2  # px within which there must be bends both ways
@@ -57,7 +57,7 @@ def _step(x: Tensor, spread: float) -> Tensor:
     # 0: all around bends one way. 1: the weaker bend is half as strong as the other at least.
     share = _share(2 * torch.minimum(one_way, other_way), torch.maximum(one_way, other_way))
     share *= _share(bend.abs(), CLEAR_BEND * extent)
-    share *= (extent * (spread / EDGE)).clamp_(0, 1)
+    share *= (extent * (spread / EDGE)).clamp_(0, 1).square_()  # relief, a third as high, hardly moves
     return torch.lerp(x, torch.where(bend < 0, farthest, nearest), share)
 
 
