@@ -19,7 +19,7 @@ from prv2cli.spooled import SpooledArray
 
 ASPECT_TOLERANCE = 0.02
 ALIASING = 2  # photographs larger than this many times a network's input are area-averaged
-WIDE_EDGES = 17.5  # pixels (standard deviation): a pass at full size does not reach across wider ones
+WIDE_EDGES = 16.0  # pixels (standard deviation): a pass at full size does not reach across wider ones
 _MEASURED_BEHIND = 2.0  # px, of a Gaussian
 _ROUNDING = 1e-6  # of log-depth
 _BAND_PIXELS = 1 << 20

@@ -170,7 +170,7 @@ class RefineSamples(_SceneSamples):
         coarse, blur = degrade(truth, self.spoil, generator)
         # Where the pass at half size begins is an estimate: the network is to be good on either side of it, and
         # what it estimates is more than the blur where edges lie close together.
-        wide = blur > WIDE_EDGES * float(np.exp(rng.uniform(-0.75, 0.05)))
+        wide = blur > WIDE_EDGES * float(np.exp(rng.uniform(-0.65, 0.15)))
         true_norm = LogNormalisation.of(coarse)
         norm = _jitter(true_norm, rng)
         # All samples of a batch share a guide size, or they could not be joined.
