@@ -153,4 +153,5 @@ def test_the_picture_is_not_held_in_memory(tmp_path: Path) -> None:
         )
         for way in ("memory", "disk")
     ]
-    assert taken[1] < 6.5 < taken[0]  # between: pages of the file that the kernel has not let go yet count as well
+    # Pages of the file that the kernel has not let go yet count as well.
+    assert taken[1] < 6.5 < taken[0]
