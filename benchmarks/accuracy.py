@@ -55,7 +55,7 @@ FAULT_BAR = {"abs_rel": 0.0, "edge_abs_rel": 0.0}  # behind a faulty coarse map:
 # The rivals that the bar names. Up-sampling filters the low-resolution samples themselves, which is harder to beat.
 NAMED = ("bilinear", "guided filter", "joint bilateral filter")
 FLYING_BAR, SEAM_BAR = 2.0, 2.0  # percent, at most
-TILE, INVISIBLE_STEP = 256, 1e-6  # px; of log-depth
+TILE = 256  # px
 DISTORTION = 0.01
 
 Scores = dict[str, float]  # metric -> value in percent or points
@@ -168,6 +168,7 @@ def score_refiner(cases: list[Case], refiner: Refiner, pictures: Path | None) ->
 
 
 def _seam(case: Case, refiner: Refiner, depth: np.ndarray) -> float:
+    from prv2cli.model.normalise import INVISIBLE_STEP
     from prv2cli.tiling import seam_excess
 
     tiled = refiner.refine(case.rgb, coarse_depth=case.bilinear, tile=TILE).depth

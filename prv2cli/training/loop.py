@@ -132,8 +132,8 @@ class Trainer:
         """
         try:
             self._run()
-        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and not _out_of_memory(error):
+        except (MemoryError, RuntimeError) as error:
+            if not _out_of_memory(error):
                 raise
             raise DeviceError(
                 f"{self.device} ran out of memory; lower batch_size (now {self.config.batch_size}; accumulate makes up "
@@ -353,9 +353,9 @@ class Trainer:
         }
 
 
-def _out_of_memory(error: RuntimeError) -> bool:
-    """On a CPU only the message tells."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+def _out_of_memory(error: Exception) -> bool:
+    """On a CPU torch says so in the message alone."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def _one_thread(_worker: int) -> None:

@@ -27,13 +27,14 @@ def _samples(config: TrainConfig, length: int) -> Dataset[Sample]:
 
 
 class _Target(NamedTuple):
-    """What a pass over tiles is asked for, each (B, 1, H, W) but `ratio`."""
+    """What a pass over tiles is asked for.
 
-    coarse: Tensor  # normalised log-depth
-    truth: Tensor
-    ratio: (
-        Tensor  # (B, 1, 1, 1): the jitter of the normalisation, which must not change what counts as an error
-    )
+    `ratio` undoes the jitter of the normalisation, which must not change what counts as an error.
+    """
+
+    coarse: Tensor  # (B, 1, H, W) normalised log-depth
+    truth: Tensor  # the same
+    ratio: Tensor  # (B, 1, 1, 1)
 
 
 def refine_step(model: nn.Module, batch: Batch, progress: float, config: TrainConfig) -> StepOutput:
