@@ -34,7 +34,7 @@ import cv2
 import numpy as np
 from faults import FAULTS
 
-from prv2cli import metrics
+from prv2cli.evaluation import metrics
 
 if TYPE_CHECKING:
     from prv2cli import Refiner
@@ -168,8 +168,8 @@ def score_refiner(cases: list[Case], refiner: Refiner, pictures: Path | None) ->
 
 
 def _seam(case: Case, refiner: Refiner, depth: np.ndarray) -> float:
-    from prv2cli.model.normalise import INVISIBLE_STEP
-    from prv2cli.tiling import seam_excess
+    from prv2cli.model.depth_space import INVISIBLE_STEP
+    from prv2cli.tiling.plan import seam_excess
 
     tiled = refiner.refine(case.rgb, coarse_depth=case.bilinear, tile=TILE).depth
     plan = refiner.plan(*depth.shape, tile=TILE)

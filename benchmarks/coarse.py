@@ -27,9 +27,9 @@ DEFAULT_KINDS = ("lite", "dav2-vits", "dav2-vitb", "dav2-vitl", "zoedepth")
 
 def build(kind: str, device: Any) -> Any:
     """A CoarseNetwork of this kind with random weights."""
-    from prv2cli.coarse_branch import wrap
-    from prv2cli.config import Dav2Config, LiteConfig, ZoeDepthConfig
-    from prv2cli.model import build_model
+    from prv2cli.coarse.network import wrap
+    from prv2cli.model.build import build_model
+    from prv2cli.model.config import Dav2Config, LiteConfig, ZoeDepthConfig
 
     if kind == "depth-pro":
         return build_depth_pro(device)
@@ -81,7 +81,7 @@ def build_depth_pro(device: Any) -> Any:
 
     import transformers
 
-    from prv2cli.transformers_depth import load_transformers_coarse
+    from prv2cli.coarse.transformers import load_transformers_coarse
 
     with tempfile.TemporaryDirectory() as folder:
         model = transformers.DepthProForDepthEstimation(transformers.DepthProConfig(use_fov_model=True))
@@ -96,7 +96,7 @@ def run_one(kind: str, device_name: str) -> dict[str, float | int | str]:
     import numpy as np
     import torch
 
-    from prv2cli.devices import choose_device
+    from prv2cli.machine.devices import choose_device
 
     device = choose_device(device_name)
     rgb = np.random.default_rng(0).integers(0, 256, (*PHOTOGRAPH, 3), dtype=np.uint8)

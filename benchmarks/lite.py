@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from prv2cli import hub
-from prv2cli.data.augment import photograph
-from prv2cli.loading import load_coarse
-from prv2cli.metrics import abs_rel
-from prv2cli.scenes import make_scene
+from prv2cli.coarse.load import load_coarse
+from prv2cli.evaluation.metrics import abs_rel
+from prv2cli.hub import resolve as hub
+from prv2cli.scenes.make import make_scene
+from prv2cli.training.samples.augment import photograph
 
 HELD_OUT_SEED = 1_000_003
 SIZE = 384

@@ -93,10 +93,10 @@ def run_parts(photo: Path, out: Path, device: str) -> dict[str, tuple[float, flo
     sampler = MemorySampler()
     sampler.start()
     marks = [("import", time.perf_counter())]
-    from prv2cli.depth_files import write_depth
-    from prv2cli.depth_metadata import DepthMetadata
-    from prv2cli.images import read_photo
-    from prv2cli.inference import Refiner
+    from prv2cli.depth_files.metadata import DepthMetadata
+    from prv2cli.depth_files.read import write_depth
+    from prv2cli.photo.read import read_photo
+    from prv2cli.refine.refiner import Refiner
 
     marks.append(("decode", time.perf_counter()))
     image = read_photo(photo)

@@ -31,21 +31,21 @@ from hostile_files import (
     written,
 )
 
-from prv2cli import claims as claims_module
-from prv2cli.atomic import TEMP_SUFFIX, _machine, remove_leftovers
-from prv2cli.batch import BatchSettings, run_batch
-from prv2cli.claims import Claims
+from prv2cli.jobs import claims as claims_module
 from prv2cli.cli.app import main
-from prv2cli.depth_files import convert, depth_info, read_depth, read_depth_metadata
-from prv2cli.depth_metadata import DepthMetadata
+from prv2cli.depth_files.encoding import Encoding
+from prv2cli.depth_files.metadata import DepthMetadata
+from prv2cli.depth_files.read import convert, depth_info, read_depth, read_depth_metadata
 from prv2cli.errors import ConfigError, DiskFullError, InputError, Prv2Error, UsageError
-from prv2cli.eval_config import load_eval_config
-from prv2cli.image_bands import spool_photo
-from prv2cli.images import read_photo
-from prv2cli.jobs import find_photographs, listed_photographs, plan
-from prv2cli.names import shown
-from prv2cli.pipeline import Encoding
-from prv2cli.train_config import load_train_config
+from prv2cli.evaluation.config import load_eval_config
+from prv2cli.files.atomic import TEMP_SUFFIX, _machine, remove_leftovers
+from prv2cli.files.text import shown
+from prv2cli.jobs.batch import BatchSettings, run_batch
+from prv2cli.jobs.claims import Claims
+from prv2cli.jobs.find import find_photographs, listed_photographs, plan
+from prv2cli.photo.bands import spool_photo
+from prv2cli.photo.read import read_photo
+from prv2cli.training.config import load_train_config
 
 PHOTOGRAPHS, DEPTH_MAPS = photographs(), depth_maps()
 SECONDS = 2.0  # of this process's time, for any one input
@@ -149,10 +149,10 @@ def test_wrong_extensions(suffix: str, tmp_path: Path) -> None:
 MEASURE = """
 import resource, sys, time
 from pathlib import Path
-from prv2cli.depth_files import read_depth, read_depth_metadata
+from prv2cli.depth_files.read import read_depth, read_depth_metadata
 from prv2cli.errors import Prv2Error
-from prv2cli.image_bands import spool_photo
-from prv2cli.images import read_photo
+from prv2cli.photo.bands import spool_photo
+from prv2cli.photo.read import read_photo
 
 def spooled(path):
     with spool_photo(path, path.parent):
@@ -344,7 +344,7 @@ def test_a_batch_of_odd_names_broken_files_and_circular_links(corpus: Path, tmp_
 def test_the_command_says_that_some_failed(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from prv2cli.inference import Refiner
+    from prv2cli.refine.refiner import Refiner
 
     monkeypatch.setattr(Refiner, "from_pretrained", lambda *_, **__: FakeRefiner())
     with pytest.raises(SystemExit) as ended:

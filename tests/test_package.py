@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import prv2cli
-from prv2cli import hub
+from prv2cli.hub import resolve as hub
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted((ROOT / "prv2cli").rglob("*.py"))
@@ -44,7 +44,8 @@ def test_exported_names_exist_and_nothing_else_is_promised() -> None:
 
 def test_importing_the_package_is_light(tmp_path: Path) -> None:
     code = (
-        "import sys, prv2cli, prv2cli.hub, prv2cli.config, prv2cli.devices, prv2cli.tiling, prv2cli.depth_files;"
+        "import sys, prv2cli, prv2cli.hub.resolve, prv2cli.model.config, prv2cli.machine.devices;"
+        "import prv2cli.tiling.plan, prv2cli.depth_files.read;"
         "print({'torch', 'timm'} & set(sys.modules))"
     )
     assert _python(code, ROOT, cwd=tmp_path) == "set()"
@@ -55,7 +56,7 @@ def test_the_version_is_written_once() -> None:
     assigned = [
         path for path in SOURCES if re.search(r"^__version__\s*=", path.read_text("utf-8"), re.MULTILINE)
     ]
-    assert assigned == [ROOT / "prv2cli" / "__init__.py"]
+    assert assigned == [ROOT / "prv2cli" / "version.py"]
     settings = (ROOT / "pyproject.toml").read_text("utf-8")
     assert 'dynamic = ["version"]' in settings
     assert not re.search(r"^version\s*=", settings, re.MULTILINE)
@@ -118,7 +119,8 @@ def test_the_wheel_holds_the_package_and_the_weights_and_nothing_else(wheel: Pat
 
 def test_an_unpacked_wheel_finds_its_own_weights(unpacked: Path, tmp_path: Path) -> None:
     code = """
-from prv2cli import hub, __version__
+from prv2cli import __version__
+from prv2cli.hub import resolve as hub
 print(__version__, hub.resolve('lite').path, hub.resolve('refiner-s').path)
 """
     version, *paths = _python(code, unpacked, cwd=tmp_path).split()

@@ -7,10 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
-from prv2cli import __version__
 from prv2cli.cli import batch, evaluate, files, models, models_convert, refine, train
 from prv2cli.cli.ui import INTERRUPTED, close_stdout_quietly, stderr
 from prv2cli.errors import Prv2Error
+from prv2cli.version import __version__
 
 # By its version, Typer leans on click or carries a copy of it. BadParameter is the one name that both export:
 # BadParameter -> UsageError -> ClickException, the base of all that can be wrong with a call.

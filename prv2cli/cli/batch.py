@@ -54,7 +54,7 @@ from prv2cli.cli.ui import (
 )
 
 if TYPE_CHECKING:
-    from prv2cli.batch import BatchSettings, Job, Outcome
+    from prv2cli.jobs.batch import BatchSettings, Job, Outcome
 
     Outcomes = Generator[Outcome, None, None]
 
@@ -158,12 +158,12 @@ def batch(
     verbose: VerboseOption = False,
 ) -> int:
     """Depth maps of many photographs; a second run does only what is missing or was made with other settings."""
-    from prv2cli.batch import BatchSettings
-    from prv2cli.depth_files import depth_format
-    from prv2cli.images import MAX_PIXELS_DEFAULT
-    from prv2cli.jobs import SUFFIX_OF, plan
-    from prv2cli.jobs import shard as part_of
-    from prv2cli.pipeline import Encoding, check_encoding
+    from prv2cli.depth_files.encoding import Encoding, check_encoding
+    from prv2cli.depth_files.read import depth_format
+    from prv2cli.jobs.batch import BatchSettings
+    from prv2cli.jobs.find import SUFFIX_OF, plan
+    from prv2cli.jobs.find import shard as part_of
+    from prv2cli.photo.read import MAX_PIXELS_DEFAULT
 
     with _sigterm_interrupts():
         configure_logging(quiet=quiet, verbose=verbose)
@@ -190,7 +190,7 @@ def batch(
 
 def _check_engine(engine: EngineName, workers: int | None, device: str) -> None:
     from prv2cli.errors import UsageError
-    from prv2cli.ray_engine import check_device, import_ray
+    from prv2cli.jobs.ray_engine import check_device, import_ray
 
     if engine is EngineName.ray:
         check_device(device)
@@ -207,9 +207,9 @@ def _here(
     device: str,
     precision: str,
 ) -> Outcomes:
-    from prv2cli.batch import run_batch
-    from prv2cli.claims import Claims
-    from prv2cli.inference import Refiner
+    from prv2cli.jobs.batch import run_batch
+    from prv2cli.jobs.claims import Claims
+    from prv2cli.refine.refiner import Refiner
 
     refiner = Refiner.from_pretrained(**models, device=device, precision=precision)
     return run_batch(jobs, refiner, settings, Claims(folder))
@@ -224,8 +224,8 @@ def _on_ray(
     precision: str,
     workers: int | None,
 ) -> Outcomes:
-    from prv2cli.batch import run_on
-    from prv2cli.ray_engine import RayEngine, end_at_once, load_refiner
+    from prv2cli.jobs.batch import run_on
+    from prv2cli.jobs.ray_engine import RayEngine, end_at_once, load_refiner
 
     load = partial(load_refiner, models, device, precision)
     try:
@@ -252,7 +252,7 @@ def _output_folder(inputs: list[Path], output: Path | None) -> Path:
 
 def _photographs(inputs: list[Path], recursive: bool, nul: bool, out: Path) -> list[tuple[Path, Path]]:
     from prv2cli.errors import InputError, UsageError
-    from prv2cli.jobs import find_photographs, listed_photographs
+    from prv2cli.jobs.find import find_photographs, listed_photographs
 
     if Path("-") in inputs:
         if len(inputs) > 1:

@@ -22,8 +22,8 @@ from prv2cli.cli.ui import (
 )
 
 if TYPE_CHECKING:
-    from prv2cli.eval_config import EvalConfig
-    from prv2cli.evaluation import Report
+    from prv2cli.evaluation.config import EvalConfig
+    from prv2cli.evaluation.measure import Report
 
 MEASURE = "How it is measured"
 MODEL = "A model on a data set (--config)"
@@ -222,9 +222,9 @@ def _check_folder(folder: Path | None) -> None:
 
 
 def _run_model(path: Path, changes: dict[str, Any], error_maps: Path | None, quiet: bool) -> Report:
-    from prv2cli.data.layouts import open_data
-    from prv2cli.eval_config import load_eval_config
-    from prv2cli.evaluation import evaluate_model, with_boundaries
+    from prv2cli.datasets.layouts import open_data
+    from prv2cli.evaluation.config import load_eval_config
+    from prv2cli.evaluation.measure import evaluate_model, with_boundaries
 
     config = load_eval_config(path, changes)
     with_boundaries(config.measure)  # a missing extra is said before the data set is listed
@@ -252,7 +252,7 @@ def _run_model(path: Path, changes: dict[str, Any], error_maps: Path | None, qui
 
 
 def _load(config: EvalConfig) -> Any:
-    from prv2cli.inference import Refiner
+    from prv2cli.refine.refiner import Refiner
 
     return Refiner.from_pretrained(
         config.model,
@@ -269,8 +269,8 @@ def _run_files(
     pred: Path, gt: Path, how: dict[str, Any], flags: dict[str, Any], error_maps: Path | None, quiet: bool
 ) -> tuple[Report, int]:
     """The report, and how many files had no partner."""
-    from prv2cli.depth_pairs import Reading, evaluate_pairs, find_pairs
-    from prv2cli.eval_config import Measuring, validated
+    from prv2cli.evaluation.config import Measuring, validated
+    from prv2cli.evaluation.of_files import Reading, evaluate_pairs, find_pairs
 
     measuring = validated(Measuring, how, "the flags")
     pairs, alone = find_pairs(
@@ -297,8 +297,8 @@ def _print_tables(report: Report, per_image: bool) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from prv2cli.evaluation import METRICS
-    from prv2cli.names import shown
+    from prv2cli.evaluation.measure import METRICS
+    from prv2cli.files.text import shown
 
     console = Console(highlight=False)
     means = report.means()

@@ -11,7 +11,7 @@ import typer
 from prv2cli.cli.ui import JsonOption, QuietOption, VerboseOption, configure_logging, say
 
 if TYPE_CHECKING:
-    from prv2cli.hub import Verification
+    from prv2cli.hub.resolve import Verification
 
 PIPE_WIDTH = 160  # columns of a table that is not read on a terminal
 
@@ -29,7 +29,7 @@ OfflineOption = Annotated[bool, typer.Option("--offline", help="Use the cache on
 @models.command("list")
 def list_models(json_: JsonOption = False) -> None:
     """List the models known by name, and the repositories that were downloaded."""
-    from prv2cli import hub
+    from prv2cli.hub import resolve as hub
 
     rows = [_describe(name) for name in [*hub.registry(), *hub.other_cached()]]
     if json_:
@@ -59,7 +59,7 @@ def pull(
     verbose: VerboseOption = False,
 ) -> None:
     """Download a model into the cache, and print where it lies. An interrupted download is gone on with."""
-    from prv2cli import hub
+    from prv2cli.hub import resolve as hub
 
     configure_logging(quiet=quiet, verbose=verbose)
     model = hub.resolve(name, revision=revision, offline=offline)
@@ -78,7 +78,7 @@ def verify(
     quiet: QuietOption = False,
 ) -> int:
     """Hash models on this machine anew and compare; exit code 1 where a file is not what it should be."""
-    from prv2cli import hub
+    from prv2cli.hub import resolve as hub
 
     results = hub.verify(name)
     if json_:
@@ -93,7 +93,7 @@ def verify(
 
 def _describe(name: str) -> dict[str, Any]:
     """What is known of a model: the registry's words and what the cache holds. Sizes in bytes."""
-    from prv2cli import hub
+    from prv2cli.hub import resolve as hub
 
     here = hub.cached(name)
     entry = here.entry if here is not None else hub.entry_of(name)

@@ -65,7 +65,7 @@ def convert(
     """Convert a checkpoint of PatchRefiner V2, Depth Anything V2 or ZoeDepth; no code in it is run."""
     size = _parse_size(process_size)
     _check_target(source, target, overwrite)
-    from prv2cli.official import convert_file, describe
+    from prv2cli.checkpoints.authors.convert_file import convert_file, describe
 
     conversion = convert_file(
         source,
@@ -87,8 +87,8 @@ def convert(
 
 def _check_target(source: Path, target: Path, overwrite: bool) -> None:
     """Refuse a target that would be lost work or no model file, before anything is read."""
-    from prv2cli.atomic import check_output
     from prv2cli.errors import OutputError, UsageError
+    from prv2cli.files.atomic import check_output
 
     if target.suffix != ".safetensors":
         raise UsageError(f"OUT {target}: a model file is written as NAME.safetensors")

@@ -114,7 +114,7 @@ MaxPixelsOption = Annotated[
 def check_tiling(tile: str, overlap: float | None, mode: str | None, seed: int) -> dict[str, Any]:
     """How the photograph is cut, as arguments of Refiner.refine. Its own overlap where none is asked for."""
     from prv2cli.errors import UsageError
-    from prv2cli.tiling import parse_mode
+    from prv2cli.tiling.plan import parse_mode
 
     parse_mode(mode)
     if mode is not None and (overlap is not None or _parse_tile(tile) != (0, 0)):
@@ -145,9 +145,9 @@ def check_models(
     offline: bool = False,
 ) -> dict[str, Any]:
     """Which models, as arguments of Refiner.from_pretrained; no coarse network where a map is given instead."""
-    from prv2cli import hub
-    from prv2cli.devices import check_names
     from prv2cli.errors import UsageError
+    from prv2cli.hub import resolve as hub
+    from prv2cli.machine.devices import check_names
 
     if coarse != "auto" and coarse_depth is not None:
         raise UsageError("--coarse and --coarse-depth exclude each other: a network, or a map of your own")

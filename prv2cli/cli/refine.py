@@ -48,12 +48,12 @@ from prv2cli.cli.ui import (
 )
 
 if TYPE_CHECKING:
-    from prv2cli.depth_files import DepthMap, WriteReport
-    from prv2cli.depth_metadata import DepthMetadata
-    from prv2cli.images import Photo
-    from prv2cli.inference import Refiner
-    from prv2cli.pipeline import Encoding
-    from prv2cli.result import Depth
+    from prv2cli.depth_files.encoding import Encoding
+    from prv2cli.depth_files.metadata import DepthMetadata
+    from prv2cli.depth_files.read import DepthMap, WriteReport
+    from prv2cli.photo.read import Photo
+    from prv2cli.refine.refiner import Refiner
+    from prv2cli.refine.result import Depth
 
 
 def refine(
@@ -152,8 +152,8 @@ def refine(
     verbose: VerboseOption = False,
 ) -> None:
     """Turn one photograph into a depth map of the same size."""
+    from prv2cli.depth_files.encoding import describe, describe_confidence, summary
     from prv2cli.errors import UsageError
-    from prv2cli.pipeline import describe, describe_confidence, summary
 
     configure_logging(quiet=quiet, verbose=verbose)
     start = time.perf_counter()
@@ -207,7 +207,7 @@ def refine(
                 told = _write(confidence, result.confidence, about, certain, pending, on_disk=on_disk)
             report = _write(target, result.depth, metadata, encoding, pending, on_disk=on_disk)
         if preview is not None:
-            from prv2cli.preview import write_preview
+            from prv2cli.depth_files.preview import write_preview
 
             write_preview(preview, result.depth)
         seconds |= {
@@ -243,9 +243,9 @@ def _check_encoding(
     preview: Path | None,
 ) -> Encoding:
     """How to store the map. A type or scale that the format cannot have, or a missing extra, is found here already."""
-    from prv2cli.depth_files import depth_format
-    from prv2cli.pipeline import Encoding, check_encoding
-    from prv2cli.preview import preview_format
+    from prv2cli.depth_files.encoding import Encoding, check_encoding
+    from prv2cli.depth_files.preview import preview_format
+    from prv2cli.depth_files.read import depth_format
 
     encoding = Encoding(depth_format(target, format), dtype.value if dtype else None, scale, inverse)
     if preview is not None:
@@ -256,7 +256,7 @@ def _check_encoding(
 
 def _check_confidence(path: Path | None, dtype: DtypeName | None) -> Encoding | None:
     """How to store the confidence, None where it is not asked for."""
-    from prv2cli.pipeline import check_encoding, confidence_encoding
+    from prv2cli.depth_files.encoding import check_encoding, confidence_encoding
 
     if path is None:
         return None
@@ -267,8 +267,8 @@ def _check_confidence(path: Path | None, dtype: DtypeName | None) -> Encoding | 
 
 def _check_targets(targets: dict[str, Path | None], image: Path, overwrite: bool) -> None:
     """Every place that will be written to, by its flag; "-o" is the first."""
-    from prv2cli.atomic import check_output
     from prv2cli.errors import OutputError, UsageError
+    from prv2cli.files.atomic import check_output
 
     places: dict[str, str] = {}  # the true path -> its flag
     for flag, path in targets.items():
@@ -293,8 +293,8 @@ def _is_too_large(
 ) -> bool:
     """Whether the photograph must be worked on in bands. Raises InputError where not even that fits."""
     from prv2cli.errors import Prv2Error
-    from prv2cli.estimate import choose_way, memory_for, read_header
-    from prv2cli.images import MAX_PIXELS_DEFAULT
+    from prv2cli.photo.read import MAX_PIXELS_DEFAULT
+    from prv2cli.refine.estimate import choose_way, memory_for, read_header
 
     if str(image) == "-":
         return False
@@ -314,15 +314,15 @@ def _open_photo(
     *,
     on_disk: bool,
 ) -> Photo:
-    from prv2cli.images import MAX_PIXELS_DEFAULT, read_photo
+    from prv2cli.photo.read import MAX_PIXELS_DEFAULT, read_photo
 
     limit = max_pixels or MAX_PIXELS_DEFAULT
     if str(image) == "-":
         return read_photo(sys.stdin.buffer, max_pixels=limit, name="<stdin>")
     if not on_disk:
         return read_photo(image, max_pixels=limit)
-    from prv2cli.image_bands import spool_photo
-    from prv2cli.streaming import check_streamed
+    from prv2cli.photo.bands import spool_photo
+    from prv2cli.refine.streaming import check_streamed
 
     for encoding in encodings:
         check_streamed(encoding)
@@ -335,7 +335,7 @@ def _refine(
 ) -> Depth:
     if not on_disk:
         return refiner.refine(photo.rgb, **options)
-    from prv2cli.streaming import refine_streamed
+    from prv2cli.refine.streaming import refine_streamed
 
     options.pop("seed")  # of the paper's random tiles, which are refused
     pixels: Any = photo.rgb
@@ -351,12 +351,12 @@ def _write(
     *,
     on_disk: bool,
 ) -> WriteReport:
-    from prv2cli.pipeline import write
+    from prv2cli.depth_files.encoding import write
 
     place = sys.stdout.buffer if str(target) == "-" else target
     if not on_disk:
         return write(place, depth, metadata, encoding, pending=pending)
-    from prv2cli.streaming import write_streamed
+    from prv2cli.refine.streaming import write_streamed
 
     return write_streamed(place, depth, metadata, encoding, pending=pending)
 
@@ -364,7 +364,7 @@ def _write(
 def _about_confidence(
     path: Path | None, confidence: Any, report: WriteReport | None
 ) -> dict[str, Any] | None:
-    from prv2cli.pipeline import confidence_summary
+    from prv2cli.depth_files.encoding import confidence_summary
 
     if path is None or report is None:
         return None
@@ -383,9 +383,9 @@ def _tell_estimate(
 ) -> None:
     """--dry-run: what the run would take, on stdout."""
     from prv2cli.errors import UsageError
-    from prv2cli.estimate import dry_run, read_header
-    from prv2cli.images import MAX_PIXELS_DEFAULT
-    from prv2cli.inference import Refiner
+    from prv2cli.photo.read import MAX_PIXELS_DEFAULT
+    from prv2cli.refine.estimate import dry_run, read_header
+    from prv2cli.refine.refiner import Refiner
 
     if str(image) == "-":
         raise UsageError("--dry-run reads a file's header; give a file instead of -")
@@ -430,7 +430,7 @@ def _read_coarse(
         return None
     if relative and scale is not None:
         raise UsageError("--coarse-scale and --coarse-relative exclude each other")
-    from prv2cli.depth_files import read_depth
+    from prv2cli.depth_files.read import read_depth
 
     return read_depth(
         path,
@@ -451,13 +451,13 @@ def _load(
     precision: str,
 ) -> Refiner:
     """The models; what does not go together is refused first, as the refiner's header is enough to tell."""
-    from prv2cli import hub
-    from prv2cli.coarse_map import check_aspect
-    from prv2cli.config import BundleConfig, RefinerConfig
-    from prv2cli.devices import choose_device, choose_precision
-    from prv2cli.inference import Refiner
-    from prv2cli.loading import model_config
-    from prv2cli.photo_plan import plan_photograph
+    from prv2cli.coarse.load import model_config
+    from prv2cli.hub import resolve as hub
+    from prv2cli.machine.devices import choose_device, choose_precision
+    from prv2cli.model.config import BundleConfig, RefinerConfig
+    from prv2cli.refine.plan import plan_photograph
+    from prv2cli.refine.refiner import Refiner
+    from prv2cli.restoration.coarse_map import check_aspect
 
     choose_precision(precision, choose_device(device))
     height, width = photo.rgb.shape[:2]

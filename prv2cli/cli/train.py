@@ -26,8 +26,8 @@ def train(
     The folder of the run holds last.safetensors and best.safetensors (models), state.pt (for --resume), log.jsonl and
     TensorBoard's files. Several GPUs or machines: torchrun ... -m prv2cli train --config FILE.
     """
-    from prv2cli.textures import opencv
-    from prv2cli.train_config import SceneDataConfig, load_train_config
+    from prv2cli.scenes.textures import opencv
+    from prv2cli.training.config import SceneDataConfig, load_train_config
 
     settings = load_train_config(config, overrides or [])
     folder = out or Path("runs") / config.stem
@@ -41,7 +41,7 @@ def train(
     _make_folder(folder)
 
     from prv2cli.training.distributed import join_world
-    from prv2cli.training.loop import fit, resolve, samples_per_step
+    from prv2cli.training.trainer import fit, resolve, samples_per_step
 
     with join_world(settings.device) as (world, device):
         quiet = quiet or not world.first

@@ -11,8 +11,8 @@ from datetime import timedelta
 import torch
 from torch import Tensor, distributed
 
-from prv2cli.devices import choose_device
 from prv2cli.errors import UsageError
+from prv2cli.machine.devices import choose_device
 
 # The others wait while the first process evaluates.
 PATIENCE = timedelta(hours=3)

@@ -11,17 +11,17 @@ import numpy as np
 import torch
 from torch import nn
 
-from prv2cli import hub
-from prv2cli.checkpoint import Checkpoint
-from prv2cli.coarse_branch import CoarseNetwork, wrap
-from prv2cli.coarse_map import shrink
-from prv2cli.config import AnyModelConfig, BundleConfig, RefinerConfig
-from prv2cli.data.layouts import DataSet, open_data
-from prv2cli.evaluation import METRICS, Report, evaluate_model, with_boundaries
-from prv2cli.inference import Refiner
-from prv2cli.loading import load_coarse
+from prv2cli.checkpoints.model_file import Checkpoint
+from prv2cli.coarse.load import load_coarse
+from prv2cli.coarse.network import CoarseNetwork, wrap
+from prv2cli.datasets.layouts import DataSet, open_data
+from prv2cli.evaluation.measure import METRICS, Report, evaluate_model, with_boundaries
+from prv2cli.hub import resolve as hub
+from prv2cli.model.config import AnyModelConfig, BundleConfig, RefinerConfig
 from prv2cli.model.layers import resize
-from prv2cli.train_config import EvaluationConfig, TrainConfig
+from prv2cli.refine.refiner import Refiner
+from prv2cli.restoration.coarse_map import shrink
+from prv2cli.training.config import EvaluationConfig, TrainConfig
 from prv2cli.training.stages.pretrain import predict_from_noise
 
 

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from prv2cli.atomic import atomic_write, output_error
+from prv2cli.depth_files.preview import colourise
 from prv2cli.errors import MissingExtraError
-from prv2cli.preview import colourise
-from prv2cli.train_config import TrainConfig
+from prv2cli.files.atomic import atomic_write, output_error
+from prv2cli.training.config import TrainConfig
 
 Numbers = dict[str, Any]
 _DEPTHS = ("coarse", "refined", "pseudo-label", "truth")

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from prv2cli.train_config import OptimiserConfig, TrainConfig
+from prv2cli.training.config import OptimiserConfig, TrainConfig
 
 _ENCODERS = (
     "encoder.network.",

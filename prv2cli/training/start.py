@@ -7,13 +7,19 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from prv2cli import hub
-from prv2cli.checkpoint import Checkpoint, load_strictly, read_checkpoint, read_config, without_downloads
-from prv2cli.config import AnyModelConfig, BundleConfig, RefinerConfig, ZoeDepthConfig
+from prv2cli.checkpoints.model_file import (
+    Checkpoint,
+    load_strictly,
+    read_checkpoint,
+    read_config,
+    without_downloads,
+)
+from prv2cli.coarse.load import load_coarse
 from prv2cli.errors import CheckpointError, ConfigError
-from prv2cli.loading import load_coarse
-from prv2cli.model import Bundle, build_model
-from prv2cli.train_config import TrainConfig
+from prv2cli.hub import resolve as hub
+from prv2cli.model.build import Bundle, build_model
+from prv2cli.model.config import AnyModelConfig, BundleConfig, RefinerConfig, ZoeDepthConfig
+from prv2cli.training.config import TrainConfig
 
 CPU = torch.device("cpu")
 

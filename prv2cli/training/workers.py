@@ -7,8 +7,8 @@ from typing import Any
 
 from torch.utils.data import Dataset
 
-from prv2cli.data.procedural import Sample, collate
 from prv2cli.errors import Prv2Error
+from prv2cli.training.samples.procedural import Sample, collate
 
 _FAILED = "failed"  # in a sample or a batch: the error that came in its place
 

@@ -28,23 +28,23 @@ from typing import Any
 from unittest.mock import patch
 
 TESTS = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(TESTS), str(TESTS.parent)]
+sys.path[:0] = [str(TESTS / "support"), str(TESTS.parent)]
 
 import numpy as np  # noqa: E402
 from hostile_files import depth_maps, photographs  # noqa: E402
 
-from prv2cli import hub  # noqa: E402
-from prv2cli.config import parse_model_config  # noqa: E402
-from prv2cli.depth_files import convert, depth_info, read_depth, read_depth_metadata  # noqa: E402
-from prv2cli.depth_metadata import DepthMetadata  # noqa: E402
+from prv2cli.depth_files.metadata import DepthMetadata  # noqa: E402
+from prv2cli.depth_files.read import convert, depth_info, read_depth, read_depth_metadata  # noqa: E402
 from prv2cli.errors import Prv2Error  # noqa: E402
-from prv2cli.eval_config import load_eval_config  # noqa: E402
-from prv2cli.hub_cache import Known, Record, RepoCache  # noqa: E402
-from prv2cli.image_bands import spool_photo  # noqa: E402
-from prv2cli.images import read_photo  # noqa: E402
-from prv2cli.jobs import find_photographs, listed_photographs, plan  # noqa: E402
-from prv2cli.registry import read_registry  # noqa: E402
-from prv2cli.train_config import load_train_config  # noqa: E402
+from prv2cli.evaluation.config import load_eval_config  # noqa: E402
+from prv2cli.hub import resolve as hub  # noqa: E402
+from prv2cli.hub.cache import Known, Record, RepoCache  # noqa: E402
+from prv2cli.hub.registry import read_registry  # noqa: E402
+from prv2cli.jobs.find import find_photographs, listed_photographs, plan  # noqa: E402
+from prv2cli.model.config import parse_model_config  # noqa: E402
+from prv2cli.photo.bands import spool_photo  # noqa: E402
+from prv2cli.photo.read import read_photo  # noqa: E402
+from prv2cli.training.config import load_train_config  # noqa: E402
 
 SECONDS = 5  # an input that takes longer hangs
 MEMORY = 3 << 30  # bytes of address space, libraries included

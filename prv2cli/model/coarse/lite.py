@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from prv2cli.backbones import create_pyramid
-from prv2cli.config import LiteConfig
-from prv2cli.model.coarse import CoarseOutput
+from prv2cli.model.coarse.output import CoarseOutput
+from prv2cli.model.config import LiteConfig
 from prv2cli.model.layers import conv3x3, resize
+from prv2cli.model.timm_pyramid import create_pyramid
 
 SIZE_MULTIPLE = 32
 

@@ -20,15 +20,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from prv2cli.coarse_branch import CoarseDepth
-from prv2cli.coarse_map import resize_photograph
-from prv2cli.config import ZoeDepthConfig
+from prv2cli.checkpoints.safe_read import first_line
+from prv2cli.coarse.network import CoarseDepth
+from prv2cli.coarse.transformers import covering, import_transformers, load_pretrained, read_settings
 from prv2cli.errors import CheckpointError, ConfigError, Prv2Error
-from prv2cli.model.coarse import CoarseOutput
+from prv2cli.files.disk_array import SpooledArray
+from prv2cli.model.coarse.output import CoarseOutput
+from prv2cli.model.config import ZoeDepthConfig
 from prv2cli.model.layers import resize
-from prv2cli.spooled import SpooledArray
-from prv2cli.transformers_depth import covering, import_transformers, load_pretrained, read_settings
-from prv2cli.weights_io import first_line
+from prv2cli.restoration.coarse_map import resize_photograph
 
 SIZE_MULTIPLE = 32  # the stride of the lowest level
 OLDEST_TRANSFORMERS = (5, 9)

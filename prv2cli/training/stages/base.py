@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from prv2cli.config import AnyModelConfig
-from prv2cli.losses import gradient_matching, silog, usable_depths
-from prv2cli.train_config import TrainConfig
+from prv2cli.model.config import AnyModelConfig
+from prv2cli.training.config import TrainConfig
+from prv2cli.training.losses import gradient_matching, silog, usable_depths
 
 Batch = dict[str, Tensor]
 Pictures = dict[str, Tensor]

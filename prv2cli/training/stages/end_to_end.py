@@ -11,15 +11,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from prv2cli import hub
-from prv2cli.config import BundleConfig
+from prv2cli.coarse.load import load_model
 from prv2cli.errors import ConfigError
-from prv2cli.loading import load_model
-from prv2cli.losses import edge_guided_ranking, gradient_matching, ssi, ssigm
-from prv2cli.model import Bundle
+from prv2cli.hub import resolve as hub
+from prv2cli.model.build import Bundle
+from prv2cli.model.config import BundleConfig
 from prv2cli.model.layers import crop_to_boxes
-from prv2cli.model.patchrefiner import PatchRefiner
-from prv2cli.train_config import Detail, TrainConfig, TransferConfig
+from prv2cli.model.refiner.patchrefiner import PatchRefiner
+from prv2cli.training.config import Detail, TrainConfig, TransferConfig
+from prv2cli.training.losses import edge_guided_ranking, gradient_matching, ssi, ssigm
 from prv2cli.training.stages.base import Batch, Labeller, Stage, StepOutput, looked_at, truth_loss
 from prv2cli.training.stages.pretrain import photo_samples
 

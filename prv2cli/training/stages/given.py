@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
-from prv2cli.data.procedural import RefineSamples, Sample
-from prv2cli.losses import drift_loss, edge_loss, weighted_residual_loss
-from prv2cli.model.patchrefiner import PatchRefiner, Residual
-from prv2cli.train_config import SceneDataConfig, TrainConfig
+from prv2cli.model.refiner.patchrefiner import PatchRefiner, Residual
+from prv2cli.training.config import SceneDataConfig, TrainConfig
+from prv2cli.training.losses import drift_loss, edge_loss, weighted_residual_loss
+from prv2cli.training.samples.procedural import RefineSamples, Sample
 from prv2cli.training.stages.base import Batch, Stage, StepOutput, looked_at
 
 AUXILIARY_WEIGHT = 0.5

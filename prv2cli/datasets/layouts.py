@@ -1,0 +1,86 @@
+"""Data sets by the name of their layout: `data: {layout: kitti, root: ...}` in a configuration file -> a DataSet.
+
+open_data(config)   unrealstereo4k | cityscapes | kitti | scannetpp | hypersim | middlebury | folder | manifest |
+                    procedural
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from prv2cli.datasets.cityscapes import Cityscapes, CityscapesData
+from prv2cli.datasets.folder import Folder, FolderData, Manifest, ManifestData
+from prv2cli.datasets.hypersim import Hypersim, HypersimData
+from prv2cli.datasets.kitti import Kitti, KittiData
+from prv2cli.datasets.middlebury import Middlebury, MiddleburyData
+from prv2cli.datasets.samples import DataSet, ListedData, Sample
+from prv2cli.datasets.scannetpp import ScanNetPP, ScanNetPPData
+from prv2cli.datasets.unrealstereo4k import UnrealStereo4K, UnrealStereo4KData
+from prv2cli.model.config import PositiveInt, Settings
+
+__all__ = ["DataConfig", "DataSet", "Procedural", "ProceduralData", "Sample", "open_data"]
+
+
+class ProceduralData(Settings):
+    """Scenes 0..scenes-1 of a seed (scenes.py), drawn when asked for. Needs OpenCV (extra `train`)."""
+
+    layout: Literal["procedural"] = "procedural"
+    scenes: PositiveInt = 20
+    size: Annotated[int, Field(ge=64)] = 1024
+    seed: int = 0
+
+
+class Procedural(ListedData[int]):
+    """Scenes drawn on the spot: exact depth everywhere. Another seed than in training makes other scenes."""
+
+    def __init__(self, config: ProceduralData) -> None:
+        from prv2cli.scenes.textures import opencv
+
+        opencv()  # a missing extra is said before anything runs
+        self._config = config
+        super().__init__([(f"{config.seed}-{i:06d}", i) for i in range(config.scenes)], "no scenes")
+
+    def _load(self, name: str, entry: int) -> Sample:
+        from prv2cli.scenes.make import make_scene
+
+        scene = make_scene((self._config.seed, entry), self._config.size)
+        return Sample(name, scene.rgb, np.asarray(scene.depth, np.float32))
+
+
+AnyData = (
+    UnrealStereo4KData
+    | CityscapesData
+    | KittiData
+    | ScanNetPPData
+    | HypersimData
+    | MiddleburyData
+    | FolderData
+    | ManifestData
+    | ProceduralData
+)
+DataConfig = Annotated[AnyData, Field(discriminator="layout")]
+
+_LAYOUTS: dict[type[Settings], Callable[[Any], DataSet]] = {
+    UnrealStereo4KData: UnrealStereo4K,
+    CityscapesData: Cityscapes,
+    KittiData: Kitti,
+    ScanNetPPData: ScanNetPP,
+    HypersimData: Hypersim,
+    MiddleburyData: Middlebury,
+    FolderData: Folder,
+    ManifestData: Manifest,
+    ProceduralData: Procedural,
+}
+
+
+def open_data(config: AnyData) -> DataSet:
+    """The data set of a configuration, its samples listed and none of them read.
+
+    Raises UsageError for a root or a split that is not there, InputError where nothing is found or a list is wrong,
+    MissingExtraError.
+    """
+    return _LAYOUTS[type(config)](config)

@@ -1,0 +1,43 @@
+"""Where a depth map is wrong, as a picture: dark is right, bright is wrong, grey has no truth. A legend lies below."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from prv2cli.depth_files.preview import colourise
+from prv2cli.files.atomic import atomic_write, output_error
+
+ERROR_LIMIT = 0.25  # relative error of the brightest colour
+_LEAST = 1e-6  # colourise takes 0 for "no depth"
+
+
+def error_picture(pred: np.ndarray, truth: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """(H + legend, W, 3) uint8 of |pred - truth| / truth, from 0 to ERROR_LIMIT and more.
+
+    Args:
+        pred, truth: (H, W) metres. mask: (H, W), where it was measured; the rest is grey.
+    """
+    error = np.full(truth.shape, np.nan, np.float32)
+    error[mask] = np.clip(np.abs(pred[mask] - truth[mask]) / truth[mask], _LEAST, ERROR_LIMIT)
+    height, width = truth.shape
+    # The legend holds both ends of the range, so the colours mean the same in every picture.
+    legend = np.linspace(-0.05, 1.05, width, dtype=np.float32).clip(0, 1) * np.float32(ERROR_LIMIT)
+    rows = np.tile(np.maximum(legend, _LEAST), (max(8, height // 40), 1))
+    gap = np.full((2, width), np.nan, np.float32)
+    return colourise(np.vstack([error, gap, rows]), inverse=True, percentiles=(0, 100))
+
+
+def write_error_map(path: Path, pred: np.ndarray, truth: np.ndarray, mask: np.ndarray) -> None:
+    """error_picture() as a PNG; folders are made. Raises OutputError."""
+    buffer = io.BytesIO()
+    Image.fromarray(error_picture(pred, truth, mask)).save(buffer, "PNG", compress_level=3)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise output_error(path.parent, error) from error
+    with atomic_write(path) as file:
+        file.write(buffer.getbuffer())

@@ -1,0 +1,159 @@
+"""Predicted depth files against true ones: which belong together, in which unit, of which size.
+
+find_pairs(pred, gt)      two folders (by path without extension) or two files
+evaluate_pairs(pairs)     -> evaluation.Report, one row: "prediction"
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from prv2cli.datasets.folder import READ_SUFFIXES, files_by_stem
+from prv2cli.datasets.samples import bilinear, left_out, nearest
+from prv2cli.depth_files.read import Kind, read_depth
+from prv2cli.errors import InputError, UsageError
+from prv2cli.evaluation.config import Measuring
+from prv2cli.evaluation.measure import (
+    ImageResult,
+    Progress,
+    Report,
+    as_result,
+    logger,
+    measure,
+    not_empty,
+    with_boundaries,
+)
+from prv2cli.files.text import shown
+
+Resize = Literal["nearest", "bilinear"]
+
+
+class DepthPair(NamedTuple):
+    """name: path below the folders, without extension."""
+
+    name: str
+    pred: Path
+    truth: Path
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How files are read that do not say it themselves: numbers per metre, depth or inverse depth."""
+
+    scale: float | None = None
+    kind: Kind | None = None
+
+
+def find_pairs(
+    pred: Path, truth: Path, *, pred_suffix: str = "", gt_suffix: str = ""
+) -> tuple[list[DepthPair], list[str]]:
+    """The pairs, and one line for every file without a partner.
+
+    Args:
+        pred, truth: two folders, looked into with all below them, or two files.
+        pred_suffix, gt_suffix: what the names of one side have at their end, e.g. "_depth".
+
+    Raises:
+        UsageError: a folder and a file, two files of one name in a folder. InputError: nothing goes together.
+    """
+    for flag, path in (("--pred", pred), ("--gt", truth)):
+        if not path.exists():
+            raise UsageError(f"{flag} {path}: no such file or folder")
+    if pred.is_file() and truth.is_file():
+        return [DepthPair(pred.stem, pred, truth)], []
+    if pred.is_file() or truth.is_file():
+        raise UsageError(f"--pred {pred} and --gt {truth}: give two folders or two files")
+    predictions = files_by_stem(pred, READ_SUFFIXES, pred_suffix)
+    truths = files_by_stem(truth, READ_SUFFIXES, gt_suffix)
+    pairs = [DepthPair(name, predictions[name], path) for name, path in truths.items() if name in predictions]
+    if not pairs:
+        raise InputError(
+            f"no depth file of {pred} ({len(predictions)}) has the name of one in {truth} ({len(truths)}); "
+            "--pred-suffix and --gt-suffix say what the names have at their end"
+        )
+    alone = [f"{path}: no prediction in {pred}" for name, path in truths.items() if name not in predictions]
+    alone += [f"{path}: no truth in {truth}" for name, path in predictions.items() if name not in truths]
+    return pairs, [shown(line) for line in alone]
+
+
+def evaluate_pairs(
+    pairs: list[DepthPair],
+    how: Measuring,
+    *,
+    pred_reading: Reading = Reading(),
+    gt_reading: Reading = Reading(),
+    resize: Resize | None = None,
+    error_maps: Path | None = None,
+    tell: Callable[[str], None] = logger.warning,
+    progress: Progress = lambda done, total: None,
+) -> Report:
+    """The figures of every pair. A file that cannot be read is told and left out.
+
+    Args:
+        resize: how a prediction of another size is brought to that of the truth; None: it is left out.
+        error_maps: a folder for one PNG per pair.
+
+    Raises:
+        UsageError: a truth that does not say its unit, or a prediction that does not, or has no physical one, and
+            is not aligned.
+        InputError: not one pair could be measured.
+    """
+    how, notes = with_boundaries(how)
+    report = Report(how, notes=notes)
+    for done, pair in enumerate(pairs):
+        progress(done, len(pairs))
+        try:
+            report.images.append(_evaluate_pair(pair, how, pred_reading, gt_reading, resize, error_maps))
+        except InputError as error:
+            report.broken[pair.name] = str(error)
+            tell(left_out(pair.name, error))
+    progress(len(pairs), len(pairs))
+    return not_empty(report)
+
+
+def _evaluate_pair(
+    pair: DepthPair,
+    how: Measuring,
+    pred_reading: Reading,
+    gt_reading: Reading,
+    resize: Resize | None,
+    error_maps: Path | None,
+) -> ImageResult:
+    truth, unit = _read(pair.truth, gt_reading, "--gt-scale")
+    if unit != "metre":
+        raise UsageError(
+            f"{pair.truth}: a truth without a physical unit; give its numbers per metre: --gt-scale N"
+        )
+    # The unit of what is aligned does not matter: a file need not say it.
+    pred, unit = _read(pair.pred, pred_reading, "--pred-scale", relative=how.align != "none")
+    if unit != "metre" and how.align == "none":
+        raise UsageError(
+            f"{pair.pred} has no physical unit: --align scale-shift measures it, or --pred-scale N says its unit"
+        )
+    found = measure(_fitted(pred, truth.shape, resize, pair), truth, how)
+    return as_result(pair.name, truth, {"prediction": found}, error_maps)
+
+
+def _read(path: Path, reading: Reading, flag: str, *, relative: bool = False) -> tuple[np.ndarray, str]:
+    """(H, W) depth, NaN = none, and its unit: metre or relative. `relative`: a file that says none will do."""
+    relative = relative and reading.scale is None
+    depth = read_depth(path, scale=reading.scale, kind=reading.kind, relative=relative, scale_flag=flag)
+    values = 1 / depth.values if depth.metadata.kind == "inverse" else depth.values
+    return values, depth.metadata.unit.removeprefix("1/")
+
+
+def _fitted(pred: np.ndarray, size: tuple[int, ...], resize: Resize | None, pair: DepthPair) -> np.ndarray:
+    if pred.shape == size:
+        return pred
+    if resize is None:
+        raise InputError(
+            f"{pair.pred} is {pred.shape[1]} x {pred.shape[0]} and its truth {size[1]} x {size[0]}; "
+            "--resize nearest or bilinear brings it to that size"
+        )
+    rows, columns = size
+    return (nearest if resize == "nearest" else bilinear)(pred, (rows, columns))

@@ -1,0 +1,108 @@
+"""Which device to use, at which precision, and how much memory it has to spare.
+
+Torch is imported where a device is asked for: that a name is none can be told without it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING
+
+from prv2cli.errors import DeviceError, UsageError
+from prv2cli.machine import memory as container_memory
+
+if TYPE_CHECKING:
+    import torch
+
+PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+_DEVICE = re.compile(r"auto|cpu|mps|cuda(:[0-9]+)?")
+
+
+def check_names(device: str, precision: str) -> None:
+    """Refuse what can be no device or no precision on any machine, without torch. Raises UsageError."""
+    if not _DEVICE.fullmatch(device):
+        raise UsageError(f"--device {device}: use auto, cpu, cuda, cuda:N or mps")
+    if precision != "auto" and precision not in PRECISIONS:
+        raise UsageError(f"--precision {precision}: use auto, fp32, bf16 or fp16")
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` is cuda, then mps, then cpu. A named device must exist.
+
+    Raises:
+        UsageError: not a device name. DeviceError: no such device here.
+    """
+    import torch
+
+    check_names(name, "auto")
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    kind, _, index = name.partition(":")
+    if kind == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if int(index or 0) >= count:  # not torch.device(name).index: its eight bits make -25 of 999
+            raise DeviceError(f"--device {name}: {count} CUDA device(s) found here; use --device auto or cpu")
+    elif kind == "mps" and not torch.backends.mps.is_available():
+        raise DeviceError("--device mps: this machine has no Metal device; use --device auto or cpu")
+    return torch.device(name)
+
+
+def choose_precision(name: str, device: torch.device) -> torch.dtype:
+    """`auto` is fp16 on CUDA and bf16 on CPUs with matrix units for it, fp32 elsewhere."""
+    import torch
+
+    check_names("auto", name)
+    if name == "fp16" and device.type == "cpu":
+        raise UsageError("--precision fp16: not on the CPU; use fp32, bf16 or auto")
+    if name != "auto":
+        dtype: torch.dtype = getattr(torch, PRECISIONS[name])
+        return dtype
+    if device.type == "cuda":
+        return torch.float16
+    if device.type == "cpu" and _cpu_multiplies_bf16():
+        return torch.bfloat16
+    return torch.float32
+
+
+def _cpu_multiplies_bf16() -> bool:
+    """Whether the CPU has matrix units for bf16 (Intel AMX); without them bf16 is slower than fp32."""
+    import torch
+
+    probe = getattr(torch.cpu, "_is_amx_tile_supported", None)
+    return bool(probe and probe())
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that may be taken on the device now; on the CPU, of the machine's available memory."""
+    import torch
+
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    if device.type == "mps":
+        return int(torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory())
+    return available_host_memory()
+
+
+def available_host_memory() -> int:
+    """Bytes of main memory to be had without swapping, of this machine and of the container that we may be in."""
+    machine = _available_on_the_machine()
+    container = container_memory.available()
+    return machine if container is None else min(machine, container)
+
+
+def _available_on_the_machine() -> int:
+    """Half of the total where the system does not say."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as lines:  # noqa: PTH123
+            for line in lines:
+                if line.startswith("MemAvailable:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    except (ValueError, OSError, AttributeError):
+        return 4 * 1024**3

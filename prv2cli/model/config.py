@@ -1,0 +1,270 @@
+"""Settings of models: validated on construction, written to and read from YAML. No torch.
+
+Widths and channels are listed from high to low resolution. Level 0 is the resolution the refiner works at (the
+tile after space-to-depth), level k has 2^k times its stride.
+"""
+
+from __future__ import annotations
+
+import difflib
+import reprlib
+from collections.abc import Collection
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from prv2cli.errors import ConfigError
+from prv2cli.files.text import shown
+
+PositiveInt = Annotated[int, Field(gt=0, strict=True)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+class _UnknownKey(ValueError):
+    """An unknown key among settings, and what would do."""
+
+    def __init__(self, key: Any, known: Collection[str]) -> None:
+        likely = difflib.get_close_matches(str(key), known, 2)
+        hint = f"did you mean {' or '.join(likely)}?" if likely else f"there are {', '.join(known)}"
+        super().__init__(f"no such setting; {hint}")
+        self.key = key
+
+
+class Settings(BaseModel):
+    """Base of every group of settings: unknown keys are errors, values never change after validation."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _keys_are_known(cls, raw: Any) -> Any:
+        """Refuse an unknown key with what would do, which `extra` does not say."""
+        for key in raw if isinstance(raw, dict) else ():
+            if key not in cls.model_fields:
+                raise _UnknownKey(key, cls.model_fields)
+        return raw
+
+
+class EncoderConfig(Settings):
+    """The light refiner encoder (METHOD 2.2): any timm `features_only` model."""
+
+    name: str = "mobilenetv4_conv_small"
+    levels: PositiveInt = 5
+    space_to_depth: Literal[1, 2, 4] = 1
+    pretrained: bool = False
+
+
+class C2FConfig(Settings):
+    """Coarse-to-Fine module (PRV2 section 3.2). The defaults are the authors'.
+
+    enabled: without it the encoder's features, projected to `widths`, go to F2C as they are; an ablation.
+    """
+
+    enabled: bool = True
+    widths: tuple[PositiveInt, ...] = (32, 256, 256, 256, 256, 256)
+    guidance: Literal["gated", "fused", "none"] = "gated"
+    taps: Literal["below", "own"] = "below"
+    pixel_level: bool = False
+
+
+class F2CConfig(Settings):
+    """Fine-to-Coarse module (METHOD 2.4). The defaults are the authors'."""
+
+    widths: tuple[PositiveInt, ...] = (32, 64, 64, 128, 256, 512)
+    decoder_widths: tuple[PositiveInt, ...] = (32, 64, 128, 256, 512)
+    decoder_hidden: Literal["input", "output"] = "input"
+
+
+class HeadConfig(Settings):
+    """What turns the fused features into the tile's depth.
+
+    dilations: of residual convolutions at stride 2, which look along an edge.
+    """
+
+    kind: Literal["residual", "two-surface"] = "residual"
+    width: PositiveInt = 32
+    dilations: tuple[PositiveInt, ...] = ()
+
+
+class CoarseFeaturesConfig(Settings):
+    """The coarse branch as the refiner sees it: how many feature maps, how wide, and who makes them.
+
+    `given`: a small guide encoder over the down-sampled photograph and any coarse depth map.
+    `external`: a depth network's own features are handed in (a bundle trained with that network).
+    """
+
+    kind: Literal["given", "external"] = "given"
+    channels: tuple[PositiveInt, ...] = (16, 24, 32, 32, 32)
+    guide_stride: PositiveInt = 4
+    guide_max_side: PositiveInt = 768
+
+
+class RefinerConfig(Settings):
+    """A whole refiner: encoder, C2F, F2C, head, and the depth space it works in.
+
+    denoise: whether noise in the coarse map is taken out before (noise.py); the authors do not.
+    back_projection: how many times the result is blurred, compared with the coarse map and corrected
+    (back_projection.py); 0, as the authors have it, leaves it as the network gave it.
+    shock_filter: how many times the edges of the result are steepened (shock.py); 0 is the authors'.
+    """
+
+    kind: Literal["refiner"] = "refiner"
+    depth_space: Literal["metres", "normalised-log"] = "normalised-log"
+    coarse: CoarseFeaturesConfig = CoarseFeaturesConfig()
+    encoder: EncoderConfig = EncoderConfig()
+    c2f: C2FConfig = C2FConfig()
+    f2c: F2CConfig = F2CConfig()
+    head: HeadConfig = HeadConfig()
+    align_corners: bool = False
+    denoise: bool = False
+    back_projection: Annotated[int, Field(ge=0, le=100, strict=True)] = 0
+    shock_filter: Annotated[int, Field(ge=0, le=100, strict=True)] = 0
+
+    @model_validator(mode="after")
+    def _same_number_of_levels(self) -> RefinerConfig:
+        levels = self.encoder.levels + 1
+        for key, got in {
+            "coarse.channels": len(self.coarse.channels),
+            "c2f.widths": len(self.c2f.widths),
+            "f2c.widths": len(self.f2c.widths),
+            "f2c.decoder_widths": len(self.f2c.decoder_widths) + 1,
+        }.items():
+            if got != levels:
+                raise ValueError(f"{key} must match encoder.levels: {levels} levels in all, got {got}")
+        if self.depth_space == "metres" and self.head.kind != "residual":
+            raise ValueError("head.kind: two-surface works in depth_space: normalised-log only")
+        for key in ("denoise", "back_projection", "shock_filter"):
+            if self.depth_space == "metres" and getattr(self, key):
+                raise ValueError(f"{key} works in depth_space: normalised-log only")
+        return self
+
+    @property
+    def tile_multiple(self) -> int:
+        """Tiles must be a multiple of this many pixels on each side."""
+        return self.encoder.space_to_depth * 2**self.encoder.levels
+
+
+class LiteConfig(Settings):
+    """`lite`: a small monocular coarse network (our own, trained on procedural scenes)."""
+
+    kind: Literal["lite"] = "lite"
+    encoder: str = "mobilenetv4_conv_small"
+    width: PositiveInt = 64
+    long_side: PositiveInt = 512
+    min_depth: Annotated[float, Field(gt=0)] = 0.1
+    max_depth: Annotated[float, Field(gt=0)] = 200.0
+
+
+class Dav2Config(Settings):
+    """Depth Anything V2, metric (METHOD 2.1): which of its published sizes, and the range it was trained for."""
+
+    kind: Literal["dav2"] = "dav2"
+    encoder: Literal["vits", "vitb", "vitl"] = "vits"
+    max_depth: Annotated[float, Field(gt=0)] = 20.0
+    input_size: Annotated[PositiveInt, Field(multiple_of=14)] = 518
+
+
+class ZoeDepthConfig(Settings):
+    """ZoeDepth as transformers builds it (extra `transformers`); the settings are its own config.json."""
+
+    kind: Literal["zoedepth"] = "zoedepth"
+    transformers: dict[str, Any]
+    input_size: tuple[PositiveInt, PositiveInt] = (384, 512)
+
+
+CoarseConfig = Annotated[LiteConfig | Dav2Config | ZoeDepthConfig, Field(discriminator="kind")]
+
+
+class BundleConfig(Settings):
+    """A coarse network and the refiner that was trained on its features: one file, one model.
+
+    process_size: (height, width) at which both networks run in the authors' tiling, e.g. 448 x 448 with DAv2.
+    """
+
+    kind: Literal["bundle"] = "bundle"
+    coarse: CoarseConfig
+    refiner: RefinerConfig
+    process_size: tuple[PositiveInt, PositiveInt]
+
+    @model_validator(mode="after")
+    def _refiner_takes_features(self) -> BundleConfig:
+        if self.refiner.coarse.kind != "external":
+            raise ValueError(
+                "refiner.coarse.kind must be external: a bundle's refiner takes its network's features"
+            )
+        return self
+
+
+ModelConfig = Annotated[
+    RefinerConfig | LiteConfig | Dav2Config | ZoeDepthConfig | BundleConfig, Field(discriminator="kind")
+]
+AnyModelConfig = RefinerConfig | LiteConfig | Dav2Config | ZoeDepthConfig | BundleConfig
+
+
+class _AnyModel(Settings):
+    model: ModelConfig
+
+
+# A few lines of YAML with aliases can stand for more values than any memory holds: repr() would write them all.
+_VALUES = reprlib.Repr()
+_VALUES.maxstring = _VALUES.maxother = 80
+_VALUES.maxlevel = 2
+
+
+def explain(error: ValidationError, where: str, raw: Any = None) -> ConfigError:
+    """The first problem pydantic found, as one line that names the key, the value and what would do.
+
+    raw: what was validated; with it the key is named as it is written, without the kind that pydantic chose by it.
+    """
+    first = error.errors()[0]
+    place, given = first["loc"], first["input"]
+    cause = first.get("ctx", {}).get("error")
+    if isinstance(cause, _UnknownKey):
+        place, given = (*place, cause.key), given[cause.key]
+    if raw is not None:
+        place = tuple(_as_written(place, raw))
+    key = ".".join(str(part) for part in place) or "the configuration"
+    text = first["msg"].removeprefix("Value error, ")
+    value = "" if isinstance(given, dict) else f" (got {_VALUES.repr(given)})"
+    return ConfigError(f"{where}: {shown(key)[:200]}: {shown(text)[:400]}{value}")
+
+
+def _as_written(place: tuple[int | str, ...], raw: Any) -> list[int | str]:
+    """A location without the tags of unions: what is no key there, unless it is the last part (a missing key)."""
+    kept: list[int | str] = []
+    for index, part in enumerate(place, 1):
+        if isinstance(raw, dict) and part not in raw and index < len(place):
+            continue
+        kept.append(part)
+        try:
+            raw = raw[part]
+        except (KeyError, IndexError, TypeError):
+            raw = None
+    return kept
+
+
+def read_settings_file(path: Path) -> dict[str, Any]:
+    """The settings in a YAML file, not validated. Raises ConfigError: no such file, no YAML, no settings."""
+    name = shown(path)
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"--config {name}: no such file") from error
+    except (
+        Exception
+    ) as error:  # besides YAMLError: whatever the makers of dates, numbers and deep nesting raise
+        reason = (str(error).splitlines() or [""])[0] or type(error).__name__
+        raise ConfigError(f"--config {name}: not a readable YAML file ({shown(reason)[:200]})") from error
+    if not isinstance(raw, dict):
+        raise ConfigError(f"--config {name}: expected settings (key: value), found {type(raw).__name__}")
+    return raw
+
+
+def parse_model_config(raw: Any, where: str) -> AnyModelConfig:
+    """Validate a model's configuration, e.g. one read from a checkpoint header. Raises ConfigError."""
+    try:
+        return _AnyModel.model_validate({"model": raw}).model
+    except ValidationError as error:
+        raise explain(error, where) from error

@@ -1,0 +1,98 @@
+"""Read one photograph into a file of pixels: what images.read_photo reads, without ever holding it.
+
+    file or pipe -> identify -> TIFF: strips one after the other (tiff_bands)
+                                JPEG: decoded whole, a progressive one onto disk (jpeg_bands)
+                                others: decoded whole by their library (image_decode), then given up
+                 -> colours, alpha over white, upright: band by band -> SpooledArray
+
+A JPEG has to be decoded whole: Pillow takes 4 bytes a pixel for it, or libjpeg 2 to 6 for a progressive one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from prv2cli.files.disk_array import SpooledArray
+from prv2cli.photo import read as images
+from prv2cli.photo.colour import ToSrgb, plan_srgb, to_8_bits
+from prv2cli.photo.jpeg_bands import decode_jpeg
+from prv2cli.photo.pillow import CheckSize, Stored, decode
+from prv2cli.photo.read import MAX_PIXELS_DEFAULT, Photo, kind_of, readable, size_check
+from prv2cli.photo.tiff_bands import open_in_bands
+
+_BAND_PIXELS = 1 << 20
+_TURNED_ROWS = 256  # rows become columns: the more at a time, the longer the pieces that are written
+
+
+@contextmanager
+def spool_photo(
+    source: Path | BinaryIO,
+    folder: Path,
+    *,
+    max_pixels: int = MAX_PIXELS_DEFAULT,
+    name: str | None = None,
+) -> Iterator[Photo]:
+    """As images.read_photo, with the same values, but `rgb` is a SpooledArray in `folder` until the block ends.
+
+    Raises what read_photo raises, and DiskFullError where the folder's disk is too small.
+    """
+    label = name or images._label(source)
+    with readable(label), images._opened(source, label) as file:
+        photo = _spool(file, label, folder, max_pixels)
+    rgb: Any = photo.rgb
+    with rgb:
+        yield photo
+
+
+def _spool(file: BinaryIO, label: str, folder: Path, max_pixels: int) -> Photo:
+    kind, check = kind_of(file, label), size_check(max_pixels)
+    with _decoded(kind, file, check, folder) as stored:
+        plan = plan_srgb(stored.icc, stored.model, stored.deep)
+        rgb, composited = _assemble(stored, plan, folder)
+    pixels: Any = rgb
+    return images.photo_of(pixels, stored, plan, file, label, composited=composited)
+
+
+@contextmanager
+def _decoded(kind: str, file: BinaryIO, check: CheckSize, folder: Path) -> Iterator[Stored]:
+    if kind == "JPEG":
+        with decode_jpeg(file, check, folder) as stored:
+            yield stored
+    else:
+        yield open_in_bands(file, check) if kind == "TIFF" else decode(kind, file, check)
+
+
+def _assemble(stored: Stored, plan: ToSrgb, folder: Path) -> tuple[SpooledArray, bool]:
+    """Bring all bands to upright sRGB: (H, W, 3) uint8 or uint16, and whether any pixel was transparent."""
+    turned = stored.orientation >= 5
+    shape = (stored.width, stored.height, 3) if turned else (stored.height, stored.width, 3)
+    rgb = SpooledArray(shape, np.uint16 if plan.deep else np.uint8, folder)
+    composited = False
+    step = max(1, _BAND_PIXELS // stored.width, _TURNED_ROWS if turned else 0)
+    try:
+        for y in range(0, stored.height, step):
+            stop = min(y + step, stored.height)
+            band = stored.band(y, stop)
+            colour = plan.convert(band.colour)
+            if band.alpha is not None:
+                alpha = to_8_bits(band.alpha) if stored.deep and not plan.deep else band.alpha
+                colour, seen = images._over_white(colour, alpha)
+                composited |= seen
+            rgb[_upright_place(y, stop, stored)] = images._turn(colour, stored.orientation)
+    except BaseException:  # Ctrl-C too: the disk space is given back at once
+        rgb.close()
+        raise
+    return rgb, composited
+
+
+def _upright_place(y0: int, y1: int, stored: Stored) -> tuple[slice, slice]:
+    """Where the stored rows y0 to y1 lie in the upright picture."""
+    if stored.orientation in (3, 4, 6, 7):  # stored from the bottom
+        y0, y1 = stored.height - y1, stored.height - y0
+    place, whole = slice(y0, y1), slice(None)
+    return (whole, place) if stored.orientation >= 5 else (place, whole)

@@ -1,0 +1,222 @@
+"""The tiles of one or of several photographs through the refiner, batch by batch, into their sinks.
+
+    Canvas (pixels, what was prepared, sink) ─┐
+    Canvas ───────────────────────────────────┴─ tiles in order ─ batches ─ network ─ sink of each tile
+
+A batch may hold tiles of several photographs, as long as they are of one size: a device that is meant for many
+tiles at a time idles over a small photograph that has only one. The mirror image of a photograph is a canvas of its
+own with the same sink (passes.py).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from prv2cli.coarse.network import CoarseDepth
+from prv2cli.errors import DeviceError
+from prv2cli.machine.devices import free_memory
+from prv2cli.model.depth_space import LogNormalisation, PlainMetres
+from prv2cli.model.layers import crop_to_boxes
+from prv2cli.model.refiner.patchrefiner import PatchRefiner
+from prv2cli.tiling.plan import Tile, TilePlan
+
+logger = logging.getLogger("prv2cli")
+
+BYTES_PER_TILE_PIXEL = 400  # activations of the shipped refiner in fp32: 320 measured, and some slack
+MAX_BATCH = 16
+
+Progress = Callable[[int, int], None]
+
+
+class TileSink(Protocol):
+    """Where refined tiles go: tiling.Blender, or streaming.BandBlender."""
+
+    plan: TilePlan
+
+    def add(self, tile: Tile, values: np.ndarray, *, mirrored: bool = False) -> None:
+        """Take one tile's (rows, columns) values; `mirrored`: of the mirrored photograph."""
+        ...
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A photograph before its tiles.
+
+    Attributes:
+        normalised: (1, 1, h, w), what the tiles refine, in the space of `scale`.
+        noise: of the coarse map, where some was found (noise.py).
+    """
+
+    coarse: CoarseDepth
+    scale: LogNormalisation | PlainMetres
+    normalised: Tensor
+    features: list[Tensor]
+    noise: Tensor | None = None
+
+    def target(self) -> Tensor | None:
+        """What back-projection brings the result to: the coarse map, (1, 1, h, w) in the space of `scale`.
+
+        None behind a noisy one: the noise that was not found would come back with it.
+        """
+        return self.scale.encode(self.coarse.values) if self.noise is None else None
+
+
+@dataclass(frozen=True, eq=False)
+class Canvas:
+    """A photograph on its way: the (H, W, 3) pixels to cut, what was prepared of them, where the tiles go.
+
+    `mirrored`: it is the mirror image of the photograph whose tiles go to the same sink. `scale`: of the values in
+    the sink, where that is not the canvas's own.
+    """
+
+    rgb: np.ndarray
+    ready: Prepared
+    sink: TileSink
+    mirrored: bool = False
+    scale: LogNormalisation | PlainMetres | None = None
+
+    @property
+    def tile_size(self) -> tuple[int, int]:
+        """Rows and columns: all tiles of a plan are of one size."""
+        return _size(self.sink.plan.tiles[0])
+
+    def give(self, tile: Tile, values: np.ndarray) -> None:
+        """One tile's refined (rows, columns) values to the sink, in the sink's scale."""
+        scale: Any = self.scale
+        if scale is not None:
+            values = scale.convert(values, self.ready.scale)
+        self.sink.add(tile, values, mirrored=self.mirrored)
+
+
+class TileLoop:
+    """A refiner's network on its device, and how many tiles it takes at a time."""
+
+    def __init__(self, network: PatchRefiner, device: torch.device, dtype: torch.dtype) -> None:
+        self.network, self.device, self.dtype = network, device, dtype
+        self._said_out_of_memory = False
+
+    def run(
+        self, canvases: Sequence[Canvas], batch_size: int, progress: Progress, steeper: float = 1.0
+    ) -> int:
+        """Refine every tile of the canvases, whose tiles are of one size.
+
+        Args:
+            batch_size: tiles at a time; 0 = from the free memory. Halved where the device runs out of memory.
+            steeper: see TwoSurfaceHead.
+
+        Returns:
+            The batch size that went through.
+
+        Raises:
+            DeviceError: not even one tile fits.
+        """
+        work = list(in_turn(canvases))
+        maps = {id(canvas): canvas.ready.normalised.to(self.device) for canvas in canvases}
+        batch = batch_size or self.choose_batch(canvases[0].tile_size)
+        done, total = 0, len(work)
+        while done < total:
+            part = work[done : done + batch]
+            try:
+                values = self._refine_batch(part, maps, steeper)
+            except torch.OutOfMemoryError as error:
+                batch = self._smaller_batch(batch, part[0][1], error)
+                continue
+            for (canvas, tile), value in zip(part, values, strict=True):
+                canvas.give(tile, value)
+            done += len(part)
+            progress(done, total)
+        return batch
+
+    def choose_batch(self, tile: tuple[int, int]) -> int:
+        """On the CPU one tile fills the cores; on a device as many as half of the free memory holds."""
+        if self.device.type == "cpu":
+            return 1
+        needed = tile[0] * tile[1] * BYTES_PER_TILE_PIXEL
+        return int(max(1, min(MAX_BATCH, free_memory(self.device) // 2 // needed)))
+
+    def _smaller_batch(self, batch: int, tile: Tile, error: Exception) -> int:
+        if batch == 1:
+            rows, columns = _size(tile)
+            raise DeviceError(
+                f"{self.device} has too little memory for one tile of {rows}x{columns}; "
+                f"use a smaller --tile, or --device cpu"
+            ) from error
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        if not self._said_out_of_memory:
+            self._said_out_of_memory = True
+            logger.warning(
+                "%s ran out of memory at %d tiles at a time; going on with fewer", self.device, batch
+            )
+        return batch // 2
+
+    def _refine_batch(
+        self, part: Sequence[tuple[Canvas, Tile]], maps: dict[int, Tensor], steeper: float
+    ) -> np.ndarray:
+        """(B, rows, columns) float32 refined normalised log-depth of a batch of tiles of one size.
+
+        `maps`: the coarse map of each canvas on the device, by the canvas's id.
+        """
+        pieces = [
+            self._cut(canvas, maps[id(canvas)], [tile for _, tile in tiles])
+            for canvas, tiles in groupby(part, key=lambda one: one[0])
+        ]
+        rgb, coarse, *features = (_joined(tensors) for tensors in zip(*pieces, strict=True))
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            refined = self.network.refine_cropped(rgb, coarse, features, steeper)
+        return refined[:, 0].float().cpu().numpy()
+
+    def _cut(self, canvas: Canvas, normalised: Tensor, tiles: Sequence[Tile]) -> list[Tensor]:
+        """Of some tiles of one photograph: (B, 3, H, W) pixels in 0..1, coarse depth, then each guidance map."""
+        rgb, plan = canvas.rgb, canvas.sink.plan
+        pixels = torch.from_numpy(np.stack([_cut_pixels(rgb, tile) for tile in tiles])).to(self.device)
+        scale = 255.0 if rgb.dtype == np.uint8 else 65535.0
+        batch = pixels.permute(0, 3, 1, 2).float().div_(scale)  # channels_last as it was cut
+        boxes = torch.tensor([tile.box(plan.height, plan.width) for tile in tiles], device=self.device)
+        index = torch.zeros(len(tiles), dtype=torch.long, device=self.device)
+        size = batch.shape[-2:]
+        coarse = crop_to_boxes(normalised, boxes, index, size)
+        return [batch, coarse, *self.network.crop(canvas.ready.features, boxes, index, size)]
+
+
+def in_turn(canvases: Sequence[Canvas]) -> Iterator[tuple[Canvas, Tile]]:
+    """All tiles of all canvases, sink after sink: each sink's row by row of tiles, as a BandBlender takes them."""
+    for _, group in groupby(canvases, key=lambda canvas: id(canvas.sink)):
+        shared = list(group)
+        plan = shared[0].sink.plan
+        rows = [plan.tiles]
+        if plan.sums_to_one:  # a grid
+            rows = [tuple(row) for _, row in groupby(plan.tiles, key=lambda tile: tile.rows.start)]
+        yield from ((canvas, tile) for row in rows for canvas in shared for tile in row)
+
+
+def by_tile_size(canvases: Sequence[Canvas]) -> list[list[Canvas]]:
+    """The canvases in groups that may share a batch, in the order of their first members."""
+    groups: dict[tuple[int, int], list[Canvas]] = {}
+    for canvas in canvases:
+        groups.setdefault(canvas.tile_size, []).append(canvas)
+    return list(groups.values())
+
+
+def _joined(tensors: Sequence[Tensor]) -> Tensor:
+    return tensors[0] if len(tensors) == 1 else torch.cat(list(tensors))
+
+
+def _size(tile: Tile) -> tuple[int, int]:
+    return tile.rows.length, tile.columns.length
+
+
+def _cut_pixels(rgb: np.ndarray, tile: Tile) -> np.ndarray:
+    """The tile's (rows, columns, 3) pixels; beyond the image the border is repeated."""
+    rows, columns = tile.rows, tile.columns
+    part = rgb[rows.start : rows.start + rows.length, columns.start : columns.start + columns.length]
+    below, right = rows.length - part.shape[0], columns.length - part.shape[1]
+    return np.pad(part, ((0, below), (0, right), (0, 0)), mode="edge") if below or right else part

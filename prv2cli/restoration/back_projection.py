@@ -1,0 +1,220 @@
+"""Back-projection: brings a refined map to where, blurred as the coarse map is, it gives the coarse map again.
+
+A network that looks through a blur draws the edges where they are, but a part narrower than the blur keeps some of
+its background's depth. What is missing there can be computed: blur the refined map, compare it with the coarse one,
+correct the surfaces, repeat (iterative back-projection; Irani and Peleg, CVGIP 1991). Four things are ours:
+
+- the blur is not known. It is the Gaussian through which the refined map resembles the coarse one most;
+- a correction must not blur the edges. Around every pixel it is a gain and an offset of the refined depth itself, by
+  least squares in a window (the local linear model of the guided filter; He et al., ECCV 2010): the near and the far
+  surface there move each by its own amount, and the edge between them stays where it is;
+- what no blurred map can contain, and the coarse map has, is noise: the correction leaves out as much of it at every
+  frequency (Wiener's filter);
+- all of it happens on a grid of cells, so that the photograph may have any size. Of the full map only the cells' means
+  and mean squares are taken; the gain and the offset are up-sampled.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from prv2cli.files.disk_array import BAND_PIXELS, SpooledArray, bands
+from prv2cli.model.refiner.guide import to_guide
+
+GRID_SIDE = 768  # cells on the longer side, at most
+WINDOW = 0.9  # standard deviation of a (Gaussian) window, in those of the blur
+FLAT = 1e-3  # variance of normalised log-depth within a window below which there are not two surfaces to tell apart
+GAINS = (-0.5, 1.0)  # above -1: what was nearer stays nearer
+BLURS = (0.5, 48.0)  # standard deviations that are tried, in cells
+RESOLVED = 1.0  # cells: a narrower blur cannot be seen on the grid
+FASTEST = math.sqrt(0.5)  # cycles a cell, the highest frequency of a grid
+NOISE_BAND = (0.02, 0.2)  # what a blur lets pass of the frequencies by which the noise is judged
+_RINGS = 1024  # of about equal frequency, in which spectra are summed; narrower where it is low
+_NOISE_RINGS = 128
+
+
+class Cells(NamedTuple):
+    """Means over the cells of a grid, each (1, 1, rows, columns)."""
+
+    mean: Tensor
+    square: Tensor
+
+
+class Correction(NamedTuple):
+    """What to add to a map x: gain * x + offset, each (1, 1, rows, columns) on the grid of cells."""
+
+    gain: Tensor
+    offset: Tensor
+
+
+def back_project(refined: np.ndarray | SpooledArray, coarse: Tensor, steps: int) -> None:
+    """Correct `refined` in place.
+
+    Args:
+        refined: (H, W) normalised log-depth.
+        coarse: (1, 1, h, w) of any size, the map that was refined, in the same space.
+        steps: how many times it is blurred, compared and corrected. 0: nothing happens.
+    """
+    if steps:
+        cells = average(refined)
+        correction = find_correction(cells, to_guide(coarse, cells.mean.shape[-2:]), steps)
+        if correction is not None:
+            apply(correction, refined)
+
+
+def average(values: np.ndarray | SpooledArray, side: int = GRID_SIDE) -> Cells:
+    """(H, W) -> means on a grid of at most `side` cells each way; bands of rows are read, never the whole map."""
+    height, width = values.shape
+    shrink = max(1.0, max(height, width) / side)
+    rows, columns = (_borders(length, max(1, round(length / shrink))) for length in (height, width))
+    means = np.empty((2, len(rows) - 1, len(columns) - 1), np.float32)
+    step = max(1, int(BAND_PIXELS / (width * shrink)))
+    for first in range(0, len(rows) - 1, step):
+        last = min(first + step, len(rows) - 1)
+        band = values[int(rows[first]) : int(rows[last])]
+        for kind, part in enumerate((band, np.square(band))):
+            sums = np.add.reduceat(part, columns[:-1], axis=1)
+            sums = np.add.reduceat(sums, rows[first:last] - rows[first], axis=0)
+            means[kind, first:last] = sums
+    means /= np.diff(rows)[:, None] * np.diff(columns)
+    return Cells(*(torch.from_numpy(part)[None, None] for part in means))
+
+
+def _borders(length: int, count: int) -> np.ndarray:
+    """The first pixel of each of `count` cells, and the end."""
+    return np.round(np.linspace(0, length, count + 1)).astype(np.int64)
+
+
+def find_correction(cells: Cells, coarse: Tensor, steps: int) -> Correction | None:
+    """From the refined map's cells and the coarse map on the same grid; None where no blur lies between the two."""
+    gain, offset, corrected = torch.zeros_like(coarse), torch.zeros_like(coarse), cells.mean
+    for _ in range(steps):
+        sigma = blur_between(corrected, coarse)
+        if sigma < RESOLVED:
+            break
+        missing = _without_noise(coarse - blur(corrected, sigma), sigma)
+        slope, level = _local_line(cells, missing, WINDOW * sigma)
+        gain = (gain + slope).clamp(*GAINS)
+        offset = offset + level
+        corrected = (1 + gain) * cells.mean + offset
+    return None if corrected is cells.mean else Correction(gain, offset)
+
+
+def _local_line(cells: Cells, missing: Tensor, window: float) -> tuple[Tensor, Tensor]:
+    """Slope and level of what is missing as a function of the depth, around each cell: a guided filter's two maps."""
+    mean, mean_missing = blur(cells.mean, window), blur(missing, window)
+    variance = (blur(cells.square, window) - mean.square()).clamp_min(0) + FLAT
+    slope = (blur(cells.mean * missing, window) - mean * mean_missing) / variance
+    return blur(slope, window), blur(mean_missing - slope * mean, window)
+
+
+def _without_noise(missing: Tensor, sigma: float) -> Tensor:
+    """Wiener's filter of what is missing, with white noise as strong as where hardly anything passes the blur."""
+    spectrum, frequency = _spectrum(missing)
+    power = spectrum.abs().square()
+    passed = _passed(sigma, frequency)
+    judged = (passed > NOISE_BAND[0]) & (passed < NOISE_BAND[1])
+    if not judged.any():
+        return missing
+    ring = _rings(frequency, _NOISE_RINGS)
+    mean_power = _ring_sums(power, ring, _NOISE_RINGS) / torch.bincount(
+        ring, minlength=_NOISE_RINGS
+    ).clamp_min(1)
+    share = (1 - power[..., judged].mean() / mean_power.clamp_min(1e-20)).clamp(0, 1).float()
+    return _map_of(spectrum * share[ring].view(frequency.shape), missing.shape)
+
+
+def blur(values: Tensor, sigma: float) -> Tensor:
+    """(1, 1, h, w), blurred by a Gaussian with a standard deviation of `sigma` pixels, mirrored at the borders."""
+    spectrum, frequency = _spectrum(values)
+    return _map_of(spectrum * _passed(sigma, frequency), values.shape)
+
+
+def blur_between(sharp: Tensor, blurred: Tensor) -> float:
+    """Standard deviation, in pixels, of the Gaussian that brings a map nearest to a blurred one.
+
+    Both (1, 1, h, w). Nearest by squares, taken in the frequency domain (Parseval). 0: none that is tried is
+    better than no blur.
+    """
+    (source, frequency), (target, _) = _spectrum(sharp), _spectrum(blurred)
+    twice = torch.full((source.shape[-1],), 2.0)  # a real map's spectrum has each column but these two twice
+    twice[0] = twice[-1] = 1
+    ring = _rings(frequency, _RINGS)
+    own = _ring_sums(source.abs().square() * twice, ring, _RINGS)
+    common = _ring_sums((source * target.conj()).real * twice, ring, _RINGS)
+    middle = FASTEST * ((torch.arange(_RINGS, dtype=torch.float64) + 0.5) / _RINGS).square()
+
+    def distances(sigmas: np.ndarray) -> Tensor:
+        """Squared differences, but for what does not depend on the blur."""
+        passed = _passed(torch.from_numpy(sigmas)[:, None], middle)
+        return (passed.square() * own - 2 * passed * common).sum(dim=1)
+
+    tried = np.geomspace(*BLURS, 64)
+    found = distances(tried).numpy()
+    best = int(found.argmin())
+    if found[best] >= float(own.sum() - 2 * common.sum()):
+        return 0.0
+    if best in (0, len(tried) - 1):
+        return float(tried[best])
+    before, here, after = found[best - 1 : best + 2]
+    # The minimum of a parabola: no jump from one blur that is tried to the next.
+    bend = before - 2 * here + after
+    shift = (before - after) / (2 * bend) if bend > 0 else 0.0
+    return float(tried[best] * (tried[1] / tried[0]) ** shift)
+
+
+def _passed(sigma: float | Tensor, frequency: Tensor) -> Tensor:
+    """What a Gaussian blur leaves of a frequency."""
+    return torch.exp(-2 * (math.pi * sigma * frequency).square())
+
+
+def _rings(frequency: Tensor, count: int) -> Tensor:
+    """Of each entry of a spectrum, flattened, the ring that it belongs to."""
+    return (count * (frequency / FASTEST).sqrt()).long().clamp_max(count - 1).flatten()
+
+
+def _ring_sums(power: Tensor, ring: Tensor, count: int) -> Tensor:
+    return torch.bincount(ring, power.flatten().double(), minlength=count)
+
+
+def _map_of(spectrum: Tensor, shape: torch.Size) -> Tensor:
+    """The inverse of _spectrum."""
+    height, width = shape[-2:]
+    return torch.fft.irfft2(spectrum, s=(2 * height, 2 * width))[..., :height, :width]
+
+
+def _spectrum(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Of (1, 1, h, w), mirrored to twice its size: the half spectrum, and the frequency of each entry per pixel."""
+    mirrored = torch.cat([values, values.flip(-1)], dim=-1)
+    mirrored = torch.cat([mirrored, mirrored.flip(-2)], dim=-2)
+    down, across = torch.fft.fftfreq(mirrored.shape[-2]), torch.fft.rfftfreq(mirrored.shape[-1])
+    return torch.fft.rfft2(mirrored), torch.hypot(down[:, None], across)
+
+
+def apply(correction: Correction, values: np.ndarray | SpooledArray) -> None:
+    """Add gain * x + offset, up-sampled bilinearly, to every x of (H, W) `values`, in place and band by band."""
+    height, width = values.shape
+    gain, offset = (_along(part[0, 0].numpy(), width, axis=1) for part in correction)
+    for rows in bands(height, width):
+        band = values[rows]
+        band += band * _along(gain, height, axis=0, part=rows) + _along(offset, height, axis=0, part=rows)
+        values[rows] = band
+
+
+def _along(cells: np.ndarray, length: int, axis: int, part: slice = slice(None)) -> np.ndarray:
+    """Bilinear along one axis, from cells to the pixels `part` of `length`; half-pixel centres, border repeated."""
+    count = cells.shape[axis]
+    place = (np.arange(length, dtype=np.float32)[part] + 0.5) * (count / length) - 0.5
+    place = place.clip(0, count - 1)
+    below = place.astype(np.int64)
+    share = (place - below).astype(np.float32)
+    share = share[:, None] if axis == 0 else share
+    low, high = cells.take(below, axis), cells.take(np.minimum(below + 1, count - 1), axis)
+    high -= low
+    high *= share
+    return low + high

@@ -1,0 +1,232 @@
+"""Training samples from procedural scenes: a pool made once on disk, or a new scene for each, and two views of them.
+
+Sample i of a data set depends on (seed, i) alone, so any number of workers and any interruption give the same stream.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from prv2cli.model.depth_space import LogNormalisation
+from prv2cli.model.refiner.guide import to_guide
+from prv2cli.restoration.coarse_map import WIDE_EDGES
+from prv2cli.scenes.textures import opencv
+from prv2cli.training.config import DegradeConfig, SceneDataConfig
+from prv2cli.training.samples.augment import photograph
+from prv2cli.training.samples.degrade import degrade
+
+if TYPE_CHECKING:
+    from prv2cli.scenes.make import Style
+
+Sample = dict[str, Any]  # tensors that are joined along their first dimension, and BROKEN
+BROKEN = "broken"  # in a sample or a batch: [(name, why)] of what could not be used on the way to it
+_Job = tuple[int, int, "Style", int, str]  # seed, index, style, size, path
+_GUIDE_SIZES = (96, 72, 56)
+_SCALES = (1.0, 1.0, 0.75, 1.333)
+_MIN_TILE_SPREAD = 0.05  # log-depth; a tile of one plain wall teaches little
+
+
+class ScenePool:
+    """Scenes 0..count-1 of a seed, made on first use and kept as .npz files below `cache`.
+
+    Endless: scenes 0, 1, ... without end, drawn when asked for; of each `len(pool)` in a row the first are of any kind,
+    the others still lifes.
+    """
+
+    def __init__(self, config: SceneDataConfig) -> None:
+        self.config = config
+        self.folder = config.cache / f"size{config.size}-seed{config.seed}"
+
+    def __len__(self) -> int:
+        return self.config.scenes + self.config.still_lifes
+
+    def path(self, index: int) -> Path:
+        """Where a scene lies; those from `scenes` on are still lifes."""
+        number = index - self.config.scenes
+        return self.folder / (f"{index:06d}.npz" if number < 0 else f"still-{number:06d}.npz")
+
+    def missing(self) -> list[int]:
+        """Indices of the scenes that have not been made yet."""
+        if self.config.endless:
+            return []
+        return [i for i in range(len(self)) if not self.path(i).exists()]
+
+    def make(self, processes: int, progress: Callable[[int, int], None] = lambda done, total: None) -> None:
+        """Make every missing scene. A killed run goes on where it stopped."""
+        missing = self.missing()
+        if not missing:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        jobs = [self._job(index) for index in missing]
+        with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as executor:
+            for done, _ in enumerate(executor.map(_make_and_save, jobs, chunksize=4), 1):
+                progress(done, len(jobs))
+
+    def _job(self, index: int) -> _Job:
+        number = index - self.config.scenes
+        style: Style = "any" if number < 0 else "still-life"
+        return (
+            self.config.seed,
+            index if number < 0 else number,
+            style,
+            self.config.size,
+            str(self.path(index)),
+        )
+
+    def load(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """rgb (H, W, 3) uint8 and depth (H, W) float32 metres of one scene."""
+        if self.config.endless:
+            return self._draw(index)
+        with np.load(self.path(index)) as arrays:
+            return arrays["rgb"], arrays["depth"]
+
+    def _draw(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        from prv2cli.scenes.make import make_scene
+
+        style: Style = "any" if index % len(self) < self.config.scenes else "still-life"
+        scene = make_scene((self.config.seed, index), self.config.size, style=style)
+        return scene.rgb, scene.depth
+
+    def choose(self, sample: int, rng: np.random.Generator) -> int:
+        """The index of the scene that a sample of a run is of."""
+        return sample if self.config.endless else int(rng.integers(len(self)))
+
+
+def _make_and_save(job: _Job) -> None:
+    from prv2cli.scenes.make import make_scene
+
+    seed, index, style, size, path = job
+    scene = make_scene((seed, index), size, style=style)
+    partial = f"{path}.{os.getpid()}.tmp"
+    with Path(partial).open("wb") as file:
+        np.savez(file, rgb=scene.rgb, depth=scene.depth)
+    Path(partial).replace(path)
+
+
+class _SceneSamples(Dataset[Sample]):
+    """What both views share: choosing a scene, turning it, resizing it."""
+
+    def __init__(self, data: SceneDataConfig, seed: int, length: int) -> None:
+        self.data, self.seed, self.length = data, seed, length
+        self.pool = ScenePool(data)
+
+    def __len__(self) -> int:
+        return self.length
+
+    def _rng(self, index: int) -> np.random.Generator:
+        return np.random.default_rng((self.seed, index))
+
+    def _scene(self, index: int, rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
+        """The scene of a sample, randomly mirrored, at the given size: rgb (size, size, 3) uint8, depth float32."""
+        cv2 = opencv()
+        rgb, depth = self.pool.load(self.pool.choose(index, rng))
+        if rng.random() < 0.5:
+            rgb, depth = rgb[:, ::-1], depth[:, ::-1]
+        if size != rgb.shape[0]:
+            mode = cv2.INTER_AREA if size < rgb.shape[0] else cv2.INTER_LINEAR
+            rgb = cv2.resize(np.ascontiguousarray(rgb), (size, size), interpolation=mode)
+            # Depth is never averaged: a mean of two surfaces is a surface that does not exist. Plain INTER_NEAREST
+            # would move it by up to half a pixel against its picture.
+            depth = cv2.resize(
+                np.ascontiguousarray(depth), (size, size), interpolation=cv2.INTER_NEAREST_EXACT
+            )
+        return rgb, np.ascontiguousarray(depth)
+
+
+class RefineSamples(_SceneSamples):
+    """Tiles for the refiner behind `given`: photograph, spoilt coarse depth, truth, and the whole image's guide.
+
+    A sample is one scene with n = `data.tiles_per_scene` tiles of it: making a scene into a photograph and a coarse
+    map costs more than cutting a tile. Keys: rgb (n, 3, t, t); coarse, truth (n, 1, t, t) normalised log-depth; box
+    (n, 4); guide_rgb (1, 3, g, g); guide_depth (1, 1, g, g); spread_ratio (n, 1, 1, 1): the jitter of the
+    normalisation, to be undone in the loss; wide (n,): whether a photograph would get a pass at half size first.
+    """
+
+    def __init__(
+        self, data: SceneDataConfig, spoil: DegradeConfig, seed: int, length: int, batch: int
+    ) -> None:
+        super().__init__(data, seed, length)
+        self.spoil, self.batch = spoil, batch
+
+    def __getitem__(self, index: int) -> Sample:
+        rng = self._rng(index)
+        scale = float(rng.choice(_SCALES))
+        rgb, depth = self._scene(index, rng, max(self.data.tile, round(self.data.size * scale)))
+        if rng.random() < 0.3:
+            rgb, depth = np.rot90(rgb), np.rot90(depth)
+        image = _to_tensor(photograph(np.ascontiguousarray(rgb), rng))
+        truth = torch.from_numpy(np.ascontiguousarray(depth))[None, None]
+        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        coarse, blur = degrade(truth, self.spoil, generator)
+        # Where the pass at half size begins is an estimate: the network is to be good on either side of it, and
+        # what it estimates is more than the blur where edges lie close together.
+        wide = blur > WIDE_EDGES * float(np.exp(rng.uniform(-0.65, 0.15)))
+        true_norm = LogNormalisation.of(coarse)
+        norm = _jitter(true_norm, rng)
+        # All samples of a batch share a guide size, or they could not be joined.
+        guide = _GUIDE_SIZES[(index // self.batch) % len(_GUIDE_SIZES)]
+        normalised, true_depth = norm.encode(coarse)[0], norm.encode(truth)[0]
+        corners = [self._corner(rng, depth) for _ in range(self.data.tiles_per_scene)]
+        tile = self.data.tile
+        windows = [(..., slice(y, y + tile), slice(x, x + tile)) for y, x in corners]
+        return {
+            "rgb": torch.stack([image[window] for window in windows]),
+            "coarse": torch.stack([normalised[window] for window in windows]),
+            "truth": torch.stack([true_depth[window] for window in windows]),
+            "box": torch.tensor([[x, y, x + tile, y + tile] for y, x in corners]) / depth.shape[0],
+            "guide_rgb": to_guide(image[None], (guide, guide)),
+            "guide_depth": to_guide(normalised[None], (guide, guide)),
+            "spread_ratio": (norm.spread / true_norm.spread).expand(len(corners), 1, 1, 1),
+            "wide": torch.full((len(corners),), wide),
+        }
+
+    def _corner(self, rng: np.random.Generator, depth: np.ndarray) -> tuple[int, int]:
+        """Where to cut the tile: a few tries for one that has some depth in it."""
+        room, tile = depth.shape[0] - self.data.tile, self.data.tile
+        top = left = 0
+        for _ in range(3):
+            top, left = (int(v) for v in rng.integers(0, room + 1, 2))
+            if np.log(depth[top : top + tile : 4, left : left + tile : 4]).std() > _MIN_TILE_SPREAD:
+                break
+        return top, left
+
+
+def _jitter(norm: LogNormalisation, rng: np.random.Generator) -> LogNormalisation:
+    """A tile of a large photograph spans a small part of its depth range: mostly widen the spread."""
+    factor = float(np.exp(rng.uniform(-0.3, 1.2)))
+    return LogNormalisation(norm.centre + float(rng.normal(0, 0.4)) * norm.spread, norm.spread * factor)
+
+
+class CoarseSamples(_SceneSamples):
+    """Whole scenes for a monocular coarse network: rgb (1, 3, s, s), depth (1, 1, s, s) metres."""
+
+    def __getitem__(self, index: int) -> Sample:
+        rng = self._rng(index)
+        rgb, depth = self._scene(index, rng, self.data.tile)
+        return {
+            "rgb": _to_tensor(photograph(np.ascontiguousarray(rgb), rng))[None],
+            "depth": torch.from_numpy(depth)[None, None],
+        }
+
+
+def _to_tensor(rgb: np.ndarray) -> Tensor:
+    """(H, W, 3) uint8 -> (3, H, W) float in 0..1."""
+    return torch.from_numpy(np.ascontiguousarray(rgb)).permute(2, 0, 1).float() / 255
+
+
+def collate(samples: list[Sample]) -> dict[str, Any]:
+    """Join the samples of a batch key by key."""
+    batch: dict[str, Any] = {
+        key: torch.cat([sample[key] for sample in samples]) for key in samples[0] if key != BROKEN
+    }
+    return {**batch, BROKEN: [told for sample in samples for told in sample.get(BROKEN, [])]}

@@ -1,0 +1,243 @@
+"""`prv2 batch` as a program: its inputs, streams, exit codes and signals. The models are a stand-in."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from fake_refiner import FakeRefiner
+from PIL import Image
+
+from prv2cli.cli import app
+from prv2cli.depth_files.read import read_depth
+
+TESTS = Path(__file__).parents[1]
+_PROGRAM = """
+import sys, time
+sys.path.insert(0, {tests!r})
+from fake_refiner import FakeRefiner
+from prv2cli.refine.refiner import Refiner
+def load(cls, **options):
+    print("loading", file=sys.stderr, flush=True)
+    time.sleep({loading})
+    return FakeRefiner(0.1)
+Refiner.from_pretrained = classmethod(load)
+from prv2cli.cli.app import main
+main(sys.argv[1:])
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, with photographs in `in`."""
+    monkeypatch.chdir(tmp_path)
+    for k, name in enumerate(("a.png", "b.jpg", "below/c.png")):
+        path = tmp_path / "in" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(k).integers(0, 200, (24, 32, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(path)
+    return tmp_path
+
+
+@pytest.fixture
+def batch(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> Any:
+    """Run `prv2 batch`: (exit code, stdout, stderr)."""
+    from prv2cli.refine.refiner import Refiner
+
+    monkeypatch.setattr(Refiner, "from_pretrained", lambda **options: FakeRefiner())
+
+    def run(*arguments: object, stdin: bytes = b"") -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(stdin)))
+        capsys.readouterr()
+        code = app._run(["batch", *map(str, arguments)], debug=False)
+        return code, *capsys.readouterr()
+
+    return run
+
+
+def _outputs(folder: Path) -> list[str]:
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+
+
+def test_a_folder_goes_to_one_beside_it(batch: Any, folder: Path) -> None:
+    code, out, err = batch("in")
+    assert (code, out) == (0, "")
+    assert err.splitlines()[-1].startswith(f"{folder / 'in_depth'}: 2 done, 0 already done, 0 failed in ")
+    assert _outputs(folder / "in_depth") == ["a.tif", "b.tif"]
+    code, _, err = batch("in", "-r", "-o", "in_depth")
+    assert code == 0 and "1 done, 2 already done, 0 failed" in err
+    assert _outputs(folder / "in_depth") == ["a.tif", "b.tif", "below/c.tif"]
+
+
+def test_names_formats_and_types(batch: Any, folder: Path) -> None:
+    options = ("--format", "png", "--depth-scale", "1000", "--name", "{stem}_{suffix}_depth", "-q")
+    assert batch("in", "-r", "-o", "out", *options) == (0, "", "")
+    assert _outputs(folder / "out") == ["a_png_depth.png", "b_jpg_depth.png", "below/c_png_depth.png"]
+    assert read_depth(folder / "out/a_png_depth.png").metadata.scale == 1000
+
+
+def test_mirrored_passes_are_recorded_and_another_setting(batch: Any, folder: Path) -> None:
+    assert batch("in", "-o", "out", "-q") == (0, "", "")
+    assert "2 done, 0 already done" in batch("in", "-o", "out", "--tta", "flip")[2]
+    assert read_depth(folder / "out/a.tif").metadata.tta == "flip"
+    assert "0 done, 2 already done" in batch("in", "-o", "out", "--tta", "flip")[2]
+    assert "2 done, 0 already done" in batch("in", "-o", "out", "--tta", "none")[2]
+
+
+def test_photographs_of_one_name_keep_their_extensions(batch: Any, folder: Path) -> None:
+    Image.new("RGB", (8, 8)).save(folder / "in/a.jpg")
+    assert batch("in", "-o", "out")[0] == 0
+    assert _outputs(folder / "out") == ["a_jpg.tif", "a_png.tif", "b.tif"]
+
+
+@pytest.mark.parametrize(("flags", "separator"), [((), b"\n"), ((), b"\r\n"), (("-0",), b"\0")])
+def test_a_list_on_stdin(batch: Any, folder: Path, flags: tuple[str, ...], separator: bytes) -> None:
+    strange = "in/two words, \u00e9.png"
+    Image.new("RGB", (8, 8)).save(folder / strange)
+    listed = separator.join(os.fsencode(p) for p in ("in/below/c.png", strange, str(folder / "in/a.png")))
+    code, _, err = batch("-", *flags, "-o", "out", stdin=listed)
+    assert code == 0, err
+    assert _outputs(folder / "out") == ["a.tif", "in/below/c.tif", "in/two words, \u00e9.tif"]
+
+
+def test_several_inputs_and_patterns(batch: Any, folder: Path) -> None:
+    assert batch("in/a.png", "in/below", "-o", "out")[0] == 0
+    assert batch("in/*.jpg", "-o", "out")[0] == 0
+    assert _outputs(folder / "out") == ["a.tif", "b.tif", "c.tif"]
+
+
+def test_json_is_one_line_a_file(batch: Any, folder: Path) -> None:
+    (folder / "in/bad.jpg").write_bytes(b"text")
+    code, out, err = batch("in", "-r", "--json")
+    found = [json.loads(line) for line in out.splitlines()]
+    assert code == 1 and len(found) == 4
+    by_state = {state: [f["input"] for f in found if f["state"] == state] for state in ("done", "failed")}
+    assert len(by_state["done"]) == 3 and by_state["failed"] == ["in/bad.jpg"]
+    assert any(line.startswith("error: in/bad.jpg") for line in err.splitlines())
+    assert "1 failed" in err.splitlines()[-1]
+
+
+def test_shards_are_parts_of_the_whole(batch: Any, folder: Path) -> None:
+    done = []
+    for index in (1, 2, 3):
+        code, out, _ = batch("in", "-r", "-o", "out", "--shard", f"{index}/3", "--json")
+        assert code == 0
+        done += [json.loads(line)["output"] for line in out.splitlines()]
+    assert sorted(done) == ["out/a.tif", "out/b.tif", "out/below/c.tif"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("nowhere",), 2, "-o OUTDIR"),
+        (("nowhere", "-o", "out"), 1, "nowhere: no such file"),
+        (("in", "-o", "in/a.png"), 1, "that is a file"),
+        (("empty",), 1, "no photograph in empty"),
+        (("-",), 2, "-o OUTDIR"),
+        (("-", "in", "-o", "out"), 2, "leave out the other inputs"),
+        (("in", "-0"), 2, "-0"),
+        (("in", "--shard", "4/3"), 2, "--shard 4/3"),
+        (("in", "--name", "{date}"), 2, "{date}"),
+        (("in", "--name", "same"), 2, "--name"),
+        (("in", "--name", "../{stem}"), 2, "--name"),
+        (("in", "--format", "gif"), 2, "--format gif"),
+        (("in", "--format", "png", "--dtype", "float32"), 2, "--dtype float32"),
+        (("in", "--model", "nope"), 2, "'nope'"),
+        (("in", "--device", "foo"), 2, "--device foo"),
+        (("in", "--tile", "abc"), 2, "--tile abc"),
+        (("*.xyz", "-o", "out"), 1, "*.xyz"),
+    ],
+)
+def test_wrong_calls_are_one_line(
+    batch: Any, folder: Path, arguments: tuple[str, ...], code: int, words: str
+) -> None:
+    (folder / "empty").mkdir()
+    before = _outputs(folder)
+    found, out, err = batch(*arguments)
+    assert (found, out) == (code, "")
+    assert words in err and len(err.splitlines()) == 1 and "Traceback" not in err
+    assert _outputs(folder) == before
+
+
+def _start(folder: Path, *arguments: str, loading: float = 0) -> subprocess.Popen[str]:
+    """The program over 42 photographs, a tenth of a second each; it says "loading" on stderr when it loads."""
+    for k in range(40):
+        Image.new("RGB", (16, 16), (k, k, k)).save(folder / f"in/{k}.png")
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(TESTS.parent), os.environ.get("PYTHONPATH", "")]),
+    }
+    program = _PROGRAM.format(tests=str(TESTS / "support"), loading=loading)
+    return subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", program, "batch", "in", "-o", "out", *arguments],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # Where the tests run in the background, their shell has Ctrl-C ignored, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+
+
+def _patience() -> float:
+    """Seconds within which a program has ended: two on an idle machine, more where processes queue for its cores."""
+    return 2 + 3 * max(1, os.getloadavg()[0] / (os.cpu_count() or 1))
+
+
+def _check_whole(folder: Path) -> int:
+    """How many outputs there are: all whole, and nothing else beside them."""
+    left = _outputs(folder / "out")
+    assert all(name.endswith(".tif") and not name.startswith(".") for name in left)
+    for name in left:
+        read_depth(folder / "out" / name)
+    return len(left)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_batch_soon_and_cleanly(folder: Path, number: signal.Signals) -> None:
+    process = _start(folder)
+    deadline = time.monotonic() + 60
+    while not list(folder.glob("out/*.tif")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(number)
+    start = time.monotonic()
+    out, err = process.communicate(timeout=60)
+    assert time.monotonic() - start < _patience()
+    assert process.returncode == 130, err
+    assert (out, err.splitlines()[-1]) == ("", "interrupted") and "Traceback" not in err
+    assert 1 <= _check_whole(folder) < 42
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_the_models_load(folder: Path, number: signal.Signals) -> None:
+    process = _start(folder, loading=60)
+    assert process.stderr is not None and process.stderr.readline() == "loading\n"
+    process.send_signal(number)
+    start = time.monotonic()
+    out, err = process.communicate(timeout=60)
+    assert time.monotonic() - start < _patience()
+    assert (process.returncode, out, err) == (130, "", "interrupted\n")
+    assert not (folder / "out").exists()
+
+
+def test_a_reader_that_has_seen_enough(folder: Path) -> None:
+    """prv2 batch --json ... | head -1"""
+    process = _start(folder, "--json", "-q")
+    assert process.stdout is not None and process.stderr is not None
+    assert json.loads(process.stdout.readline())["state"] == "done"
+    with process.stderr:
+        process.stdout.close()
+        assert process.stderr.read() == "loading\n"
+    assert process.wait(timeout=60) == 1
+    assert 1 <= _check_whole(folder) < 42

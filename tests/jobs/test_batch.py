@@ -1,0 +1,567 @@
+"""Batches: what is done, skipped, done again; dead and living neighbours; kills at any moment."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fake_refiner import FakeRefiner
+from PIL import Image
+
+from prv2cli.depth_files import encode as depth_writers
+from prv2cli.depth_files.encoding import Encoding, write
+from prv2cli.depth_files.read import read_depth
+from prv2cli.errors import DiskFullError
+from prv2cli.jobs.admission import MemoryRoom
+from prv2cli.jobs.batch import AHEAD, BatchSettings, Job, LocalEngine, _Work, run_batch
+from prv2cli.jobs.claims import FOLDER, Claims
+from prv2cli.jobs.find import find_photographs, plan
+from prv2cli.refine.estimate import Memory, memory_for, read_header
+
+TESTS = Path(__file__).parents[1]
+SETTINGS = BatchSettings(Encoding("tiff"))
+
+
+def _photograph(path: Path, seed: int = 0, red: bool = False) -> Path:
+    pixels = np.random.default_rng(seed).integers(0, 200, (24, 32, 3), dtype=np.uint8)
+    if red:
+        pixels[0, 0] = (255, 0, 0)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for k, name in enumerate(("a.png", "b.png", "below/a.png", "below/deep/c.png")):
+        _photograph(tmp_path / "in" / name, k)
+    return tmp_path / "in"
+
+
+def _jobs(folder: Path, suffix: str = ".tif") -> list[Job]:
+    out = folder.parent / "out"
+    return plan(find_photographs([folder], recursive=True, leave_out=out), out, "{stem}", suffix)
+
+
+def _run(jobs: list[Job], refiner: Any = None, settings: BatchSettings = SETTINGS) -> Counter[str]:
+    out = jobs[0].target.parents[0]
+    root = next(p for p in (out, *out.parents) if p.name == "out")
+    return Counter(
+        o.state for o in run_batch(jobs, refiner or FakeRefiner(), settings, Claims(root, expires=5))
+    )
+
+
+def _tree(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_every_photograph_gets_its_depth_and_nothing_else_is_left(folder: Path) -> None:
+    assert _run(_jobs(folder)) == {"done": 4}
+    out = folder.parent / "out"
+    assert sorted(_tree(out)) == ["a.tif", "b.tif", "below/a.tif", "below/deep/c.tif"]
+    with Image.open(folder / "below/a.png") as picture:
+        expected = 1 + np.asarray(picture).mean(axis=2) / 100
+    depth = read_depth(out / "below/a.tif")
+    np.testing.assert_allclose(depth.values, expected, atol=0.5 / 256 + 1e-6)
+    assert not (out / FOLDER).exists()
+
+
+def test_a_second_run_does_nothing(folder: Path) -> None:
+    _run(_jobs(folder))
+    before = _tree(folder.parent / "out")
+    refiner = FakeRefiner()
+    assert _run(_jobs(folder), refiner) == {"skipped": 4}
+    assert refiner.calls == 0
+    assert _tree(folder.parent / "out") == before
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        BatchSettings(Encoding("tiff", scale=1000)),
+        BatchSettings(Encoding("tiff", inverse=True)),
+        BatchSettings(Encoding("tiff"), tiling={"overlap": 0.25}),
+        BatchSettings(Encoding("tiff"), focal_px=500.0),
+        BatchSettings(Encoding("tiff"), tta="flip"),
+        BatchSettings(Encoding("tiff"), overwrite=True),
+    ],
+)
+def test_other_settings_are_done_again(folder: Path, settings: BatchSettings) -> None:
+    _run(_jobs(folder))
+    assert _run(_jobs(folder), settings=settings) == {"done": 4}
+
+
+def test_other_models_are_done_again(folder: Path) -> None:
+    _run(_jobs(folder))
+    assert _run(_jobs(folder), FakeRefiner(sha256="c" * 64)) == {"done": 4}
+    other: Any = FakeRefiner(sha256="c" * 64)
+    other.coarse.identity = "d" * 64
+    assert _run(_jobs(folder), other) == {"done": 4}
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".png", ".npy", ".npz"])
+def test_only_what_is_missing_changed_or_foreign_is_done(folder: Path, suffix: str) -> None:
+    encoding = {".tif": "tiff"}.get(suffix, suffix[1:])
+    settings = BatchSettings(Encoding(encoding))
+    jobs = _jobs(folder, suffix)
+    _run(jobs, settings=settings)
+    jobs[0].target.unlink()
+    _photograph(jobs[1].source, 99)  # another picture under the same name
+    jobs[2].target.write_bytes(b"not a depth map")
+    refiner = FakeRefiner()
+    assert _run(jobs, refiner, settings) == {"done": 3, "skipped": 1}
+    assert refiner.calls == 3
+    assert _run(jobs, settings=settings) == {"skipped": 4}
+
+
+def test_a_bad_photograph_is_told_and_the_others_are_done(folder: Path) -> None:
+    (folder / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n and then nothing")
+    _photograph(folder / "red.png", red=True)
+    (folder / "gone.png").symlink_to(folder / "nowhere.png")
+    out = folder.parent / "out"
+    outcomes = list(run_batch(_jobs(folder), FakeRefiner(), SETTINGS, Claims(out)))  # type: ignore[arg-type]
+    assert Counter(o.state for o in outcomes) == {"done": 4, "failed": 3}
+    errors = {o.job.source.name: o.error or "" for o in outcomes if o.state == "failed"}
+    assert "bad.png" in errors["bad.png"] and "nowhere" not in errors["bad.png"]
+    assert "red" in errors["red.png"] and "no such file" in errors["gone.png"]
+    assert len(_tree(out)) == 4
+
+
+def test_a_report_is_json_and_complete(folder: Path) -> None:
+    out = folder.parent / "out"
+    for outcome in run_batch(_jobs(folder), FakeRefiner(), SETTINGS, Claims(out)):  # type: ignore[arg-type]
+        found = json.loads(json.dumps(outcome.report, allow_nan=False))
+        assert {"state", "input", "output", "width", "height", "clipped", "seam", "model", "error"} <= set(
+            found
+        )
+        assert {"decode", "encode", "total"} <= set(found["seconds"])
+
+
+def test_few_photographs_are_in_memory_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import prv2cli.jobs.batch as module
+
+    folder = tmp_path / "in"
+    for k in range(12):
+        _photograph(folder / f"{k}.png", k)
+    alive = most = 0
+    read, encode = module.read_photo, module.LocalEngine._encode
+
+    def counted_read(*args: Any, **options: Any) -> Any:
+        nonlocal alive, most
+        alive += 1
+        most = max(most, alive)
+        return read(*args, **options)
+
+    def counted_encode(self: Any, *args: Any) -> Any:
+        nonlocal alive
+        time.sleep(0.01)  # the slowest part: everything would pile up before it
+        alive -= 1
+        return encode(self, *args)
+
+    monkeypatch.setattr(module, "read_photo", counted_read)
+    monkeypatch.setattr(module.LocalEngine, "_encode", counted_encode)
+    assert _run(_jobs(folder)) == {"done": 12}
+    assert most <= 2 * AHEAD + 3
+
+
+def test_a_full_disk_ends_the_batch_and_leaves_whole_files(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import prv2cli.files.atomic as atomic
+
+    jobs = _jobs(folder)
+    fsync, calls = os.fsync, 0
+
+    def full(descriptor: int) -> None:
+        nonlocal calls
+        calls += 1
+        if calls > 3:  # each output syncs its file and its folder
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fsync(descriptor)
+
+    monkeypatch.setattr(atomic.os, "fsync", full)
+    with pytest.raises(DiskFullError, match="no space"):
+        _run(jobs)
+    monkeypatch.undo()
+    out = folder.parent / "out"
+    written = len(_tree(out))
+    assert 1 <= written < 4
+    for path in out.rglob("*.tif"):
+        read_depth(path)
+    assert _run(jobs) == {"done": 4 - written, "skipped": written}
+    assert len(_tree(out)) == 4
+
+
+def test_closing_the_batch_gives_claims_back(folder: Path) -> None:
+    out = folder.parent / "out"
+    batch = run_batch(_jobs(folder), FakeRefiner(), SETTINGS, Claims(out))  # type: ignore[arg-type]
+    next(batch)
+    batch.close()
+    assert not (out / FOLDER).exists()
+    assert not list(out.rglob("*.prv2tmp"))
+
+
+def test_beside_a_gpu_several_are_encoded_at_a_time(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import prv2cli.jobs.batch as module
+
+    monkeypatch.setattr(module.os, "cpu_count", lambda: 8)
+    both, write = threading.Barrier(2), module.LocalEngine._write
+
+    def met(self: Any, *args: Any) -> Any:
+        both.wait(timeout=20)  # broken, and the job failed, where one comes after the other
+        return write(self, *args)
+
+    monkeypatch.setattr(module.LocalEngine, "_write", met)
+    refiner = FakeRefiner()
+    refiner.device.type = "cuda"
+    assert _run(_jobs(folder), refiner) == {"done": 4}
+    refiner.device.type = "cpu"
+    batch: Any = module.LocalEngine(refiner, SETTINGS, Claims(folder), MemoryRoom())  # type: ignore[arg-type]
+    assert len(batch.encoder._threads) == 1
+    batch.close()
+
+
+# --- small photographs together -------------------------------------------------------------------------------
+
+
+class WaitingRefiner(FakeRefiner):
+    """Begins with the second photograph when all others are decoded."""
+
+    def __init__(self, decoded: list[Path], count: int) -> None:
+        super().__init__()
+        self.decoded, self.count = decoded, count
+
+    def refine(self, rgb: np.ndarray, **options: Any) -> Any:
+        deadline = time.monotonic() + 20
+        while len(self.decoded) < self.count and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return super().refine(rgb, **options)
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 16])
+def test_what_is_decoded_goes_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch_size: int
+) -> None:
+    import prv2cli.jobs.batch as module
+
+    for k in range(9):
+        _photograph(tmp_path / "in" / f"{k}.png", k)
+    read, decoded = module.read_photo, []
+
+    def recorded(path: Path, **options: Any) -> Any:
+        photo = read(path, **options)
+        decoded.append(path)
+        return photo
+
+    monkeypatch.setattr(module, "read_photo", recorded)
+    refiner = WaitingRefiner(decoded, min(9, 1 + max(AHEAD, batch_size)))
+    jobs = _jobs(tmp_path / "in")
+    assert _run(jobs, refiner, BatchSettings(Encoding("tiff"), batch_size=batch_size)) == {"done": 9}
+    largest = max(refiner.groups, default=1)
+    least = {1: 1, 4: 3, 16: 4}[batch_size]  # the first group has those that were decoded before it began
+    assert least <= largest <= batch_size
+    assert _run(jobs) == {"skipped": 9}  # how many go together is no setting of the output
+
+
+def test_a_bad_one_among_several_is_told_and_the_others_are_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "in"
+    for k in range(5):
+        _photograph(folder / f"{k}.png", k, red=k == 3)
+    refiner = FakeRefiner(0.3)  # time to decode the others
+    found = list(
+        run_batch(
+            _jobs(folder),
+            refiner,  # type: ignore[arg-type]
+            BatchSettings(Encoding("tiff"), batch_size=8),
+            Claims(tmp_path / "out"),
+        )
+    )
+    assert max(refiner.groups) >= 2
+    assert Counter(o.state for o in found) == {"done": 4, "failed": 1}
+    assert [o.error for o in found if o.state == "failed"] == ["this one is red"]
+
+
+def test_together_or_not_the_outputs_are_the_same(tmp_path: Path, refiner: Any, photograph: Any) -> None:
+    """To float32's rounding: 1e-4 of the depth, in files of float32."""
+    (tmp_path / "in").mkdir()
+    for k in range(6):
+        part = photograph[20 * k : 20 * k + 100, 30 * k : 30 * k + (150 if k % 2 else 120)]
+        Image.fromarray(part).save(tmp_path / "in" / f"{k}.png")
+    jobs = {
+        size: [
+            Job(job.source, tmp_path / str(size) / job.target.name) for job in _jobs(tmp_path / "in", ".npy")
+        ]
+        for size in (0, 4)
+    }
+    for size, some in jobs.items():
+        settings = BatchSettings(Encoding("npy"), batch_size=size)
+        outcomes = list(run_batch(some, refiner, settings, Claims(tmp_path / str(size))))
+        assert Counter(o.state for o in outcomes) == {"done": 6}
+    for alone, together in zip(*jobs.values(), strict=True):
+        np.testing.assert_allclose(np.load(together.target), np.load(alone.target), rtol=1e-3)
+
+
+# --- memory ---------------------------------------------------------------------------------------------------
+
+
+def _needs(path: Path) -> Memory:
+    return memory_for(read_header(path))
+
+
+def test_as_many_are_in_memory_as_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that has room for two photographs at a time, and one that has room for many."""
+    import prv2cli.jobs.batch as module
+
+    for k in range(8):
+        _photograph(tmp_path / "in" / f"{k}.png", k)
+    needs = _needs(tmp_path / "in/0.png")
+    alive, most, read, write = 0, 0, module.read_photo, module.LocalEngine._write
+
+    def counted_read(*args: Any, **options: Any) -> Any:
+        nonlocal alive, most
+        alive += 1
+        most = max(most, alive)
+        return read(*args, **options)
+
+    def counted_write(self: Any, *args: Any) -> Any:
+        nonlocal alive
+        time.sleep(0.05)  # the slowest part: everything would pile up before it
+        alive -= 1
+        return write(self, *args)
+
+    monkeypatch.setattr(module, "read_photo", counted_read)
+    monkeypatch.setattr(module.LocalEngine, "_write", counted_write)
+    for others, expected in ((1, 2), (100, 5)):
+        most = 0
+        room = MemoryRoom(
+            lambda others=others: int(needs.in_memory / 0.9 + (others + 0.5) * needs.photograph)
+        )
+        out = tmp_path / f"out{others}"
+        jobs = [Job(job.source, out / job.target.name) for job in _jobs(tmp_path / "in")]
+        outcomes = list(run_batch(jobs, FakeRefiner(), SETTINGS, Claims(out), room))  # type: ignore[arg-type]
+        assert Counter(o.state for o in outcomes) == {"done": 8}
+        assert most == expected if others == 1 else most >= expected
+
+
+def test_a_photograph_that_has_left_is_not_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the next one, as large, would be refused for want of memory."""
+    import prv2cli.jobs.batch as module
+
+    for k in range(5):
+        _photograph(tmp_path / "in" / f"{k}.png", k)
+    needs = _needs(tmp_path / "in/0.png")
+    room = MemoryRoom(lambda: int(needs.in_memory / 0.9) + 1)  # for one at a time
+    read, seen, held = module.read_photo, [], []
+
+    def watched(*args: Any, **options: Any) -> Any:
+        held.append(sum(one() is not None for one in seen))
+        photo = read(*args, **options)
+        seen.append(weakref.ref(photo))
+        return photo
+
+    monkeypatch.setattr(module, "read_photo", watched)
+    outcomes = run_batch(_jobs(tmp_path / "in"), FakeRefiner(), SETTINGS, Claims(tmp_path / "out"), room)  # type: ignore[arg-type]
+    assert Counter(o.state for o in outcomes) == {"done": 5}
+    assert held == [0] * 5
+
+
+def test_the_mirrored_pass_counts_in_memory_and_in_batches(tmp_path: Path) -> None:
+    _photograph(tmp_path / "in/0.png", 0)
+    (job,) = _jobs(tmp_path / "in")
+    found = {}
+    for tta in ("auto", "flip"):
+        room, work = MemoryRoom(lambda: 10**12), _Work(job)
+        claims = Claims(tmp_path / tta)
+        engine = LocalEngine(FakeRefiner(), BatchSettings(Encoding("tiff"), tta=tta), claims, room)  # type: ignore[arg-type]
+        engine._decode(work)
+        found[tta] = (room._held[work], work.tiles)
+        engine.close()
+    header = read_header(job.source)
+    assert found["auto"] == (memory_for(header).photograph, 1)
+    assert found["flip"] == (memory_for(header, tta="flip").photograph, 2)
+    assert found["flip"][0] > found["auto"][0]
+
+
+@pytest.mark.parametrize("tta", ["auto", "flip"])
+def test_what_does_not_fit_is_done_in_bands_or_refused(
+    tmp_path: Path, refiner: Any, photograph: Any, monkeypatch: pytest.MonkeyPatch, tta: Any
+) -> None:
+    folder, free = tmp_path / "in", 10**12
+    folder.mkdir()
+    Image.fromarray(photograph[:120, :160]).save(folder / "a small.png")
+    Image.fromarray(photograph).save(folder / "large.tif", compression="tiff_deflate")
+    Image.fromarray(np.tile(photograph, (3, 3, 1))).save(folder / "too large.tif", compression="tiff_deflate")
+    tiling = {"tile": (128, 128), "mode": None, "seed": 0}
+    settings = BatchSettings(Encoding("npy"), tiling=tiling, tta=tta)
+    needs = memory_for(read_header(folder / "large.tif"), (128, 128), tta=tta)
+    assert needs.in_bands < needs.in_memory
+    trees = []
+    for free in (10**12, int((needs.in_bands + needs.in_memory) / 2 / 0.9)):
+        out = tmp_path / str(free)
+        jobs = [Job(job.source, out / job.target.name) for job in _jobs(folder, ".npy")]
+        room = MemoryRoom(lambda free=free: free)
+        found = {o.job.source.name: o for o in run_batch(jobs, refiner, settings, Claims(out), room)}
+        trees.append({path.name: np.load(path) for path in out.iterdir()})
+    assert (found["a small.png"].state, found["large.tif"].state) == ("done", "done")
+    for name in ("a small.npy", "large.npy"):
+        assert np.array_equal(trees[0][name], trees[1][name])
+    assert found["too large.tif"].state == "failed" and "too large.npy" not in trees[1]
+    message = found["too large.tif"].error or ""
+    assert "too large.tif: 1260 x 900 needs" in message and "GB are free" in message
+    assert sorted(path.name for path in out.iterdir()) == ["a small.npy", "large.npy"]
+    outcomes = run_batch(jobs, refiner, settings, Claims(out), MemoryRoom(lambda: free))
+    assert Counter(o.state for o in outcomes) == {"skipped": 2, "failed": 1}
+
+
+def _interrupted(batch: Any, after: float) -> float:
+    """Ctrl-C `after` so many seconds of a batch: how long it took in all to end."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    threading.Timer(after, os.kill, [os.getpid(), signal.SIGINT]).start()
+    start = time.monotonic()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            next(batch)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    return time.monotonic() - start
+
+
+def test_ctrl_c_does_not_wait_for_memory(tmp_path: Path) -> None:
+    """Closed while the decoder waits for room: it is let go."""
+    for k in range(4):
+        _photograph(tmp_path / "in" / f"{k}.png", k)
+    needs = _needs(tmp_path / "in/0.png")
+    room = MemoryRoom(lambda: int(needs.in_memory / 0.9) + 1)
+    room._held["another"] = needs.photograph
+    claims = Claims(tmp_path / "out")
+    batch = run_batch(_jobs(tmp_path / "in"), FakeRefiner(), SETTINGS, claims, room)  # type: ignore[arg-type]
+    seconds = _interrupted(batch, after=0.5)
+    assert seconds < 5
+    assert not (tmp_path / "out" / FOLDER).exists()
+
+
+def test_ctrl_c_does_not_wait_for_what_is_being_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A map that takes a quarter of a minute to encode: its file is given up, and nothing of it stays."""
+    _photograph(tmp_path / "in/a.png")
+    monkeypatch.setattr(depth_writers, "BAND_PIXELS", 1)  # so that each row is a band
+    bands = []
+
+    def write_slowly(*arguments: Any, on_band: Any) -> Any:
+        def slowly() -> None:
+            on_band()
+            bands.append(time.sleep(0.5))
+
+        return write(*arguments, on_band=slowly)
+
+    monkeypatch.setattr("prv2cli.jobs.batch.write", write_slowly)
+    refiner: Any = FakeRefiner()
+    batch = run_batch(_jobs(tmp_path / "in"), refiner, SETTINGS, Claims(tmp_path / "out"))
+    seconds = _interrupted(batch, after=1)
+    assert 1 <= len(bands) < 20 and seconds < 5
+    assert _tree(tmp_path / "out") == {}
+
+
+# --- several processes ---------------------------------------------------------------------------------------
+
+
+def _start(folder: Path, out: Path, seconds: float) -> subprocess.Popen[str]:
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(TESTS.parent), os.environ.get("PYTHONPATH", "")]),
+    }
+    command = [
+        sys.executable,
+        "-W",
+        "ignore",
+        str(TESTS / "support" / "fake_refiner.py"),
+        str(folder),
+        str(out),
+        str(seconds),
+    ]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    )
+
+
+def test_two_processes_share_the_work(tmp_path: Path) -> None:
+    for k in range(10):
+        _photograph(tmp_path / "in" / f"{k}.png", k)
+    both = [_start(tmp_path / "in", tmp_path / "out", 0.15) for _ in range(2)]
+    states = []
+    for process in both:
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == 0, err
+        states.append(Counter(line.split()[0] for line in out.splitlines()))
+    assert states[0]["done"] + states[1]["done"] == 10
+    assert all(sum(state.values()) == 10 and state["done"] > 0 for state in states)
+    assert len(_tree(tmp_path / "out")) == 10
+
+
+def test_a_claim_of_a_dead_process_is_taken_over(tmp_path: Path) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    out, target = tmp_path, tmp_path / "a.tif"
+    first = Claims(out)
+    assert first.acquire(target)
+    assert not Claims(out).acquire(target)
+    claim = next((out / FOLDER).iterdir())
+    owner = json.loads(claim.read_text())
+    claim.write_text(json.dumps({**owner, "pid": ended.pid}))
+    assert Claims(out).acquire(target)
+
+
+def test_a_claim_of_another_machine_expires(tmp_path: Path) -> None:
+    target = tmp_path / "a.tif"
+    assert Claims(tmp_path).acquire(target)
+    claim = next((tmp_path / FOLDER).iterdir())
+    claim.write_text(json.dumps({"host": "elsewhere", "pid": 1, "since": 0}))
+    assert not Claims(tmp_path, expires=30).acquire(target)
+    os.utime(claim, (time.time() - 60, time.time() - 60))
+    assert Claims(tmp_path, expires=30).acquire(target)
+
+
+def test_killed_at_any_moment_and_run_again_the_result_is_the_same(tmp_path: Path) -> None:
+    """Fifty kills, spread over the time that a batch takes; then one run to the end."""
+    for k in range(8):
+        _photograph(tmp_path / "in" / f"{k % 3}" / f"{k}.png", k)
+    calm = tmp_path / "calm"
+    process = _start(tmp_path / "in", calm, 0.02)
+    start = time.perf_counter()
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    duration = time.perf_counter() - start
+    expected = _tree(calm)
+    rng, landed = random.Random(7), 0
+    for round_ in range(50):
+        out = tmp_path / f"killed{round_ // 5}"  # five kills on the same folder, then another
+        process = _start(tmp_path / "in", out, 0.02)
+        time.sleep(rng.uniform(0.3, 1.0) * duration)
+        landed += process.poll() is None
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        for path in out.rglob("*.tif"):
+            assert path.read_bytes() == expected[str(path.relative_to(out))]
+    assert landed >= 20
+    for k in range(10):
+        out = tmp_path / f"killed{k}"
+        process = _start(tmp_path / "in", out, 0.0)
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == 0, err
+        assert _tree(out) == expected

@@ -1,0 +1,508 @@
+"""Confidence and the mirrored pass: the formula, the symmetry, bands, files, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from training_runs import BUNDLE, REFINER
+
+from prv2cli.checkpoints.model_file import read_checkpoint, save_checkpoint
+from prv2cli.cli import app
+from prv2cli.depth_files.encoding import CONFIDENCE_STEPS, Encoding
+from prv2cli.depth_files.read import DepthMetadata, convert, depth_info, read_depth, write_depth
+from prv2cli.errors import InputError, OutputError, UsageError
+from prv2cli.files.disk_array import MirroredArray, SpooledArray
+from prv2cli.jobs.batch import BatchSettings, LocalEngine
+from prv2cli.jobs.claims import Claims
+from prv2cli.model.build import build_model
+from prv2cli.model.config import BundleConfig
+from prv2cli.model.depth_space import LogNormalisation, PlainMetres
+from prv2cli.refine.estimate import Header, dry_run, memory_for
+from prv2cli.refine.refiner import Refiner
+from prv2cli.refine.streaming import BandBlender, refine_streamed
+from prv2cli.refine.tile_loop import TileLoop
+from prv2cli.resampling.area import shrink_spooled
+from prv2cli.restoration.coarse_map import shrink
+from prv2cli.tiling.disagreement import HALF_CONFIDENT, Disagreement, to_confidence
+from prv2cli.tiling.plan import Blender, overlaps, plan_paper_tiles, plan_tiles
+
+GRID = {"tile": 128, "overlap": 0.25}
+
+
+@pytest.fixture(scope="module")
+def photo(photograph) -> np.ndarray:
+    return np.ascontiguousarray(photograph[60:261, 50:240])  # (201, 190, 3)
+
+
+@pytest.fixture(scope="module")
+def coarse() -> np.ndarray:
+    y, x = np.mgrid[0:67, 0:63]
+    return np.where((x > 20) & (x < 40) & (y > 30), 2.0, 4 + x / 63).astype(np.float32)
+
+
+# --- disagreement -----------------------------------------------------------------------------------------
+
+
+def test_half_the_range_of_all_predictions_in_any_order():
+    rng = np.random.default_rng(0)
+    predictions = rng.normal(size=(5, 6, 7)).astype(np.float32)
+    expected = (predictions.max(0) - predictions.min(0)) / 2
+    for order in (range(5), reversed(range(5))):
+        found = Disagreement(6, 7)
+        for i in order:
+            found.add((slice(0, 6), slice(0, 7)), predictions[i], np.ones((6, 7), np.float32))
+        np.testing.assert_allclose(found.take(6), expected, rtol=1e-6)
+
+
+def test_one_prediction_is_no_agreement_and_weight_zero_is_no_prediction():
+    found = Disagreement(1, 4)
+    whole = (slice(0, 1), slice(0, 4))
+    found.add(whole, np.full((1, 4), 3, np.float32), np.ones((1, 4), np.float32))
+    found.add(whole, np.full((1, 4), 5, np.float32), np.float32([[1, 0, 0.5, 0]]))
+    np.testing.assert_array_equal(found.take(1), [[1, np.nan, 1, np.nan]])
+
+
+def test_the_scale_of_confidence():
+    deviation = np.float32([0, HALF_CONFIDENT, 9 * HALF_CONFIDENT, np.nan])
+    np.testing.assert_allclose(to_confidence(deviation), [1, 0.5, 0.1, np.nan], rtol=1e-6)
+
+
+def test_deviations_are_relative_in_both_spaces():
+    scale = LogNormalisation(torch.tensor(2.0), torch.tensor(0.5))
+    np.testing.assert_allclose(scale.relative_in_place(np.float32([[0.02]]), np.float32([[7]])), 0.01)
+    assert PlainMetres(3.0).relative_in_place(np.float32([[0.2]]), np.float32([[4]])) == pytest.approx(0.05)
+
+
+def test_tiles_that_overlap_are_told_from_those_that_do_not():
+    assert not overlaps(plan_tiles(100, 100, (128, 128), 0.25, 32))  # one tile
+    assert not overlaps(plan_paper_tiles(128, 128, "m1", 0, 32))
+    assert overlaps(plan_tiles(100, 300, (128, 128), 0.25, 32))
+    assert overlaps(plan_paper_tiles(128, 128, "m2", 0, 32))
+
+
+# --- what the refiner makes of it -------------------------------------------------------------------------
+
+
+def _predicting(monkeypatch, predict):
+    """A refiner whose tiles hold what predict(rgb, number of the tile) says, in normalised log-depth."""
+    count = iter(range(10_000))
+
+    def batch(self, part, *rest):
+        return np.stack(
+            [
+                np.full((t.rows.length, t.columns.length), predict(canvas.rgb, next(count)), np.float32)
+                for canvas, t in part
+            ]
+        )
+
+    monkeypatch.setattr(TileLoop, "_refine_batch", batch)
+    monkeypatch.setattr(Refiner, "_reduced_sizes", lambda *_: ())
+    monkeypatch.setattr(Refiner, "correct", lambda *_: None)
+
+
+@pytest.mark.parametrize("options", [{}, {"tta": "none"}, {"mode": "m2"}, {"mode": "r3", "tta": "none"}])
+def test_equal_predictions_are_certain(refiner, photo, coarse, monkeypatch, options):
+    _predicting(monkeypatch, lambda rgb, number: 0.7)
+    grid = {} if "mode" in options else GRID
+    result = refiner.refine(photo, coarse_depth=coarse, confidence=True, **grid, **options)
+    known = ~np.isnan(result.confidence)
+    # The mean over the mirrored map is summed in another order.
+    np.testing.assert_allclose(result.confidence[known], 1, atol=0 if "tta" in options else 3e-6)
+    assert known.all() == ("tta" not in options)
+    assert known.any()
+
+
+def test_known_disagreement_gives_the_formula(refiner, photo, coarse, monkeypatch):
+    """The mirror image is 0.04 spreads further away in every tile, and the depth is the mean."""
+    _predicting(monkeypatch, lambda rgb, number: 0.1 if rgb.base is None else 0.14)
+    result = refiner.refine(photo, coarse_depth=coarse, confidence=True, **GRID)
+    scale = LogNormalisation.of(torch.from_numpy(coarse)[None, None])
+    half = 0.02 * float(scale.spread)
+    np.testing.assert_allclose(result.confidence, 1 / (1 + 100 * half), rtol=1e-5)
+    np.testing.assert_allclose(
+        np.log(result.depth), float(scale.centre) + 0.12 * float(scale.spread), rtol=1e-5
+    )
+    assert result.tta == "flip"
+
+
+@pytest.mark.parametrize(
+    "options", [{}, GRID, {"mode": "m2"}, {**GRID, "batch_size": 3}], ids=["one", "grid", "m2", "batch"]
+)
+def test_the_mirrored_photograph_gives_the_mirrored_result(refiner, photo, coarse, options):
+    whole = refiner.refine(photo, coarse_depth=coarse, confidence=True, **options)
+    seen = np.ascontiguousarray(photo[:, ::-1])
+    other = refiner.refine(seen, coarse_depth=coarse[:, ::-1], confidence=True, **options)
+    np.testing.assert_allclose(other.depth[:, ::-1], whole.depth, rtol=1e-3)
+    np.testing.assert_allclose(other.confidence[:, ::-1], whole.confidence, atol=1e-4)
+
+
+def test_a_coarse_network_runs_once_and_the_mean_lies_between(refiner, photo, monkeypatch):
+    real, calls = refiner.coarse.predict, []
+    monkeypatch.setattr(refiner.coarse, "predict", lambda *a: calls.append(1) or real(*a))
+    flipped = refiner.refine(photo, tta="flip")
+    plain = refiner.refine(photo)
+    assert (len(calls), plain.tta, plain.confidence, flipped.confidence) == (2, None, None, None)
+    assert flipped.tiles == 2 * plain.tiles
+    change = np.abs(flipped.depth / plain.depth - 1)
+    assert 0 < change.mean() < 0.1
+
+
+def test_normalised_depth_changes_its_scale_exactly():
+    one, other = (LogNormalisation(torch.tensor(c), torch.tensor(s)) for c, s in ((0.3, 0.2), (1.1, 0.5)))
+    values = np.float32([[-1, 0, 2]])
+    expected = other.decode_in_place(values.copy())
+    np.testing.assert_allclose(one.decode_in_place(one.convert(values, other)), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"tta": "none"}, "--tta none"),
+        ({"tta": "none", "tile": 128, "overlap": 0.25, "mode": "m9"}, "--mode m9"),
+    ],
+)
+def test_a_confidence_known_nowhere_is_refused_before_the_work(refiner, photo, monkeypatch, options, message):
+    monkeypatch.setattr(Refiner, "_coarse_depth", None)
+    with pytest.raises(UsageError, match=message):
+        refiner.refine(photo, confidence=True, **options)
+
+
+def test_another_word_for_tta_is_refused(refiner, photo):
+    with pytest.raises(UsageError, match="--tta rotate"):
+        refiner.refine(photo, tta="rotate")
+
+
+# --- a bundle, whose own network looks at the mirror image -------------------------------------------------
+
+
+@pytest.fixture(scope="module", params=["metres", "normalised-log"])
+def bundle(request, tmp_path_factory) -> Refiner:
+    """A small random bundle whose refiner changes what its coarse network says."""
+    config = BundleConfig.model_validate({**BUNDLE, "refiner": {**REFINER, "depth_space": request.param}})
+    torch.manual_seed(0)
+    network = build_model(config)
+    with torch.no_grad():
+        for parameter in network.refiner.parameters():
+            parameter.add_(torch.randn_like(parameter), alpha=0.05)
+    path = tmp_path_factory.mktemp("bundle") / "bundle.safetensors"
+    save_checkpoint(path, network, config, {})
+    return Refiner(read_checkpoint(path), device="cpu", precision="fp32")
+
+
+ONE_TILE, TILES = {"tile": (96, 128)}, {"overlap": 0.25}
+
+
+@pytest.mark.parametrize(
+    "options", [ONE_TILE, TILES, {**TILES, "batch_size": 4}], ids=["one", "grid", "batch"]
+)
+def test_a_bundle_takes_the_mean_of_both_photographs(bundle, photograph, options):
+    """What comes out for the photograph and, mirrored back, for its mirror image, each refined alone."""
+    small = np.ascontiguousarray(photograph[100:190, 130:251])
+    one = bundle.refine(small, **options)
+    other = bundle.refine(np.ascontiguousarray(small[:, ::-1]), **options).depth[:, ::-1]
+    logarithmic = bundle.config.depth_space == "normalised-log"
+    mean = np.sqrt(one.depth * other) if logarithmic else (one.depth + other) / 2
+    assert np.abs(other / one.depth - 1).max() > 1e-3
+    found = bundle.refine(small, confidence=True, **options)
+    assert (found.tta, found.tiles) == ("flip", 2 * one.tiles)
+    np.testing.assert_allclose(found.depth, mean, rtol=1e-5)
+    np.testing.assert_array_equal(found.coarse, one.coarse)
+    if options is ONE_TILE:
+        apart = np.abs(np.log(one.depth / other)) if logarithmic else np.abs(one.depth - other) / mean
+        np.testing.assert_allclose(found.confidence, 1 / (1 + apart / 2 / HALF_CONFIDENT), atol=1e-3)
+    many = bundle.refine_many([small, small[::-1]], focal_px=[None, None], tta="flip", **options)
+    np.testing.assert_allclose(many[0].depth, mean, rtol=1e-5)
+    assert many[1].tta == "flip"
+
+
+def test_a_bundle_mirrors_a_photograph_on_disk_too(bundle, photograph, tmp_path):
+    small = photograph[100:190, 130:251]
+    whole = bundle.refine(small, confidence=True, **TILES)
+    rgb = SpooledArray(small.shape, np.uint8, tmp_path)
+    rgb[:] = small
+    with refine_streamed(bundle, rgb, confidence=True, **TILES) as found:
+        assert np.array_equal(found.depth[:], whole.depth)
+        assert np.array_equal(found.confidence[:], whole.confidence)
+
+
+@pytest.mark.parametrize(
+    "options", [{"tta": "flip"}, {"confidence": True}, {"confidence": True, "tta": "none"}]
+)
+def test_the_authors_tiling_of_a_bundle_has_one_view(bundle, photograph, monkeypatch, options):
+    monkeypatch.setattr(Refiner, "_coarse_depth", None)
+    with pytest.raises(UsageError, match="--mode m2 of a bundle is the authors' own tiling"):
+        bundle.refine(photograph, mode="m2", **options)
+    header = Header("photo", "PNG", 420, 300, False, 0, 0)
+    if "confidence" not in options:  # of a batch it is told before the first photograph
+        settings = BatchSettings(Encoding("tiff"), {"mode": "m2"}, tta="flip")
+        with pytest.raises(UsageError, match="--mode m2 of a bundle"):
+            LocalEngine(bundle, settings, Claims(Path("nowhere")))
+    with pytest.raises(UsageError, match="--mode m2 of a bundle"):
+        dry_run(bundle, header, mode="m2", timed=False, **options)
+    if options == {"tta": "flip"}:
+        with pytest.raises(UsageError, match="--mode m2 of a bundle"):
+            bundle.refine_many([photograph], focal_px=[None], mode="m2", **options)
+
+
+# --- several photographs --------------------------------------------------------------------------------------
+
+
+def test_several_photographs_and_their_mirror_images_share_batches(refiner, photo, monkeypatch):
+    real, seen = TileLoop._refine_batch, []
+
+    def counted(self, part, *rest):
+        seen.append({(id(canvas.sink), canvas.mirrored) for canvas, _ in part})
+        return real(self, part, *rest)
+
+    monkeypatch.setattr(TileLoop, "_refine_batch", counted)
+    monkeypatch.setattr("prv2cli.refine.refiner.WIDE_EDGES", 0.0)  # with the passes at half size
+    photos = [photo, np.ascontiguousarray(photo[::-1])]
+    together = refiner.refine_many(photos, focal_px=[None] * 2, batch_size=4, tta="flip")
+    assert max(map(len, seen)) == 4
+    for rgb, found in zip(photos, together, strict=True):
+        alone = refiner.refine(rgb, tta="flip")
+        assert (found.tta, found.tiles) == (alone.tta, alone.tiles) == ("flip", 2)
+        assert np.abs(found.depth / alone.depth - 1).max() < 1e-3
+
+
+# --- bands ------------------------------------------------------------------------------------------------
+
+
+def test_bands_compare_as_the_whole_does(tmp_path):
+    plan = plan_tiles(300, 200, (64, 64), 0.3, 32)
+    rng = np.random.default_rng(0)
+    out, spread = (SpooledArray((300, 200), np.float32, tmp_path) for _ in range(2))
+    whole, bands = (
+        Blender(plan, passes=2, compare=True),
+        BandBlender(plan, out, passes=2, disagreement=spread),
+    )
+    rows = sorted({tile.rows.start for tile in plan.tiles})
+    for start in rows:
+        for mirrored in (False, True):
+            for tile in (t for t in plan.tiles if t.rows.start == start):
+                values = rng.normal(size=(tile.rows.length, tile.columns.length)).astype(np.float32)
+                for blender in (whole, bands):
+                    blender.add(tile, values, mirrored=mirrored)
+    bands.finish()
+    assert np.array_equal(out[:], whole.result())
+    np.testing.assert_array_equal(spread[:], whole.disagreement())
+    assert (spread[:] > 0).all()
+
+
+def test_a_photograph_on_disk_gets_the_same_confidence(refiner, photo, coarse, tmp_path):
+    options = {"coarse_depth": coarse, "confidence": True, **GRID}
+    whole = refiner.refine(photo, **options)
+    rgb = SpooledArray(photo.shape, np.uint8, tmp_path)
+    rgb[:] = photo
+    with refine_streamed(refiner, rgb, **options) as result:
+        assert np.array_equal(result.depth[:], whole.depth)
+        assert np.array_equal(result.confidence[:], whole.confidence)
+        assert result.tta == "flip"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_mirrored_array_reads_from_the_other_side(tmp_path):
+    pixels = np.random.default_rng(1).integers(0, 256, (9, 11, 3), dtype=np.uint8)
+    whole = SpooledArray(pixels.shape, np.uint8, tmp_path)
+    whole[:] = pixels
+    seen, expected = MirroredArray(whole), pixels[:, ::-1]
+    for key in (slice(2, 5), (slice(None), slice(3, 20)), (slice(0, 4), slice(0, 1))):
+        assert np.array_equal(seen[key], expected[key])
+    assert np.array_equal(shrink_spooled(seen, (3, 4)), shrink(expected, (3, 4))[0].permute(1, 2, 0).numpy())
+    del seen
+    assert np.array_equal(whole[:], pixels)  # still open
+
+
+def test_the_estimate_counts_what_is_compared():
+    header = Header("photo", "TIFF", 20_000, 10_000, False, 0, 0)
+    plain, flip, both = (
+        memory_for(header, tta=tta, confidence=certain)
+        for tta, certain in (("none", False), ("flip", False), ("auto", True))
+    )
+    assert plain.in_memory < flip.in_memory < both.in_memory
+    assert plain.in_bands < flip.in_bands < both.in_bands
+    assert plain.photograph < flip.photograph < both.photograph
+    assert both.disk - flip.disk == 4 * header.pixels
+    assert both == memory_for(header, tta="flip", confidence=True)
+
+
+# --- files ------------------------------------------------------------------------------------------------
+
+ABOUT = DepthMetadata(kind="confidence", unit="fraction", tta="flip", extra={"formula": "f"})
+
+
+@pytest.fixture
+def confidence() -> np.ndarray:
+    values = np.linspace(0.01, 1, 600, dtype=np.float32).reshape(20, 30)
+    values[3, 4] = np.nan
+    return values
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [
+        ("c.png", "uint16"),
+        ("c.tif", "uint16"),
+        ("c.tif", "float32"),
+        ("c.npy", "uint16"),
+        ("c.npz", "uint16"),
+        ("c.exr", "uint16"),
+    ],
+)
+def test_every_format_says_that_it_holds_a_confidence(tmp_path, confidence, name, dtype):
+    if name.endswith("exr"):
+        pytest.importorskip("OpenEXR")
+    path = tmp_path / name
+    report = write_depth(path, confidence, ABOUT, dtype=dtype, scale=CONFIDENCE_STEPS)
+    assert (report.invalid, report.clipped) == (1, 0)
+    found = depth_info(path)
+    assert (found["kind"], found["unit"], found["tta"], found["invalid"]) == (
+        "confidence",
+        "fraction",
+        "flip",
+        1,
+    )
+    assert found["extra"]["formula"] == "f"
+    assert found["min"] == pytest.approx(0.01, abs=1e-5) and found["max"] == 1
+    assert found["median"] == pytest.approx(np.nanmedian(confidence), abs=1e-5)
+
+
+def test_a_confidence_is_never_read_as_depth(tmp_path, confidence):
+    path = tmp_path / "c.png"
+    write_depth(path, confidence, ABOUT, scale=CONFIDENCE_STEPS)
+    for options in ({}, {"scale": 256.0}, {"kind": "depth"}, {"relative": True}):
+        with pytest.raises(InputError, match=r"c\.png: a confidence map, not depth"):
+            read_depth(path, **options)
+    with pytest.raises(InputError, match="a confidence map"):
+        convert(path, tmp_path / "d.npy")
+    with pytest.raises(InputError, match="a confidence map"):
+        depth_info(path, scale=3.0)
+    assert [p.name for p in tmp_path.iterdir()] == ["c.png"]
+
+
+def test_metadata_with_a_kind_that_does_not_go_with_its_unit_is_refused():
+    for unit, kind in (("fraction", "depth"), ("metre", "confidence")):
+        text = (
+            DepthMetadata()
+            .to_json()
+            .replace('"metre"', f'"{unit}"')
+            .replace('"kind": "depth"', f'"kind": "{kind}"')
+        )
+        with pytest.raises(InputError, match="does not go with unit"):
+            DepthMetadata.from_json(text)
+
+
+def test_pending_files_take_their_places_together(tmp_path):
+    a, b = tmp_path / "a.npy", tmp_path / "b.npy"
+    a.write_bytes(b"old")
+    depth = np.ones((3, 4), np.float32)
+    with pytest.raises(OutputError), ExitStack() as pending:
+        write_depth(a, depth, DepthMetadata(), pending=pending)
+        write_depth(tmp_path / "missing" / "b.npy", depth, DepthMetadata(), pending=pending)
+    assert a.read_bytes() == b"old"
+    with ExitStack() as pending:
+        for path in (a, b):
+            write_depth(path, depth, DepthMetadata(), pending=pending)
+        assert a.read_bytes() == b"old" and not b.exists()
+    assert read_depth(a).values.shape == read_depth(b).values.shape == (3, 4)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+# --- the command line -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def prv2(tmp_path, monkeypatch, photo, refiner, capsysbinary):
+    """`prv2 refine photo.png ...` in a folder of its own, with the session's models: (code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(photo).save("photo.png")
+    monkeypatch.setattr(Refiner, "from_pretrained", lambda **_: refiner)
+
+    def call(*arguments: object) -> tuple[int, bytes, str]:
+        capsysbinary.readouterr()
+        code = app._run(["refine", "photo.png", "--coarse", "lite", *map(str, arguments)], False)
+        out, err = capsysbinary.readouterr()
+        return code, out, err.decode()
+
+    return call
+
+
+def test_the_confidence_is_written_and_reported(prv2):
+    code, out, err = prv2("-o", "d.tif", "--confidence", "c.tif", "--dtype", "float32", "--json", "-q")
+    assert (code, err) == (0, "")
+    found = json.loads(out)
+    about = depth_info(Path("c.tif"))
+    assert found["tta"] == about["tta"] == depth_info(Path("d.tif"))["tta"] == "flip"
+    assert found["confidence"]["output"] == "c.tif" and found["confidence"]["unknown"] == 0
+    assert found["confidence"]["median"] == pytest.approx(
+        about["median"], rel=0.05
+    )  # either of some of the pixels
+    assert (about["kind"], about["dtype"]) == ("confidence", "float32")
+    assert "1 / (1 + 100 d)" in about["extra"]["formula"]
+    assert prv2("-o", "e.tif", "--json", "-q")[1].count(b'"confidence": null') == 1
+
+
+def test_depth_on_stdout_goes_with_a_confidence_file(prv2):
+    code, out, err = prv2("-o", "-", "--format", "npy", "--confidence", "c.png", "-q")
+    assert (code, err) == (0, "")
+    Path("piped.npy").write_bytes(out)
+    assert read_depth(Path("piped.npy")).values.shape == (201, 190)
+    assert depth_info(Path("c.png"))["dtype"] == "uint16"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("-o", "d.tif", "--confidence", "d.tif"), "--confidence d.tif: that is the depth map itself"),
+        (("-o", "d.tif", "--confidence", "./d.tif"), "that is the depth map itself"),
+        (("-o", "d.tif", "--preview", "p.png", "--confidence", "p.png"), "that is the file of --preview"),
+        (("--confidence", "c.jpg"), "--confidence c.jpg: name a file that ends in .png"),
+        (("--confidence", "-"), "--confidence -: name a file that ends in"),
+        (("--confidence", "photo.png"), "--confidence photo.png: that is the photograph itself"),
+        (("--confidence", "c.png", "--tta", "none"), "--tta none compares tiles that overlap"),
+    ],
+)
+def test_impossible_confidences_are_refused(prv2, arguments, message):
+    code, out, err = prv2(*arguments)
+    assert (code, out) == (2, b"")
+    assert message in err.replace("\n", " ")
+    assert [p.name for p in Path().iterdir()] == ["photo.png"]
+
+
+def test_a_confidence_map_is_no_coarse_depth(prv2):
+    assert prv2("-o", "d.tif", "--confidence", "c.tif", "-q")[0] == 0
+    code = app._run(["refine", "photo.png", "--coarse-depth", "c.tif", "-o", "x.tif"], False)
+    assert code == 1
+    assert not Path("x.tif").exists()
+
+
+@pytest.mark.parametrize("failing", [0, 1])
+def test_when_one_of_the_two_files_fails_neither_is_left(prv2, monkeypatch, failing):
+    from prv2cli.depth_files import encoding as pipeline
+
+    Path("c.npy").write_bytes(b"old")
+    real, calls = pipeline.write_depth, []
+
+    def write(target, *arguments, **options):
+        if isinstance(target, Path):  # not the trial before the work
+            calls.append(target)
+            if len(calls) == failing + 1:
+                raise OutputError(f"{target}: the disk is full")
+        return real(target, *arguments, **options)
+
+    monkeypatch.setattr(pipeline, "write_depth", write)
+    code, _, err = prv2("-o", "d.tif", "--confidence", "c.npy", "-q")
+    assert code == 1 and "the disk is full" in err
+    assert sorted(p.name for p in Path().iterdir()) == ["c.npy", "photo.png"]
+    assert Path("c.npy").read_bytes() == b"old"
+
+
+def test_a_dry_run_counts_both_passes(prv2):
+    tiles = [json.loads(prv2("--dry-run", "--json", "--tta", tta)[1])["tiles"] for tta in ("auto", "flip")]
+    assert tiles[1] == 2 * tiles[0]

@@ -1,0 +1,82 @@
+"""A refiner that takes no time and no torch: what a batch does around it is what is tested.
+
+python fake_refiner.py FOLDER OUT SECONDS      a whole batch in a process of its own, to be killed
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from prv2cli.depth_files.encoding import Encoding
+from prv2cli.errors import InputError
+from prv2cli.jobs.batch import BatchSettings, run_batch
+from prv2cli.jobs.claims import Claims
+from prv2cli.jobs.find import find_photographs, plan
+
+
+class FakeRefiner:
+    """Depth = 1 + mean colour / 100; refuses photographs whose first pixel is pure red, dies of pure blue."""
+
+    def __init__(self, seconds: float = 0.0, sha256: str = "a" * 64) -> None:
+        self.seconds, self.calls = seconds, 0
+        self.groups: list[int] = []  # how many photographs came together
+        self.name, self.dtype, self.bundle = "fake", "float32", None
+        self.checkpoint = SimpleNamespace(sha256=sha256)
+        self.coarse = SimpleNamespace(name="none", identity="b" * 64)
+        self.device = SimpleNamespace(type="cpu")
+
+    def tiles_at_once(self, batch_size: int = 0) -> int:
+        return batch_size or 1
+
+    def refine_many(self, photos: list[np.ndarray], *, focal_px: list[float | None], **options: Any) -> Any:
+        self.groups.append(len(photos))
+        return [self.refine(rgb, **options) for rgb in photos]
+
+    def plan(self, height: int, width: int, **options: Any) -> Any:
+        return SimpleNamespace(tiles=["one"])
+
+    def refine(self, rgb: np.ndarray, **options: Any) -> Any:
+        self.calls += 1
+        time.sleep(self.seconds)
+        if tuple(rgb[0, 0]) == (255, 0, 0):
+            raise InputError("this one is red")
+        if tuple(rgb[0, 0]) == (0, 0, 255):
+            os.kill(os.getpid(), signal.SIGKILL)
+        depth = (1 + rgb.mean(axis=2) / 100).astype(np.float32)
+        return SimpleNamespace(
+            depth=depth,
+            unit="metre",
+            tiling="one",
+            tta="flip" if options.get("tta") == "flip" else None,
+            tiles=1,
+            seam=0.0,
+            device="cpu",
+            precision="float32",
+            seconds={"tiles": self.seconds},
+        )
+
+
+def load_slow(*_: object) -> FakeRefiner:
+    """In place of ray_engine.load_refiner: the workers of a cluster import it by its name."""
+    return FakeRefiner(0.2)
+
+
+def main(folder: str, out: str, seconds: str) -> None:
+    jobs = plan(
+        find_photographs([Path(folder)], recursive=True, leave_out=Path(out)), Path(out), "{stem}", ".tif"
+    )
+    refiner: Any = FakeRefiner(float(seconds))
+    for outcome in run_batch(jobs, refiner, BatchSettings(Encoding("tiff")), Claims(Path(out))):
+        print(outcome.state, outcome.job.target, flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
