@@ -31,7 +31,6 @@ from hostile_files import (
     written,
 )
 
-from prv2cli.jobs import claims as claims_module
 from prv2cli.cli.app import main
 from prv2cli.depth_files.encoding import Encoding
 from prv2cli.depth_files.metadata import DepthMetadata
@@ -40,6 +39,7 @@ from prv2cli.errors import ConfigError, DiskFullError, InputError, Prv2Error, Us
 from prv2cli.evaluation.config import load_eval_config
 from prv2cli.files.atomic import TEMP_SUFFIX, _machine, remove_leftovers
 from prv2cli.files.text import shown
+from prv2cli.jobs import claims as claims_module
 from prv2cli.jobs.batch import BatchSettings, run_batch
 from prv2cli.jobs.claims import Claims
 from prv2cli.jobs.find import find_photographs, listed_photographs, plan

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_zoedepth import SETTINGS as ZOEDEPTH
 from torch import nn
 from training_runs import REFINER, read_log, settings, write_config, write_photographs
+from zoedepth_settings import SETTINGS as ZOEDEPTH
 
 from prv2cli.checkpoints.model_file import read_checkpoint
 from prv2cli.cli import app
