@@ -21,14 +21,15 @@ from PIL import Image
 
 from prv2cli.checkpoints.model_file import read_checkpoint
 from prv2cli.cli.app import main as main_of_prv2
-from prv2cli.datasets.samples import Sample, bilinear
+from prv2cli.datasets.samples import Sample
 from prv2cli.depth_files.preview import colourise
 from prv2cli.evaluation.config import Measuring
 from prv2cli.evaluation.measure import measure
 from prv2cli.evaluation.metrics import depth_edges, edge_band
 from prv2cli.refine.refiner import Refiner
 from prv2cli.refine.result import Depth
-from prv2cli.restoration.back_projection import blur
+from prv2cli.resampling.maps import bilinear
+from prv2cli.restoration.blur import blur
 from prv2cli.scenes.make import make_scene
 from prv2cli.training.samples.augment import photograph
 

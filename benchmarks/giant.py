@@ -98,7 +98,7 @@ def _keep_coarse_after_one_tile(refiner: Any) -> None:
 
 def refine(photo_path: Path, out: Path, device: str, cheap: bool) -> dict[str, Any]:
     """Refine in this process: part -> [seconds, peak bytes], and the peak of all."""
-    from prv2cli.photo.bands import spool_photo
+    from prv2cli.photo.on_disk import photo_on_disk
 
     peak, parts = Peak(), {}
     peak.start()
@@ -109,10 +109,11 @@ def refine(photo_path: Path, out: Path, device: str, cheap: bool) -> dict[str, A
         parts[part] = [time.perf_counter() - start, peak.take()]
         start = time.perf_counter()
 
-    with spool_photo(photo_path, out.parent) as photo:
+    with photo_on_disk(photo_path, out.parent) as photo:
         mark("decode")
         from prv2cli import Refiner
-        from prv2cli.depth_files.encoding import Encoding, describe
+        from prv2cli.depth_files.encoding import Encoding
+        from prv2cli.jobs.report import describe
         from prv2cli.refine.streaming import refine_streamed, write_streamed
 
         refiner = Refiner.from_pretrained(coarse="lite", device=device)

@@ -32,9 +32,11 @@ from hostile_files import (
 )
 
 from prv2cli.cli.app import main
+from prv2cli.depth_files.convert import convert
 from prv2cli.depth_files.encoding import Encoding
+from prv2cli.depth_files.info import depth_info
 from prv2cli.depth_files.metadata import DepthMetadata
-from prv2cli.depth_files.read import convert, depth_info, read_depth, read_depth_metadata
+from prv2cli.depth_files.read import read_depth, read_depth_metadata
 from prv2cli.errors import ConfigError, DiskFullError, InputError, Prv2Error, UsageError
 from prv2cli.evaluation.config import load_eval_config
 from prv2cli.files.atomic import TEMP_SUFFIX, _machine, remove_leftovers
@@ -43,7 +45,7 @@ from prv2cli.jobs import claims as claims_module
 from prv2cli.jobs.batch import BatchSettings, run_batch
 from prv2cli.jobs.claims import Claims
 from prv2cli.jobs.find import find_photographs, listed_photographs, plan
-from prv2cli.photo.bands import spool_photo
+from prv2cli.photo.on_disk import photo_on_disk
 from prv2cli.photo.read import read_photo
 from prv2cli.training.config import load_train_config
 
@@ -88,7 +90,7 @@ def cut(data: bytes) -> list[bytes]:
 
 
 def spooled(path: Path) -> np.ndarray:
-    with spool_photo(path, path.parent, max_pixels=MAX_PIXELS) as photo:
+    with photo_on_disk(path, path.parent, max_pixels=MAX_PIXELS) as photo:
         return np.asarray(photo.rgb[:])
 
 
@@ -151,11 +153,11 @@ import resource, sys, time
 from pathlib import Path
 from prv2cli.depth_files.read import read_depth, read_depth_metadata
 from prv2cli.errors import Prv2Error
-from prv2cli.photo.bands import spool_photo
+from prv2cli.photo.bands import photo_on_disk
 from prv2cli.photo.read import read_photo
 
 def spooled(path):
-    with spool_photo(path, path.parent):
+    with photo_on_disk(path, path.parent):
         pass
 
 sizes = {"linux": 1024}.get(sys.platform, 1)  # the unit of ru_maxrss

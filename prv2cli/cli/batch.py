@@ -158,12 +158,12 @@ def batch(
     verbose: VerboseOption = False,
 ) -> int:
     """Depth maps of many photographs; a second run does only what is missing or was made with other settings."""
+    from prv2cli.depth_files.encode import depth_format
     from prv2cli.depth_files.encoding import Encoding, check_encoding
-    from prv2cli.depth_files.read import depth_format
     from prv2cli.jobs.batch import BatchSettings
     from prv2cli.jobs.find import SUFFIX_OF, plan
     from prv2cli.jobs.find import shard as part_of
-    from prv2cli.photo.read import MAX_PIXELS_DEFAULT
+    from prv2cli.photo.opening import MAX_PIXELS_DEFAULT
 
     with _sigterm_interrupts():
         configure_logging(quiet=quiet, verbose=verbose)

@@ -38,7 +38,7 @@ def info(
     kind: KindOption = None,
 ) -> None:
     """What a depth file holds: size, unit, range, clipped pixels, the model that made it."""
-    from prv2cli.depth_files.read import depth_info
+    from prv2cli.depth_files.info import depth_info
 
     found = depth_info(_readable(file), scale=scale, kind=kind.value if kind else None)
     if json:
@@ -69,13 +69,13 @@ def convert(
     overwrite: Annotated[bool, typer.Option(help="Replace an existing OUT.")] = True,
 ) -> None:
     """Write a depth file in another format, type, scale or kind, without running a model."""
-    from prv2cli.depth_files import read as depth_files
+    from prv2cli.depth_files.convert import convert as convert_file
 
     if not overwrite and str(out) != "-" and out.exists():
         from prv2cli.errors import OutputError
 
         raise OutputError(f"{out} exists already, and --no-overwrite keeps it")
-    report = depth_files.convert(
+    report = convert_file(
         _readable(file),
         _writable(out),
         scale=scale,

@@ -50,7 +50,8 @@ from prv2cli.cli.ui import (
 if TYPE_CHECKING:
     from prv2cli.depth_files.encoding import Encoding
     from prv2cli.depth_files.metadata import DepthMetadata
-    from prv2cli.depth_files.read import DepthMap, WriteReport
+    from prv2cli.depth_files.read import DepthMap
+    from prv2cli.depth_files.write import WriteReport
     from prv2cli.photo.read import Photo
     from prv2cli.refine.refiner import Refiner
     from prv2cli.refine.result import Depth
@@ -152,8 +153,8 @@ def refine(
     verbose: VerboseOption = False,
 ) -> None:
     """Turn one photograph into a depth map of the same size."""
-    from prv2cli.depth_files.encoding import describe, describe_confidence, summary
     from prv2cli.errors import UsageError
+    from prv2cli.jobs.report import describe, describe_confidence, summary
 
     configure_logging(quiet=quiet, verbose=verbose)
     start = time.perf_counter()
@@ -243,9 +244,9 @@ def _check_encoding(
     preview: Path | None,
 ) -> Encoding:
     """How to store the map. A type or scale that the format cannot have, or a missing extra, is found here already."""
+    from prv2cli.depth_files.encode import depth_format
     from prv2cli.depth_files.encoding import Encoding, check_encoding
     from prv2cli.depth_files.preview import preview_format
-    from prv2cli.depth_files.read import depth_format
 
     encoding = Encoding(depth_format(target, format), dtype.value if dtype else None, scale, inverse)
     if preview is not None:
@@ -293,8 +294,9 @@ def _is_too_large(
 ) -> bool:
     """Whether the photograph must be worked on in bands. Raises InputError where not even that fits."""
     from prv2cli.errors import Prv2Error
-    from prv2cli.photo.read import MAX_PIXELS_DEFAULT
-    from prv2cli.refine.estimate import choose_way, memory_for, read_header
+    from prv2cli.photo.header import read_header
+    from prv2cli.photo.opening import MAX_PIXELS_DEFAULT
+    from prv2cli.refine.estimate import choose_way, memory_for
 
     if str(image) == "-":
         return False
@@ -314,20 +316,21 @@ def _open_photo(
     *,
     on_disk: bool,
 ) -> Photo:
-    from prv2cli.photo.read import MAX_PIXELS_DEFAULT, read_photo
+    from prv2cli.photo.opening import MAX_PIXELS_DEFAULT
+    from prv2cli.photo.read import read_photo
 
     limit = max_pixels or MAX_PIXELS_DEFAULT
     if str(image) == "-":
         return read_photo(sys.stdin.buffer, max_pixels=limit, name="<stdin>")
     if not on_disk:
         return read_photo(image, max_pixels=limit)
-    from prv2cli.photo.bands import spool_photo
+    from prv2cli.photo.on_disk import photo_on_disk
     from prv2cli.refine.streaming import check_streamed
 
     for encoding in encodings:
         check_streamed(encoding)
     folder = Path() if str(target) == "-" else target.parent
-    return stack.enter_context(spool_photo(image, folder, max_pixels=limit))
+    return stack.enter_context(photo_on_disk(image, folder, max_pixels=limit))
 
 
 def _refine(
@@ -364,7 +367,7 @@ def _write(
 def _about_confidence(
     path: Path | None, confidence: Any, report: WriteReport | None
 ) -> dict[str, Any] | None:
-    from prv2cli.depth_files.encoding import confidence_summary
+    from prv2cli.jobs.report import confidence_summary
 
     if path is None or report is None:
         return None
@@ -383,8 +386,9 @@ def _tell_estimate(
 ) -> None:
     """--dry-run: what the run would take, on stdout."""
     from prv2cli.errors import UsageError
-    from prv2cli.photo.read import MAX_PIXELS_DEFAULT
-    from prv2cli.refine.estimate import dry_run, read_header
+    from prv2cli.photo.header import read_header
+    from prv2cli.photo.opening import MAX_PIXELS_DEFAULT
+    from prv2cli.refine.estimate import dry_run
     from prv2cli.refine.refiner import Refiner
 
     if str(image) == "-":
@@ -451,13 +455,13 @@ def _load(
     precision: str,
 ) -> Refiner:
     """The models; what does not go together is refused first, as the refiner's header is enough to tell."""
+    from prv2cli.coarse.aspect import check_aspect
     from prv2cli.coarse.load import model_config
     from prv2cli.hub import resolve as hub
     from prv2cli.machine.devices import choose_device, choose_precision
     from prv2cli.model.config import BundleConfig, RefinerConfig
     from prv2cli.refine.plan import plan_photograph
     from prv2cli.refine.refiner import Refiner
-    from prv2cli.restoration.coarse_map import check_aspect
 
     choose_precision(precision, choose_device(device))
     height, width = photo.rgb.shape[:2]

@@ -26,7 +26,7 @@ def train(
     The folder of the run holds last.safetensors and best.safetensors (models), state.pt (for --resume), log.jsonl and
     TensorBoard's files. Several GPUs or machines: torchrun ... -m prv2cli train --config FILE.
     """
-    from prv2cli.scenes.textures import opencv
+    from prv2cli.extras import opencv
     from prv2cli.training.config import SceneDataConfig, load_train_config
 
     settings = load_train_config(config, overrides or [])

@@ -12,8 +12,8 @@ from prv2cli.checkpoints.model_file import Checkpoint, read_checkpoint, read_con
 from prv2cli.checkpoints.safe_read import read_state_dict
 from prv2cli.coarse.network import CoarseNetwork, coarse_network, wrap
 from prv2cli.errors import CheckpointError
+from prv2cli.files.hashing import hash_file
 from prv2cli.hub import resolve as hub
-from prv2cli.hub.cache import hash_file
 from prv2cli.model.config import AnyModelConfig, BundleConfig, Dav2Config, RefinerConfig
 
 Scene = Literal["indoor", "outdoor"]

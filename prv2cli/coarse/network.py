@@ -16,11 +16,12 @@ from torch import Tensor, nn
 
 from prv2cli.checkpoints.model_file import Checkpoint
 from prv2cli.errors import CheckpointError, InputError
-from prv2cli.files.disk_array import SpooledArray
+from prv2cli.files.disk_array import DiskArray
 from prv2cli.model.coarse.output import CoarseOutput
 from prv2cli.model.config import BundleConfig, Dav2Config, LiteConfig, ZoeDepthConfig
 from prv2cli.model.grouped_call import call_grouped
-from prv2cli.restoration.coarse_map import fill_holes, resize_photograph, shrink
+from prv2cli.resampling.area import resize_photograph, shrink
+from prv2cli.restoration.holes import fill_holes
 
 Kind = Literal["depth", "inverse"]
 Unit = Literal["metre", "relative"]
@@ -115,7 +116,7 @@ class LiteNetwork:
         return [CoarseDepth(out.depth.float().cpu(), features=out.features) for out in outputs]
 
 
-def bundle_input(rgb: np.ndarray | SpooledArray, bundle: BundleConfig) -> Tensor:
+def bundle_input(rgb: np.ndarray | DiskArray, bundle: BundleConfig) -> Tensor:
     """A photograph as a bundle's coarse network was trained on it: (1, 3, *process_size) float32 in 0..1.
 
     In PatchRefiner every network gets it resized in the same way, also those that resize in their own when they run

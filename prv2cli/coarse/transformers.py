@@ -24,11 +24,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from prv2cli.checkpoints.safe_read import FLOATING, INTEGERS, check_header, check_values, first_line
+from prv2cli.checkpoints.safe_read import FLOATING, INTEGERS, check_header, check_values
 from prv2cli.coarse.network import CoarseDepth, CoarseNetwork, Kind, Unit
 from prv2cli.errors import CheckpointError, InputError, MissingExtraError
-from prv2cli.files.disk_array import SpooledArray
-from prv2cli.restoration.coarse_map import shrink
+from prv2cli.files.disk_array import DiskArray
+from prv2cli.files.text import first_line
+from prv2cli.resampling.area import shrink
 
 logger = logging.getLogger("prv2cli")
 
@@ -279,7 +280,7 @@ class TransformersNetwork:
         self.name, self.identity = name, identity
 
     @torch.inference_mode()
-    def predict(self, rgb: np.ndarray | SpooledArray, focal_px: float | None = None) -> CoarseDepth:
+    def predict(self, rgb: np.ndarray | DiskArray, focal_px: float | None = None) -> CoarseDepth:
         """What the network sees in an (H, W, 3) uint8 or uint16 photograph.
 
         Args:
@@ -437,7 +438,7 @@ def covering(photograph: Size, network: Size) -> Size:
     return (shorter, longer) if height <= width else (longer, shorter)
 
 
-def _pixels(rgb: np.ndarray | SpooledArray, size: Size) -> Tensor:
+def _pixels(rgb: np.ndarray | DiskArray, size: Size) -> Tensor:
     """(3, *size) in 0..255, the range that processors expect: uint8 as it was, or float32 where reduced or 16-bit."""
     if isinstance(rgb, np.ndarray) and rgb.dtype == np.uint8 and rgb.shape[:2] == size:
         return torch.from_numpy(np.ascontiguousarray(rgb.transpose(2, 0, 1)))

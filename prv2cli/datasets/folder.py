@@ -26,10 +26,12 @@ from prv2cli.datasets.samples import (
     read_rgb,
     read_text,
 )
-from prv2cli.depth_files.read import DEPTH_SUFFIXES, Kind, read_depth
+from prv2cli.depth_files.encode import DEPTH_SUFFIXES
+from prv2cli.depth_files.metadata import Kind
+from prv2cli.depth_files.read import read_depth
 from prv2cli.errors import InputError, UsageError
-from prv2cli.jobs.find import PHOTO_SUFFIXES
 from prv2cli.model.config import Settings
+from prv2cli.photo.kinds import PHOTO_SUFFIXES
 
 READ_SUFFIXES = frozenset({*DEPTH_SUFFIXES, ".pfm"})
 _Scale = Annotated[float, Field(gt=0)]

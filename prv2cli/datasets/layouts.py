@@ -38,7 +38,7 @@ class Procedural(ListedData[int]):
     """Scenes drawn on the spot: exact depth everywhere. Another seed than in training makes other scenes."""
 
     def __init__(self, config: ProceduralData) -> None:
-        from prv2cli.scenes.textures import opencv
+        from prv2cli.extras import opencv
 
         opencv()  # a missing extra is said before anything runs
         self._config = config

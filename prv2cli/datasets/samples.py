@@ -164,33 +164,6 @@ def mark_invalid(depth: np.ndarray) -> FloatMap:
     return values
 
 
-def nearest(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """`values` at `size` (rows, columns): each pixel takes the one that its centre falls into."""
-    rows, columns = (
-        ((np.arange(new) + 0.5) * (old / new)).astype(np.intp)
-        for new, old in zip(size, values.shape[:2], strict=True)
-    )
-    return values[rows[:, None], columns[None, :]]
-
-
-def bilinear(values: np.ndarray, size: tuple[int, int]) -> FloatMap:
-    """`values` (H, W) at `size`: bilinear, half-pixel centres, borders repeated. A NaN spreads to what it touches."""
-    result = np.asarray(values, np.float32)
-    for axis, new in enumerate(size):
-        old = result.shape[axis]
-        if new == old:
-            continue
-        place = np.clip((np.arange(new) + 0.5) * (old / new) - 0.5, 0, old - 1)
-        low = np.minimum(place.astype(np.intp), max(old - 2, 0))
-        weight = (place - low).astype(np.float32).reshape((-1, 1) if axis == 0 else (1, -1))
-        first, second = result.take(low, axis), result.take(np.minimum(low + 1, old - 1), axis)
-        # Where a weight is 0 its pixel is not touched, so that its NaN does not spread.
-        result = np.where(
-            weight == 0, first, np.where(weight == 1, second, first + (second - first) * weight)
-        )
-    return result
-
-
 # --- files ----------------------------------------------------------------------------------------------------
 
 

@@ -23,7 +23,6 @@ from prv2cli.datasets.samples import (
     find_split,
     mark_invalid,
     name_of,
-    nearest,
     read_json,
     read_numbers,
     read_rgb,
@@ -31,6 +30,7 @@ from prv2cli.datasets.samples import (
 )
 from prv2cli.errors import InputError
 from prv2cli.model.config import Settings
+from prv2cli.resampling.maps import nearest
 
 _PICTURES = {"iphone": "rgb", "dslr": "resized_images"}
 _SUFFIXES = {".jpg", ".jpeg", ".png"}

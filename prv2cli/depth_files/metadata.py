@@ -83,6 +83,11 @@ class DepthMetadata:
         return replace(self, kind=kind, unit=physical if kind == "depth" else f"1/{physical}")
 
 
+def is_scale(number: float) -> bool:
+    """Whether a number can be the stored steps per unit of a file."""
+    return math.isfinite(number) and _SCALE_RANGE[0] <= number <= _SCALE_RANGE[1]
+
+
 def is_ours(text: str) -> bool:
     """Whether a free-text tag (a TIFF ImageDescription, an npz member) is meant to be prv2 metadata."""
     return text.lstrip().startswith("{") and f'"software": "{SOFTWARE}"' in text

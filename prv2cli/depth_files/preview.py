@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from prv2cli.depth_files.encode import row_bands
+from prv2cli.depth_files.formats.rows import row_bands
 from prv2cli.errors import OutputError, UsageError
 from prv2cli.files.atomic import atomic_write, check_output
 

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from prv2cli.datasets.samples import DataSet, Readable, Sample, bilinear, left_out
+from prv2cli.datasets.samples import DataSet, Readable, Sample, left_out
 from prv2cli.errors import InputError, MissingExtraError, UsageError
 from prv2cli.evaluation import metrics
 from prv2cli.evaluation.alignment import Aligned, align
@@ -28,6 +28,7 @@ from prv2cli.evaluation.config import Measuring
 from prv2cli.evaluation.edges import canny_edges
 from prv2cli.evaluation.error_maps import write_error_map
 from prv2cli.files.text import shown
+from prv2cli.resampling.maps import bilinear
 
 logger = logging.getLogger("prv2cli")
 

@@ -14,8 +14,9 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from prv2cli.datasets.folder import READ_SUFFIXES, files_by_stem
-from prv2cli.datasets.samples import bilinear, left_out, nearest
-from prv2cli.depth_files.read import Kind, read_depth
+from prv2cli.datasets.samples import left_out
+from prv2cli.depth_files.metadata import Kind
+from prv2cli.depth_files.read import read_depth
 from prv2cli.errors import InputError, UsageError
 from prv2cli.evaluation.config import Measuring
 from prv2cli.evaluation.measure import (
@@ -29,6 +30,7 @@ from prv2cli.evaluation.measure import (
     with_boundaries,
 )
 from prv2cli.files.text import shown
+from prv2cli.resampling.maps import bilinear, nearest
 
 Resize = Literal["nearest", "bilinear"]
 

@@ -1,6 +1,6 @@
 """Arrays that are too large for main memory, in temporary files without a name. numpy only.
 
-A SpooledArray is read and written by slices as an ndarray is, and what only slices and asks for the shape
+A DiskArray is read and written by slices as an ndarray is, and what only slices and asks for the shape
 takes either: the refiner's tiles, the writers of depth files, the preview. Plain reads and writes, no memory
 map: mapped pages count as memory of the process. The file has no name, so nothing is left behind however the
 process ends.
@@ -44,7 +44,7 @@ def check_scratch_space(folder: Path, needed: int) -> None:
         )
 
 
-class SpooledArray:
+class DiskArray:
     """An (H, W) or (H, W, C) array on disk; at first all zeros. Indices are slices of rows and of columns.
 
     Reading gives new ndarrays. Not for several threads at once.
@@ -80,7 +80,7 @@ class SpooledArray:
     def __array__(self, *_: Any, **__: Any) -> np.ndarray:
         raise TypeError("a spooled array is too large to become one array; read it by slices")
 
-    def __enter__(self) -> SpooledArray:
+    def __enter__(self) -> DiskArray:
         return self
 
     def __exit__(
@@ -172,10 +172,10 @@ class SpooledArray:
             left = left[self._file.write(left) :]
 
 
-class MirroredArray(SpooledArray):
-    """A SpooledArray seen in a mirror, left and right exchanged: to be read only, and only while that one is open."""
+class MirroredArray(DiskArray):
+    """A DiskArray seen in a mirror, left and right exchanged: to be read only, and only while that one is open."""
 
-    def __init__(self, whole: SpooledArray) -> None:
+    def __init__(self, whole: DiskArray) -> None:
         self.shape, self.dtype, self.folder, self._whole = whole.shape, whole.dtype, whole.folder, whole
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""File names in messages: on one line, and without the power to command a terminal. Any bytes can be in a name."""
+"""Foreign text in messages: on one line, and without the power to command a terminal. Any bytes can be in a name."""
 
 from __future__ import annotations
 
@@ -15,6 +15,11 @@ def shown(name: object) -> str:
     """
     text = os.fsdecode(name) if isinstance(name, os.PathLike | bytes) else str(name)
     return _UNPRINTABLE.sub(_escaped, text)
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, without the stack traces that torch puts below."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _escaped(match: re.Match[str]) -> str:

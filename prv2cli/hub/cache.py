@@ -14,7 +14,6 @@ always by `prv2 models verify`. Removing a repository from the cache removes wha
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -27,6 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from prv2cli.errors import CheckpointError, OutputError
 from prv2cli.files.atomic import atomic_write, output_error
+from prv2cli.files.hashing import hash_file
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 Commit = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
@@ -34,7 +34,6 @@ SHA256 = re.compile(r"[0-9a-f]{64}")
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,200}")
 _SAFE_REVISION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./-]{0,200}")
 _RECORD = "prv2.json"
-_CHUNK = 1 << 20
 _LONGEST_NAME = 250  # bytes; file systems take 255
 
 
@@ -231,24 +230,6 @@ def check_name(name: str, repo: str) -> str:
     if len(name.encode(errors="replace")) > _LONGEST_NAME:
         raise CheckpointError(f"{repo}: refused a file called {name[:40]!r}...: its name is too long")
     return name
-
-
-def hash_file(path: Path) -> str:
-    """A file's sha256, as hexadecimal digits."""
-    return _digest(path, hashlib.sha256())
-
-
-def git_hash(path: Path) -> str:
-    """The name that git gives a file's content: sha1 of its kind, length and bytes."""
-    header = b"blob %d\0" % path.stat().st_size
-    return _digest(path, hashlib.sha1(header, usedforsecurity=False))
-
-
-def _digest(path: Path, digest: hashlib._Hash) -> str:
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _is_safe_revision(revision: str) -> bool:

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from prv2cli.errors import CheckpointError, DiskFullError, Prv2Error, UsageError
-from prv2cli.hub.cache import COMMIT, SHA256, RepoCache, check_name, git_hash, hash_file
+from prv2cli.files.hashing import git_hash, hash_file
+from prv2cli.hub.cache import COMMIT, SHA256, RepoCache, check_name
 from prv2cli.version import __version__
 
 logger = logging.getLogger("prv2cli")

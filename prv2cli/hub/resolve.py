@@ -22,8 +22,9 @@ from pathlib import Path
 from typing import Literal
 
 from prv2cli.errors import CheckpointError, OutputError, UsageError
+from prv2cli.files.hashing import hash_file
 from prv2cli.hub import client as hub_client
-from prv2cli.hub.cache import COMMIT, RepoCache, cached_repos, hash_file
+from prv2cli.hub.cache import COMMIT, RepoCache, cached_repos
 from prv2cli.hub.client import HubError, HubUnreachableError
 from prv2cli.hub.registry import DEFAULT_COARSE, REPO, REPO_LENGTH, Entry, Scene, read_registry
 from prv2cli.hub.registry import DEFAULT_REFINER as DEFAULT_REFINER

@@ -12,8 +12,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Hashable
 
-from prv2cli.machine.devices import available_host_memory
-from prv2cli.refine.estimate import Header, Memory, Way, choose_way, fits_in_memory
+from prv2cli.machine.memory import available_host_memory
+from prv2cli.photo.header import Header
+from prv2cli.refine.estimate import Memory, Way, choose_way, fits_in_memory
 
 WAIT_SECONDS = 1.0  # between looks at the free memory, which other programs may give back, too
 

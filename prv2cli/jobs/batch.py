@@ -24,16 +24,20 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from prv2cli.depth_files.encoding import Encoding, describe, summary, write
-from prv2cli.depth_files.read import WriteReport, read_depth_metadata
+from prv2cli.depth_files.encoding import Encoding, write
+from prv2cli.depth_files.read import read_depth_metadata
+from prv2cli.depth_files.write import WriteReport
 from prv2cli.errors import DiskFullError, Prv2Error
 from prv2cli.files.atomic import remove_leftovers
-from prv2cli.hub.cache import hash_file
+from prv2cli.files.hashing import hash_file
 from prv2cli.jobs.admission import MemoryRoom
 from prv2cli.jobs.claims import Claims
+from prv2cli.jobs.report import describe, summary
 from prv2cli.machine.threads import Worker
-from prv2cli.photo.read import MAX_PIXELS_DEFAULT, Photo, read_photo
-from prv2cli.refine.estimate import memory_for, read_header
+from prv2cli.photo.header import read_header
+from prv2cli.photo.opening import MAX_PIXELS_DEFAULT
+from prv2cli.photo.read import Photo, read_photo
+from prv2cli.refine.estimate import memory_for
 from prv2cli.refine.plan import Tta, check_authors_tiling, flips
 from prv2cli.version import __version__
 
@@ -321,7 +325,7 @@ class LocalEngine:
 
     def _in_bands(self, work: _Work) -> Outcome:
         """All of a photograph that does not fit in memory, from disk to disk, in this thread."""
-        from prv2cli.photo.bands import spool_photo
+        from prv2cli.photo.on_disk import photo_on_disk
         from prv2cli.refine.streaming import check_streamed, refine_streamed, write_streamed
 
         settings, job = self.settings, work.job
@@ -331,7 +335,7 @@ class LocalEngine:
             check_streamed(settings.encoding)
             job.target.parent.mkdir(parents=True, exist_ok=True)
             start = time.perf_counter()
-            with spool_photo(job.source, job.target.parent, max_pixels=settings.max_pixels) as photo:
+            with photo_on_disk(job.source, job.target.parent, max_pixels=settings.max_pixels) as photo:
                 work.seconds["decode"] = time.perf_counter() - start
                 focal = settings.focal_px or photo.focal_px
                 pixels: Any = photo.rgb

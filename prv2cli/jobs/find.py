@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePath
 
-from prv2cli.depth_files.read import DEPTH_SUFFIXES
+from prv2cli.depth_files.encode import DEPTH_SUFFIXES
 from prv2cli.errors import InputError, UsageError
 from prv2cli.files.text import shown
 from prv2cli.jobs.batch import Job

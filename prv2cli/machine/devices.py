@@ -5,12 +5,11 @@ Torch is imported where a device is asked for: that a name is none can be told w
 
 from __future__ import annotations
 
-import os
 import re
 from typing import TYPE_CHECKING
 
 from prv2cli.errors import DeviceError, UsageError
-from prv2cli.machine import memory as container_memory
+from prv2cli.machine.memory import available_host_memory
 
 if TYPE_CHECKING:
     import torch
@@ -84,25 +83,3 @@ def free_memory(device: torch.device) -> int:
     if device.type == "mps":
         return int(torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory())
     return available_host_memory()
-
-
-def available_host_memory() -> int:
-    """Bytes of main memory to be had without swapping, of this machine and of the container that we may be in."""
-    machine = _available_on_the_machine()
-    container = container_memory.available()
-    return machine if container is None else min(machine, container)
-
-
-def _available_on_the_machine() -> int:
-    """Half of the total where the system does not say."""
-    try:
-        with open("/proc/meminfo", encoding="ascii") as lines:  # noqa: PTH123
-            for line in lines:
-                if line.startswith("MemAvailable:"):
-                    return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-    except (ValueError, OSError, AttributeError):
-        return 4 * 1024**3

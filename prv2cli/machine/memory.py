@@ -1,11 +1,12 @@
-"""How much memory the control groups of this process leave it: what a container or a job of a cluster may take.
+"""How much main memory there is to be had: of the machine, and of the container or cluster job that we may be in.
 
-Linux tells a process its groups in /proc/self/cgroup: `0::/path` in the unified hierarchy (v2), `N:memory:/path` in
-the older one (v1). Every group up to the root has a limit of its own, and the strictest counts.
+Linux tells a process its control groups in /proc/self/cgroup: `0::/path` in the unified hierarchy (v2),
+`N:memory:/path` in the older one (v1). Every group up to the root has a limit of its own, and the strictest counts.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,29 @@ _GROUPS = Path("/proc/self/cgroup")
 _NO_LIMIT = 1 << 60  # v1 writes a number of about 2^63 for none
 
 
-def available(groups: Path = _GROUPS, root: Path = _ROOT) -> int | None:
+def available_host_memory() -> int:
+    """Bytes of main memory to be had without swapping, of this machine and of the container that we may be in."""
+    machine = _available_on_the_machine()
+    container = available_in_container()
+    return machine if container is None else min(machine, container)
+
+
+def _available_on_the_machine() -> int:
+    """Half of the total where the system does not say."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as lines:  # noqa: PTH123
+            for line in lines:
+                if line.startswith("MemAvailable:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    except (ValueError, OSError, AttributeError):
+        return 4 * 1024**3
+
+
+def available_in_container(groups: Path = _GROUPS, root: Path = _ROOT) -> int | None:
     """Bytes that may still be taken, None where nothing limits them. Cached files count as free: they give way."""
     try:
         lines = groups.read_text(encoding="utf-8", errors="replace").splitlines()

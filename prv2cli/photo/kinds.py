@@ -5,21 +5,24 @@ from __future__ import annotations
 import re
 from pathlib import PurePath
 
+# The kinds that are read, and the names by which their files are looked for in folders. One of another name is read
+# where it is named itself: the content decides.
+SUFFIXES = {
+    "JPEG": (".jpg", ".jpeg"),
+    "PNG": (".png",),
+    "WebP": (".webp",),
+    "TIFF": (".tif", ".tiff"),
+    "BMP": (".bmp",),
+    "HEIC": (".heic", ".heif"),
+    "AVIF": (),
+}
+PHOTO_SUFFIXES = frozenset(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)
 HEAD_BYTES = 4096  # enough for every signature and for a first look at text
 SUPPORTED = "JPEG, PNG, WebP, TIFF, BMP, AVIF and, with the extra prv2cli[heif], HEIC"
 
 _HEIC_BRANDS = {
-    b"heic",
-    b"heix",
-    b"heim",
-    b"heis",
-    b"hevc",
-    b"hevx",
-    b"hevm",
-    b"hevs",
-    b"mif1",
-    b"msf1",
-    b"heif",
+    *(b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"),
+    *(b"mif1", b"msf1", b"heif"),
 }
 _AVIF_BRANDS = {b"avif", b"avis"}
 _RAW_SUFFIXES = {
@@ -64,7 +67,7 @@ RAW_REFUSAL = (
 
 
 def identify(head: bytes, label: str) -> str:
-    """Return "JPEG", "PNG", "WebP", "TIFF", "BMP", "HEIC" or "AVIF" for a file that starts with `head`.
+    """The kind, one of SUFFIXES, of a file that starts with `head`.
 
     The content decides; the extension of `label` is used only for camera raw files, most of which are TIFF
     files whose first picture is a small preview. Raises Unreadable, which says what the file looks like.

@@ -10,18 +10,13 @@ The figures per pixel are what the code allocates, counted at its worst moment a
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from PIL import BmpImagePlugin, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
 from prv2cli.errors import InputError
-from prv2cli.machine.devices import available_host_memory
-from prv2cli.photo import jpeg_bands
-from prv2cli.photo import read as images
-from prv2cli.photo.pillow import CheckSize, open_pillow, valid_orientation
-from prv2cli.photo.read import MAX_PIXELS_DEFAULT, kind_of, readable, size_check
+from prv2cli.machine.memory import available_host_memory
+from prv2cli.photo.header import Header
 
 if TYPE_CHECKING:
     from prv2cli.refine.plan import Tta
@@ -37,33 +32,10 @@ _REDUCING = 10  # bytes a pixel, beside the photograph, while it is brought to h
 _REDUCED_MAP = 1  # the result of the pass at half size: float32 for every fourth pixel
 _RESULT = 4
 _COMPARED = 8  # the smallest and the largest prediction of each pixel, for the confidence
-_RUN = 16  # a run of strips: as stored, as decoded, as sRGB, and once more on the way between them
 _ROWS_HELD = 2.5  # the rows of a row of tiles, and their copies while they move on
 _SHARE = 0.9  # of the available memory that is taken
 _SECONDS_PER_PIXEL = 0.25e-6  # decoding, shrinking, writing: 4 megapixels a second and core, measured
 _WARM_UP = 2
-
-
-@dataclass(frozen=True)
-class Header:
-    """A photograph that was not decoded yet. Sizes in pixels of the upright picture, memory in bytes."""
-
-    name: str
-    kind: str
-    width: int
-    height: int
-    deep: bool  # 16 bits
-    decoding: int  # what the decoder holds of the whole picture
-    decoding_bands: int  # the same where it is read in bands
-
-    @property
-    def pixels(self) -> int:
-        return self.width * self.height
-
-    @property
-    def rgb_bytes(self) -> int:
-        """The photograph as the refiner reads it."""
-        return self.pixels * (6 if self.deep else 3)
 
 
 @dataclass(frozen=True)
@@ -93,103 +65,6 @@ class Estimate:
     def host_bytes(self) -> int:
         """Of the way that will be taken."""
         return self.memory.in_memory if self.way == "memory" else self.memory.in_bands
-
-
-# --- the header -------------------------------------------------------------------------------------------
-
-
-def read_header(path: Path, *, max_pixels: int = MAX_PIXELS_DEFAULT) -> Header:
-    """Size and kind of the photograph in a file, without decoding it. Raises what images.read_photo raises."""
-    label = str(path)
-    with readable(label), images._opened(path, label) as file:
-        kind = kind_of(file, label)
-        return _HEADERS.get(kind, _other_header)(label, kind, file, size_check(max_pixels))
-
-
-def _jpeg_header(name: str, kind: str, file: BinaryIO, check: CheckSize) -> Header:
-    image: Any = open_pillow(JpegImagePlugin.JpegImageFile, file, check)
-    picture, coefficients = 1.0 if image.mode == "L" else 4.0, 0.0
-    if image.info.get("progressive"):  # all coefficients of all components, 16 bits each, until the last scan
-        most = max(h for _, h, _, _ in image.layer) * max(v for _, _, v, _ in image.layer)
-        coefficients = sum(2 * h * v / most for _, h, v, _ in image.layer)
-    # In bands the picture lies on disk, where the photograph's other files come later and take more.
-    in_bands = coefficients if coefficients and jpeg_bands.POSSIBLE else picture + coefficients
-    return _header(name, kind, image, False, picture + coefficients, in_bands)
-
-
-def _png_header(name: str, kind: str, file: BinaryIO, check: CheckSize) -> Header:
-    image: Any = open_pillow(PngImagePlugin.PngImageFile, file, check)
-    layout = image.tile[0][3] if image.tile else None
-    deep = layout in ("I;16B", "RGB;16B", "RGBA;16B", "LA;16B")
-    two_halves = layout in ("RGB;16B", "RGBA;16B")
-    return _header(name, kind, image, deep, 8 if two_halves else _pillow_bytes(image.mode))
-
-
-def _other_header(name: str, kind: str, file: BinaryIO, check: CheckSize) -> Header:
-    """BMP; WebP, AVIF and HEIC, whose libraries hold the picture once more."""
-    if kind == "BMP":
-        image: Any = open_pillow(BmpImagePlugin.BmpImageFile, file, check)
-        return _header(name, kind, image, False, _pillow_bytes(image.mode))
-    if kind == "WebP":
-        return _header(name, kind, open_pillow(WebPImagePlugin.WebPImageFile, file, check), False, 12)
-    if kind == "HEIC":
-        import pillow_heif
-
-        container = pillow_heif.open_heif(file, convert_hdr_to_8bit=False)
-        heif: Any = container[container.primary_index]
-        width, height = heif.size
-        check(width, height)
-        deep = int(heif.info.get("bit_depth", 8)) > 8
-        decoding = width * height * (16 if deep else 8)
-        return Header(name, kind, width, height, deep, decoding, decoding)
-    from PIL import AvifImagePlugin
-
-    return _header(name, kind, open_pillow(AvifImagePlugin.AvifImageFile, file, check), False, 12)
-
-
-def _tiff_header(name: str, kind: str, file: BinaryIO, check: CheckSize) -> Header:
-    import tifffile
-
-    from prv2cli.photo.tiff_bands import run_pixels
-
-    with tifffile.TiffFile(file) as tiff:
-        page: Any = tiff.pages.first
-        width, height = page.imagewidth, page.imagelength
-        check(width, height)
-        deep = page.dtype in (np.uint16, np.float16, np.float32, np.float64)
-        if deep:  # float values are scaled into a second array
-            per_pixel = page.samplesperpixel * (page.dtype.itemsize + (2 if page.dtype.kind == "f" else 0))
-        else:
-            per_pixel = _pillow_bytes("RGB" if page.samplesperpixel > 1 else "L")
-        run = run_pixels(page)
-        if valid_orientation(page.tags.valueof(274)) >= 5:
-            width, height = height, width
-    whole = page.imagewidth * page.imagelength * per_pixel
-    banded = whole if run == page.imagewidth * page.imagelength else run * _RUN * (2 if deep else 1)
-    return Header(name, kind, width, height, deep, whole, banded)
-
-
-_HEADERS = {"JPEG": _jpeg_header, "PNG": _png_header, "TIFF": _tiff_header}
-
-
-def _pillow_bytes(mode: str) -> int:
-    return 1 if mode in ("1", "L", "P") else 2 if mode.startswith("I;16") else 4
-
-
-def _header(
-    name: str, kind: str, image: Any, deep: bool, bytes_per_pixel: float, in_bands: float | None = None
-) -> Header:
-    """`bytes_per_pixel`: what decoding holds; `in_bands`: the same where it is read in bands, if that differs."""
-    width, height = image.size
-    try:
-        orientation = valid_orientation(image.getexif().get(0x0112))
-    except Exception:  # as where it is decoded: broken EXIF data is no reason to fail
-        orientation = 1
-    decoding = round(width * height * bytes_per_pixel)
-    banded = decoding if in_bands is None else round(width * height * in_bands)
-    if orientation >= 5:
-        width, height = height, width
-    return Header(name, kind, width, height, deep, decoding, banded)
 
 
 # --- memory -----------------------------------------------------------------------------------------------

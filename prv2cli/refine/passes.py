@@ -13,13 +13,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from prv2cli.files.disk_array import MirroredArray, SpooledArray
+from prv2cli.files.disk_array import DiskArray, MirroredArray
 from prv2cli.refine.tile_loop import Canvas, Prepared, TileSink
 
 
 @dataclass(frozen=True)
 class View:
-    """A photograph, or its mirror image, ready for its tiles. `rgb`: (H, W, 3), an array or a SpooledArray."""
+    """A photograph, or its mirror image, ready for its tiles. `rgb`: (H, W, 3), an array or a DiskArray."""
 
     rgb: Any
     ready: Prepared
@@ -28,7 +28,7 @@ class View:
 
 def mirror(rgb: Any) -> Any:
     """The photograph with left and right exchanged, without a copy."""
-    return MirroredArray(rgb) if isinstance(rgb, SpooledArray) else rgb[:, ::-1]
+    return MirroredArray(rgb) if isinstance(rgb, DiskArray) else rgb[:, ::-1]
 
 
 def canvases(views: Sequence[View], sink: TileSink) -> list[Canvas]:

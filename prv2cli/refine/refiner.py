@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from prv2cli.checkpoints.model_file import Checkpoint
 from prv2cli.checkpoints.publish import push_to_hub, save_pretrained
+from prv2cli.coarse.aspect import check_aspect
 from prv2cli.coarse.load import Scene, load_coarse, load_model
 from prv2cli.coarse.network import (
     CoarseDepth,
@@ -34,7 +35,7 @@ from prv2cli.coarse.network import (
     predict_many,
 )
 from prv2cli.errors import CheckpointError, UsageError
-from prv2cli.files.disk_array import SpooledArray
+from prv2cli.files.disk_array import DiskArray
 from prv2cli.hub import resolve as hub
 from prv2cli.machine.devices import choose_device, choose_precision, free_memory
 from prv2cli.model.coarse.output import CoarseOutput
@@ -42,7 +43,6 @@ from prv2cli.model.config import BundleConfig, RefinerConfig
 from prv2cli.model.depth_space import MIN_METRES, LogNormalisation, PlainMetres
 from prv2cli.model.grouped_call import call_grouped
 from prv2cli.model.layers import resize
-from prv2cli.model.refiner.guide import guide_size, to_guide
 from prv2cli.model.refiner.patchrefiner import PatchRefiner
 from prv2cli.refine.authors_tiling import PaperSetup, refine_paper, to_process
 from prv2cli.refine.passes import View, canvases, mirror
@@ -64,8 +64,10 @@ from prv2cli.refine.tile_loop import (
     TileSink,
     by_tile_size,
 )
+from prv2cli.resampling.area import reduce_photograph, shrink
+from prv2cli.resampling.guide import guide_size, to_guide
 from prv2cli.restoration.back_projection import back_project
-from prv2cli.restoration.coarse_map import WIDE_EDGES, check_aspect, edge_width, reduce_photograph, shrink
+from prv2cli.restoration.edge_width import WIDE_EDGES, edge_width
 from prv2cli.restoration.noise import find_noise, without
 from prv2cli.restoration.shock_filter import shock_filter
 from prv2cli.tiling.disagreement import to_confidence
@@ -400,7 +402,7 @@ class Refiner:
 
     def correct(
         self,
-        refined: np.ndarray | SpooledArray,
+        refined: np.ndarray | DiskArray,
         target: Tensor | None,
         scale: LogNormalisation | PlainMetres,
     ) -> None:

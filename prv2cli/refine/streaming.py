@@ -1,6 +1,6 @@
 """Refine a photograph that does not fit in memory: the same steps and values as Refiner.refine, results on disk.
 
-    image_bands.spool_photo ─ pixels on disk ─┬─ shrunk band by band ─ coarse network, guide
+    on_disk.photo_on_disk ─ pixels on disk ─┬─ shrunk band by band ─ coarse network, guide
                                               ├─ half size, on disk ── pass at half size ─┐
                                               └─ tiles ── refiner ── BandBlender <────────┘
                                                                         │ finished rows
@@ -23,9 +23,9 @@ import torch
 from prv2cli.coarse.network import Kind, Unit
 from prv2cli.depth_files.encoding import Encoding, write
 from prv2cli.depth_files.metadata import DepthMetadata
-from prv2cli.depth_files.read import WriteReport
+from prv2cli.depth_files.write import WriteReport
 from prv2cli.errors import UsageError
-from prv2cli.files.disk_array import SpooledArray
+from prv2cli.files.disk_array import DiskArray
 from prv2cli.refine.plan import DEFAULT_OVERLAP, Tta, check_passes
 from prv2cli.refine.refiner import Refiner, timed
 from prv2cli.refine.result import Depth
@@ -37,7 +37,7 @@ from prv2cli.tiling.plan import Tile, TilePlan, place, seam_excess
 @contextmanager
 def refine_streamed(
     refiner: Refiner,
-    rgb: SpooledArray,
+    rgb: DiskArray,
     *,
     coarse_depth: np.ndarray | None = None,
     coarse_kind: Kind = "depth",
@@ -51,9 +51,9 @@ def refine_streamed(
     confidence: bool = False,
     progress: Progress = lambda done, total: None,
 ) -> Iterator[Depth]:
-    """As Refiner.refine, of a photograph on disk (image_bands.spool_photo). The values are the same.
+    """As Refiner.refine, of a photograph on disk (on_disk.photo_on_disk). The values are the same.
 
-    `depth` and `confidence` of the result are SpooledArrays (H, W) float32 on the photograph's disk, until the block
+    `depth` and `confidence` of the result are DiskArrays (H, W) float32 on the photograph's disk, until the block
     ends.
 
     Raises:
@@ -68,10 +68,10 @@ def refine_streamed(
     flip = check_passes(plan, None, tta, confidence)
     seconds: dict[str, float] = {}
     with ExitStack() as files, torch.inference_mode():
-        out = files.enter_context(SpooledArray(rgb.shape[:2], np.float32, rgb.folder))
+        out = files.enter_context(DiskArray(rgb.shape[:2], np.float32, rgb.folder))
         spread = None
         if confidence:
-            spread = files.enter_context(SpooledArray(rgb.shape[:2], np.float32, rgb.folder))
+            spread = files.enter_context(DiskArray(rgb.shape[:2], np.float32, rgb.folder))
         views = refiner.views(
             rgb,
             coarse_depth,
@@ -109,7 +109,7 @@ class BandBlender:
     """
 
     def __init__(
-        self, plan: TilePlan, out: SpooledArray, *, passes: int = 1, disagreement: SpooledArray | None = None
+        self, plan: TilePlan, out: DiskArray, *, passes: int = 1, disagreement: DiskArray | None = None
     ) -> None:
         """`plan`: of plan_tiles. `out`, `disagreement` (where it is wanted): (height, width) float32."""
         assert plan.sums_to_one, "an irregular tiling needs its weights of the whole image"
@@ -155,7 +155,7 @@ class BandBlender:
 
 def write_streamed(
     target: Path | BinaryIO,
-    depth: SpooledArray,
+    depth: DiskArray,
     metadata: DepthMetadata,
     encoding: Encoding,
     *,

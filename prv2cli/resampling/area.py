@@ -1,110 +1,72 @@
-"""Area averages of a spooled photograph, equal to coarse_map's of an array bit by bit. numpy and Pillow only.
+"""Photographs made smaller by area averages, whether they lie in memory or on disk; and enlarged, for the coarse pass.
 
-Both average along the rows first, with Pillow's BOX filter: that can be done a band at a time. Along the columns
-Pillow would need the whole picture at once. That half follows its arithmetic here: a plain mean of the rows
-whose centres lie in an output row, with weights of 22 binary digits where pixels have 8 bits.
+shrink              -> (1, 3, h, w) float in 0..1, for a network
+reduce_photograph   -> (h, w, 3) of the photograph's own type
+resize_photograph   -> as shrink; bilinear as the authors do it, unless that would miss pixels
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
-from typing import NamedTuple
+from typing import overload
 
 import numpy as np
+import torch
 from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
 
-from prv2cli.files.disk_array import SpooledArray
+from prv2cli.files.disk_array import DiskArray
+from prv2cli.resampling.area_in_bands import reduce_on_disk, shrink_on_disk
 
-_WEIGHT_BITS = 22
-_IN_MEMORY_BYTES = 64 << 20
-
-
-def shrink_spooled(rgb: SpooledArray, size: tuple[int, int]) -> np.ndarray:
-    """(H, W, 3) uint8 or uint16 -> (*size, 3) float32 in 0..1."""
-    small = np.empty((*size, 3), np.float32)
-    y = 0
-    for rows in _averaged(rgb, size):
-        small[y : y + len(rows)] = rows
-        y += len(rows)
-    small /= _top(rgb)
-    return small
+ALIASING = 2  # photographs larger than this many times a network's input are area-averaged
+_BAND_PIXELS = 1 << 20
 
 
-def reduce_spooled(rgb: SpooledArray, size: tuple[int, int]) -> SpooledArray | np.ndarray:
-    """(H, W, 3) uint8 or uint16 -> (*size, 3) of the same type; on disk again where that is still large."""
-    shape = (*size, 3)
-    small: SpooledArray | np.ndarray
-    if math.prod(shape) * rgb.dtype.itemsize > _IN_MEMORY_BYTES:
-        small = SpooledArray(shape, rgb.dtype, rgb.folder)
+@overload
+def reduce_photograph(rgb: np.ndarray, size: tuple[int, int]) -> np.ndarray: ...
+@overload
+def reduce_photograph(rgb: DiskArray, size: tuple[int, int]) -> DiskArray | np.ndarray: ...
+def reduce_photograph(rgb: np.ndarray | DiskArray, size: tuple[int, int]) -> np.ndarray | DiskArray:
+    """(H, W, 3) uint8 or uint16 -> (*size, 3) of the same type, area-averaged; on disk where both are large."""
+    if isinstance(rgb, DiskArray):
+        return reduce_on_disk(rgb, size)
+    scale = 255 if rgb.dtype == np.uint8 else 65535
+    small = shrink(rgb, size)[0].permute(1, 2, 0).numpy()
+    return np.round(small * scale).astype(rgb.dtype)
+
+
+def shrink(rgb: np.ndarray | DiskArray, size: tuple[int, int]) -> Tensor:
+    """(H, W, 3) uint8 or uint16 -> (1, 3, *size) float in 0..1, area-averaged without a full-size float copy."""
+    if isinstance(rgb, DiskArray):
+        small = shrink_on_disk(rgb, size)
+    elif rgb.dtype == np.uint8:
+        small = np.asarray(_average(rgb, size), np.float32) / 255
     else:
-        small = np.empty(shape, rgb.dtype)
-    top = np.float32(_top(rgb))
-    y = 0
-    for rows in _averaged(rgb, size):
-        small[y : y + len(rows)] = np.round(rows.astype(np.float32) / top * top)
-        y += len(rows)
-    return small
+        channels = [_average(rgb[..., c].astype(np.float32), size) for c in range(3)]
+        small = np.stack([np.asarray(channel) for channel in channels], axis=-1) / 65535
+    return torch.from_numpy(np.ascontiguousarray(small.transpose(2, 0, 1)))[None]
 
 
-def _top(rgb: SpooledArray) -> int:
-    return 255 if rgb.dtype == np.uint8 else 65535
+def resize_photograph(rgb: np.ndarray | DiskArray, size: tuple[int, int]) -> Tensor:
+    """(H, W, 3) uint8 or uint16 -> (1, 3, *size) float32 in 0..1, as ZoeDepth and all of PatchRefiner get it.
+
+    The authors resize bilinearly, corners aligned, without antialiasing. Beyond a ratio of ALIASING that misses
+    pixels; there the photograph is area-averaged.
+    """
+    if rgb.shape[0] > ALIASING * size[0] or rgb.shape[1] > ALIASING * size[1]:
+        return shrink(rgb, size)
+    whole = shrink(rgb, (rgb.shape[0], rgb.shape[1]))
+    return F.interpolate(whole, size, mode="bilinear", align_corners=True)
 
 
-def _averaged(rgb: SpooledArray, size: tuple[int, int]) -> Iterator[np.ndarray]:
-    """Bands of the shrunk photograph from the top: (n, width, 3) in Pillow's own type, uint8 or float32."""
-    windows = _windows(rgb.shape[0], size[0])
-    waiting = np.empty((0, size[1], 3), np.uint8 if rgb.dtype == np.uint8 else np.float32)
-    first = done = 0  # the first row that waits; output rows that are made
-    for band in rgb.bands():
-        waiting = np.concatenate([waiting, _along_rows(rgb[band], size[1])])
-        ready = done
-        while ready < len(windows) and windows[ready].stop <= band.stop:
-            ready += 1
-        if ready == done:
-            continue
-        yield np.stack([_mean(waiting[w.start - first : w.stop - first]) for w in windows[done:ready]])
-        done = ready
-        keep = min(windows[done].start, band.stop) if done < len(windows) else band.stop
-        waiting, first = waiting[keep - first :], keep
+def _average(pixels: np.ndarray, size: tuple[int, int]) -> Image.Image:
+    """Along the rows, then along the columns. In one call Pillow chooses the order, and rounds in between.
 
-
-def _along_rows(band: np.ndarray, width: int) -> np.ndarray:
-    target = (width, len(band))
-    if band.dtype == np.uint8:
-        return np.asarray(Image.fromarray(band).resize(target, Image.Resampling.BOX))
-    channels = [Image.fromarray(band[..., c].astype(np.float32)) for c in range(3)]
-    return np.stack(
-        [np.asarray(channel.resize(target, Image.Resampling.BOX)) for channel in channels], axis=-1
-    )
-
-
-class _Window(NamedTuple):
-    """The rows that are averaged into one row of the output."""
-
-    start: int
-    stop: int
-
-
-def _windows(length: int, count: int) -> list[_Window]:
-    """The rows of each output row: those whose centre, in units of an output row, lies in (-0.5, 0.5] about its own."""
-    scale = length / count
-    reach = max(scale, 1.0)
-    windows = []
-    for i in range(count):
-        centre = (i + 0.5) * scale
-        low, high = max(0, int(centre - reach / 2 + 0.5)), min(length, int(centre + reach / 2 + 0.5))
-        place = (np.arange(low, high) - centre + 0.5) * (1.0 / reach)
-        inside = np.flatnonzero((place > -0.5) & (place <= 0.5))
-        windows.append(_Window(low + int(inside[0]), low + int(inside[-1]) + 1))
-    return windows
-
-
-def _mean(rows: np.ndarray) -> np.ndarray:
-    """The mean over the first axis: (n, width, 3) -> (width, 3), rounded as Pillow rounds."""
-    if rows.dtype == np.uint8:
-        weight = int(0.5 + (1.0 / len(rows)) * (1 << _WEIGHT_BITS))
-        total = rows.sum(axis=0, dtype=np.int64) * weight + (1 << (_WEIGHT_BITS - 1))
-        return np.minimum(total >> _WEIGHT_BITS, 255).astype(np.uint8)
-    weights = rows.astype(np.float64) * (1.0 / len(rows))
-    return weights.sum(axis=0).astype(np.float32)
+    In bands, as Pillow copies what it is given.
+    """
+    step = max(1, _BAND_PIXELS // pixels.shape[1])
+    bands = [
+        np.asarray(Image.fromarray(band).resize((size[1], len(band)), Image.Resampling.BOX))
+        for band in (pixels[y : y + step] for y in range(0, len(pixels), step))
+    ]
+    return Image.fromarray(np.concatenate(bands)).resize((size[1], size[0]), Image.Resampling.BOX)

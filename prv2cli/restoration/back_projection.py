@@ -16,25 +16,22 @@ correct the surfaces, repeat (iterative back-projection; Irani and Peleg, CVGIP 
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from prv2cli.files.disk_array import BAND_PIXELS, SpooledArray, bands
-from prv2cli.model.refiner.guide import to_guide
+from prv2cli.files.disk_array import BAND_PIXELS, DiskArray, bands
+from prv2cli.resampling.guide import to_guide
+from prv2cli.restoration.blur import blur, blur_between, map_of, passed, ring_sums, rings, spectrum_of
 
 GRID_SIDE = 768  # cells on the longer side, at most
 WINDOW = 0.9  # standard deviation of a (Gaussian) window, in those of the blur
 FLAT = 1e-3  # variance of normalised log-depth within a window below which there are not two surfaces to tell apart
 GAINS = (-0.5, 1.0)  # above -1: what was nearer stays nearer
-BLURS = (0.5, 48.0)  # standard deviations that are tried, in cells
 RESOLVED = 1.0  # cells: a narrower blur cannot be seen on the grid
-FASTEST = math.sqrt(0.5)  # cycles a cell, the highest frequency of a grid
 NOISE_BAND = (0.02, 0.2)  # what a blur lets pass of the frequencies by which the noise is judged
-_RINGS = 1024  # of about equal frequency, in which spectra are summed; narrower where it is low
 _NOISE_RINGS = 128
 
 
@@ -52,7 +49,7 @@ class Correction(NamedTuple):
     offset: Tensor
 
 
-def back_project(refined: np.ndarray | SpooledArray, coarse: Tensor, steps: int) -> None:
+def back_project(refined: np.ndarray | DiskArray, coarse: Tensor, steps: int) -> None:
     """Correct `refined` in place.
 
     Args:
@@ -67,7 +64,7 @@ def back_project(refined: np.ndarray | SpooledArray, coarse: Tensor, steps: int)
             apply(correction, refined)
 
 
-def average(values: np.ndarray | SpooledArray, side: int = GRID_SIDE) -> Cells:
+def average(values: np.ndarray | DiskArray, side: int = GRID_SIDE) -> Cells:
     """(H, W) -> means on a grid of at most `side` cells each way; bands of rows are read, never the whole map."""
     height, width = values.shape
     shrink = max(1.0, max(height, width) / side)
@@ -115,88 +112,21 @@ def _local_line(cells: Cells, missing: Tensor, window: float) -> tuple[Tensor, T
 
 def _without_noise(missing: Tensor, sigma: float) -> Tensor:
     """Wiener's filter of what is missing, with white noise as strong as where hardly anything passes the blur."""
-    spectrum, frequency = _spectrum(missing)
+    spectrum, frequency = spectrum_of(missing)
     power = spectrum.abs().square()
-    passed = _passed(sigma, frequency)
-    judged = (passed > NOISE_BAND[0]) & (passed < NOISE_BAND[1])
+    left = passed(sigma, frequency)
+    judged = (left > NOISE_BAND[0]) & (left < NOISE_BAND[1])
     if not judged.any():
         return missing
-    ring = _rings(frequency, _NOISE_RINGS)
-    mean_power = _ring_sums(power, ring, _NOISE_RINGS) / torch.bincount(
+    ring = rings(frequency, _NOISE_RINGS)
+    mean_power = ring_sums(power, ring, _NOISE_RINGS) / torch.bincount(
         ring, minlength=_NOISE_RINGS
     ).clamp_min(1)
     share = (1 - power[..., judged].mean() / mean_power.clamp_min(1e-20)).clamp(0, 1).float()
-    return _map_of(spectrum * share[ring].view(frequency.shape), missing.shape)
+    return map_of(spectrum * share[ring].view(frequency.shape), missing.shape)
 
 
-def blur(values: Tensor, sigma: float) -> Tensor:
-    """(1, 1, h, w), blurred by a Gaussian with a standard deviation of `sigma` pixels, mirrored at the borders."""
-    spectrum, frequency = _spectrum(values)
-    return _map_of(spectrum * _passed(sigma, frequency), values.shape)
-
-
-def blur_between(sharp: Tensor, blurred: Tensor) -> float:
-    """Standard deviation, in pixels, of the Gaussian that brings a map nearest to a blurred one.
-
-    Both (1, 1, h, w). Nearest by squares, taken in the frequency domain (Parseval). 0: none that is tried is
-    better than no blur.
-    """
-    (source, frequency), (target, _) = _spectrum(sharp), _spectrum(blurred)
-    twice = torch.full((source.shape[-1],), 2.0)  # a real map's spectrum has each column but these two twice
-    twice[0] = twice[-1] = 1
-    ring = _rings(frequency, _RINGS)
-    own = _ring_sums(source.abs().square() * twice, ring, _RINGS)
-    common = _ring_sums((source * target.conj()).real * twice, ring, _RINGS)
-    middle = FASTEST * ((torch.arange(_RINGS, dtype=torch.float64) + 0.5) / _RINGS).square()
-
-    def distances(sigmas: np.ndarray) -> Tensor:
-        """Squared differences, but for what does not depend on the blur."""
-        passed = _passed(torch.from_numpy(sigmas)[:, None], middle)
-        return (passed.square() * own - 2 * passed * common).sum(dim=1)
-
-    tried = np.geomspace(*BLURS, 64)
-    found = distances(tried).numpy()
-    best = int(found.argmin())
-    if found[best] >= float(own.sum() - 2 * common.sum()):
-        return 0.0
-    if best in (0, len(tried) - 1):
-        return float(tried[best])
-    before, here, after = found[best - 1 : best + 2]
-    # The minimum of a parabola: no jump from one blur that is tried to the next.
-    bend = before - 2 * here + after
-    shift = (before - after) / (2 * bend) if bend > 0 else 0.0
-    return float(tried[best] * (tried[1] / tried[0]) ** shift)
-
-
-def _passed(sigma: float | Tensor, frequency: Tensor) -> Tensor:
-    """What a Gaussian blur leaves of a frequency."""
-    return torch.exp(-2 * (math.pi * sigma * frequency).square())
-
-
-def _rings(frequency: Tensor, count: int) -> Tensor:
-    """Of each entry of a spectrum, flattened, the ring that it belongs to."""
-    return (count * (frequency / FASTEST).sqrt()).long().clamp_max(count - 1).flatten()
-
-
-def _ring_sums(power: Tensor, ring: Tensor, count: int) -> Tensor:
-    return torch.bincount(ring, power.flatten().double(), minlength=count)
-
-
-def _map_of(spectrum: Tensor, shape: torch.Size) -> Tensor:
-    """The inverse of _spectrum."""
-    height, width = shape[-2:]
-    return torch.fft.irfft2(spectrum, s=(2 * height, 2 * width))[..., :height, :width]
-
-
-def _spectrum(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Of (1, 1, h, w), mirrored to twice its size: the half spectrum, and the frequency of each entry per pixel."""
-    mirrored = torch.cat([values, values.flip(-1)], dim=-1)
-    mirrored = torch.cat([mirrored, mirrored.flip(-2)], dim=-2)
-    down, across = torch.fft.fftfreq(mirrored.shape[-2]), torch.fft.rfftfreq(mirrored.shape[-1])
-    return torch.fft.rfft2(mirrored), torch.hypot(down[:, None], across)
-
-
-def apply(correction: Correction, values: np.ndarray | SpooledArray) -> None:
+def apply(correction: Correction, values: np.ndarray | DiskArray) -> None:
     """Add gain * x + offset, up-sampled bilinearly, to every x of (H, W) `values`, in place and band by band."""
     height, width = values.shape
     gain, offset = (_along(part[0, 0].numpy(), width, axis=1) for part in correction)

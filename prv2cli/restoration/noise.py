@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from prv2cli.model.refiner.guide import guide_size, to_guide
+from prv2cli.resampling.guide import guide_size, to_guide
 from prv2cli.restoration.back_projection import GRID_SIDE
 
 SMALLEST = 16  # cells on the shorter side of a level

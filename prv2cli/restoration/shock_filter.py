@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from prv2cli.files.disk_array import SpooledArray
+from prv2cli.files.disk_array import DiskArray
 
 EDGE = 0.03  # range of log-depth in 3 x 3 px from which a pixel moves all the way
 BLUR = (0.05, 0.24, 0.42, 0.24, 0.05)  # a Gaussian of 0.8 px, through which the bend is seen
@@ -26,7 +26,7 @@ BAND_PIXELS, BAND_ROWS = 1 << 18, 64  # of what is worked on at once: it stays i
 _TINY = 1e-9
 
 
-def shock_filter(values: np.ndarray | SpooledArray, steps: int, spread: float) -> None:
+def shock_filter(values: np.ndarray | DiskArray, steps: int, spread: float) -> None:
     """Steepen the edges of a map in place, band by band.
 
     Args:

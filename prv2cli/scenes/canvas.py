@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from prv2cli.scenes.textures import TEXTURE_SIZE, Dice, FloatArray, opencv, random_colour, texture_bank
+from prv2cli.extras import opencv
+from prv2cli.scenes.textures import TEXTURE_SIZE, Dice, FloatArray, random_colour, texture_bank
 
 Mask = npt.NDArray[np.bool_]
 FAR = 400.0  # metres: nothing is farther

@@ -14,9 +14,10 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from prv2cli.extras import opencv
 from prv2cli.scenes.canvas import FAR, Canvas
 from prv2cli.scenes.shapes import blob, box, foliage, hair, poles, rotation, round_body, wires
-from prv2cli.scenes.textures import TEXTURE_SIZE, Dice, FloatArray, opencv, random_colour, texture_bank
+from prv2cli.scenes.textures import TEXTURE_SIZE, Dice, FloatArray, random_colour, texture_bank
 
 NEAREST = 0.05  # metres
 # Weights of the Dirichlet draw of boxes, ellipsoids, cylinders, free forms, poles, wires, hair, foliage.

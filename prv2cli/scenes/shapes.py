@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from prv2cli.extras import opencv
 from prv2cli.scenes.canvas import NEAR, Canvas, Mask, Window
-from prv2cli.scenes.textures import FloatArray, opencv
+from prv2cli.scenes.textures import FloatArray
 
 Points = npt.NDArray[Any]
 

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from prv2cli.checkpoints.authors.patchrefiner import convert_dav2_hf
 from prv2cli.checkpoints.model_file import load_strictly
+from prv2cli.coarse.aspect import ASPECT_TOLERANCE
 from prv2cli.coarse.load import load_coarse
 from prv2cli.errors import CheckpointError
 from prv2cli.hub.resolve import ModelFile
@@ -36,8 +37,8 @@ from prv2cli.model.coarse.dav2 import (
 from prv2cli.model.config import Dav2Config
 from prv2cli.model.grouped_call import MOST
 from prv2cli.model.layers import resize
+from prv2cli.resampling.area import shrink
 from prv2cli.resampling.cubic import resize_cubic
-from prv2cli.restoration.coarse_map import ASPECT_TOLERANCE, shrink
 
 # The second is the tie: 518 / 200 * 300 / 14 = 55.5 patches.
 REFERENCES = [(210, 280, 266), (200, 300, 518)]

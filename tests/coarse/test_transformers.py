@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from prv2cli.coarse import transformers as transformers_depth
+from prv2cli.coarse.aspect import check_aspect
 from prv2cli.coarse.load import load_coarse
 from prv2cli.coarse.network import CoarseDepth
 from prv2cli.coarse.transformers import (
@@ -34,7 +35,7 @@ from prv2cli.coarse.transformers import (
 )
 from prv2cli.errors import CheckpointError, InputError, MissingExtraError
 from prv2cli.hub import resolve as hub
-from prv2cli.restoration.coarse_map import check_aspect, shrink
+from prv2cli.resampling.area import shrink
 
 CPU = torch.device("cpu")
 

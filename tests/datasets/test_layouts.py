@@ -15,17 +15,11 @@ from pydantic import TypeAdapter, ValidationError
 
 from prv2cli.datasets import hypersim, layouts
 from prv2cli.datasets.layouts import DataConfig, open_data
-from prv2cli.datasets.samples import (
-    Readable,
-    Sample,
-    bilinear,
-    disparity_to_depth,
-    left_out,
-    nearest,
-    planar_depth,
-)
-from prv2cli.depth_files.read import DepthMetadata, write_depth
+from prv2cli.datasets.samples import Readable, Sample, disparity_to_depth, left_out, planar_depth
+from prv2cli.depth_files.metadata import DepthMetadata
+from prv2cli.depth_files.write import write_depth
 from prv2cli.errors import InputError, MissingExtraError, Prv2Error, UsageError
+from prv2cli.resampling.maps import bilinear, nearest
 
 SIZE = (6, 8)
 

@@ -30,17 +30,14 @@ import prv2cli
 from prv2cli.cli import files
 from prv2cli.depth_files import decode as depth_readers
 from prv2cli.depth_files import encode as depth_writers
-from prv2cli.depth_files.read import (
-    DepthMetadata,
-    check_output,
-    convert,
-    depth_format,
-    depth_info,
-    read_depth,
-    write_depth,
-)
+from prv2cli.depth_files.convert import convert
+from prv2cli.depth_files.encode import depth_format
+from prv2cli.depth_files.info import depth_info
+from prv2cli.depth_files.metadata import DepthMetadata
+from prv2cli.depth_files.read import read_depth
+from prv2cli.depth_files.write import write_depth
 from prv2cli.errors import InputError, MissingExtraError, OutputError, Prv2Error, UsageError
-from prv2cli.files.atomic import TEMP_SUFFIX, atomic_write
+from prv2cli.files.atomic import TEMP_SUFFIX, atomic_write, check_output
 
 ROOT = Path(prv2cli.__file__).parents[1]
 META = DepthMetadata(

@@ -17,9 +17,10 @@ import typer
 from PIL import Image
 
 from prv2cli.cli.evaluate import evaluate
-from prv2cli.datasets.samples import Sample, bilinear
+from prv2cli.datasets.samples import Sample
+from prv2cli.depth_files.metadata import DepthMetadata
 from prv2cli.depth_files.preview import INVALID_COLOUR
-from prv2cli.depth_files.read import DepthMetadata, write_depth
+from prv2cli.depth_files.write import write_depth
 from prv2cli.errors import ConfigError, InputError, MissingExtraError, Prv2Error, UsageError
 from prv2cli.evaluation import measure as evaluation
 from prv2cli.evaluation.alignment import Aligned, align
@@ -27,6 +28,7 @@ from prv2cli.evaluation.config import Measuring, load_eval_config
 from prv2cli.evaluation.error_maps import ERROR_LIMIT, error_picture
 from prv2cli.evaluation.measure import METRICS, evaluate_model, measure, tile_consistency
 from prv2cli.evaluation.of_files import Reading, evaluate_pairs, find_pairs
+from prv2cli.resampling.maps import bilinear
 
 PLAIN = Measuring(boundaries=False)
 HEIGHT, WIDTH = 24, 32

@@ -33,8 +33,10 @@ sys.path[:0] = [str(TESTS / "support"), str(TESTS.parent)]
 import numpy as np  # noqa: E402
 from hostile_files import depth_maps, photographs  # noqa: E402
 
+from prv2cli.depth_files.convert import convert  # noqa: E402
+from prv2cli.depth_files.info import depth_info  # noqa: E402
 from prv2cli.depth_files.metadata import DepthMetadata  # noqa: E402
-from prv2cli.depth_files.read import convert, depth_info, read_depth, read_depth_metadata  # noqa: E402
+from prv2cli.depth_files.read import read_depth, read_depth_metadata  # noqa: E402
 from prv2cli.errors import Prv2Error  # noqa: E402
 from prv2cli.evaluation.config import load_eval_config  # noqa: E402
 from prv2cli.hub import resolve as hub  # noqa: E402
@@ -42,7 +44,7 @@ from prv2cli.hub.cache import Known, Record, RepoCache  # noqa: E402
 from prv2cli.hub.registry import read_registry  # noqa: E402
 from prv2cli.jobs.find import find_photographs, listed_photographs, plan  # noqa: E402
 from prv2cli.model.config import parse_model_config  # noqa: E402
-from prv2cli.photo.bands import spool_photo  # noqa: E402
+from prv2cli.photo.on_disk import photo_on_disk  # noqa: E402
 from prv2cli.photo.read import read_photo  # noqa: E402
 from prv2cli.training.config import load_train_config  # noqa: E402
 
@@ -172,7 +174,7 @@ def photo(data: bytes, folder: Path) -> None:
     (folder / "photo").write_bytes(data)
 
     def in_bands() -> np.ndarray:
-        with spool_photo(folder / "photo", folder, max_pixels=MAX_PIXELS) as found:
+        with photo_on_disk(folder / "photo", folder, max_pixels=MAX_PIXELS) as found:
             return np.asarray(found.rgb[:])
 
     banded = _answer(in_bands)

@@ -29,7 +29,8 @@ from prv2cli.jobs.admission import MemoryRoom
 from prv2cli.jobs.batch import AHEAD, BatchSettings, Job, LocalEngine, _Work, run_batch
 from prv2cli.jobs.claims import FOLDER, Claims
 from prv2cli.jobs.find import find_photographs, plan
-from prv2cli.refine.estimate import Memory, memory_for, read_header
+from prv2cli.photo.header import read_header
+from prv2cli.refine.estimate import Memory, memory_for
 
 TESTS = Path(__file__).parents[1]
 SETTINGS = BatchSettings(Encoding("tiff"))

@@ -6,9 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from prv2cli.machine import devices
-from prv2cli.machine import memory as container_memory
-from prv2cli.machine.memory import available
+from prv2cli.machine import memory
 
 
 def write(folder: Path, **files: object) -> None:
@@ -35,13 +33,13 @@ def test_the_unified_hierarchy(tmp_path, groups):
         memory_current=700,
         memory_stat="anon 500\ninactive_file 100",
     )
-    assert available(groups("0::/pod/box"), tmp_path) == 400
+    assert available_in_container(groups("0::/pod/box"), tmp_path) == 400
 
 
 def test_the_strictest_group_counts(tmp_path, groups):
     write(tmp_path / "pod", memory_max=500, memory_current=450)
     write(tmp_path / "pod" / "box", memory_max=1000, memory_current=100)
-    assert available(groups("0::/pod/box"), tmp_path) == 50
+    assert available_in_container(groups("0::/pod/box"), tmp_path) == 50
 
 
 def test_the_older_hierarchy(tmp_path, groups):
@@ -52,33 +50,33 @@ def test_the_older_hierarchy(tmp_path, groups):
         memory_usage_in_bytes=300,
         memory_stat="total_inactive_file 20",
     )
-    assert available(groups("3:cpu,cpuacct:/job", "7:memory:/job", "0::/"), tmp_path) == 520
+    assert available_in_container(groups("3:cpu,cpuacct:/job", "7:memory:/job", "0::/"), tmp_path) == 520
 
 
 def test_a_path_of_the_host_falls_back_on_the_root(tmp_path, groups):
     """As in a container that sees its own group as the root."""
     write(tmp_path, memory_max=600, memory_current=100)
-    assert available(groups("0::/docker/0a1b2c"), tmp_path) == 500
+    assert available_in_container(groups("0::/docker/0a1b2c"), tmp_path) == 500
 
 
 @pytest.mark.parametrize("lines", [[], ["0::/"], ["nonsense"], ["7:memory:/job"]])
 def test_no_limit(tmp_path, groups, lines):
-    assert available(groups(*lines), tmp_path) is None
+    assert available_in_container(groups(*lines), tmp_path) is None
 
 
 def test_no_such_system(tmp_path):
-    assert available(tmp_path / "missing", tmp_path) is None
+    assert available_in_container(tmp_path / "missing", tmp_path) is None
 
 
 def test_more_is_used_than_allowed(tmp_path, groups):
     write(tmp_path, memory_max=600, memory_current=900)
-    assert available(groups("0::/"), tmp_path) == 0
+    assert available_in_container(groups("0::/"), tmp_path) == 0
 
 
 def test_the_machines_memory_is_what_the_container_leaves(monkeypatch):
-    monkeypatch.setattr(container_memory, "available", lambda: 12345)
-    assert devices.available_host_memory() == 12345
-    monkeypatch.setattr(container_memory, "available", lambda: 1 << 50)
-    assert 0 < devices.available_host_memory() < 1 << 50
-    monkeypatch.setattr(container_memory, "available", lambda: None)
-    assert 0 < devices.available_host_memory() < 1 << 50
+    monkeypatch.setattr(memory, "available_in_container", lambda: 12345)
+    assert memory.available_host_memory() == 12345
+    monkeypatch.setattr(memory, "available_in_container", lambda: 1 << 50)
+    assert 0 < memory.available_host_memory() < 1 << 50
+    monkeypatch.setattr(memory, "available_in_container", lambda: None)
+    assert 0 < memory.available_host_memory() < 1 << 50

@@ -15,7 +15,8 @@ from image_files import ALPHA8, RGB8, RGB16, chunk, png16, recompressed, saved, 
 from PIL import Image, ImageFile
 
 from prv2cli.errors import InputError, MissingExtraError, Prv2Error, UsageError
-from prv2cli.photo.read import MAX_PIXELS_DEFAULT, read_photo
+from prv2cli.photo.opening import MAX_PIXELS_DEFAULT
+from prv2cli.photo.read import read_photo
 
 JPEG = saved(RGB8, "JPEG").getvalue()
 PNG = saved(RGB8, "PNG").getvalue()

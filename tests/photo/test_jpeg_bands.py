@@ -18,8 +18,8 @@ import pytest
 from PIL import Image
 
 from prv2cli.errors import DiskFullError, InputError
-from prv2cli.photo import jpeg_bands
-from prv2cli.photo.bands import spool_photo
+from prv2cli.photo.formats import jpeg_bands
+from prv2cli.photo.on_disk import photo_on_disk
 from prv2cli.photo.read import read_photo
 
 WIDTH, HEIGHT = 900, 700
@@ -27,17 +27,17 @@ _CHILD = """
 import sys
 from pathlib import Path
 from prv2cli.photo import jpeg_bands
-from prv2cli.photo.bands import spool_photo
+from prv2cli.photo.bands import photo_on_disk
 
 def resident(key):
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(key)) * 1024
 
 folder, possible = Path(sys.argv[1]), sys.argv[2] == "disk"
 jpeg_bands.POSSIBLE = possible
-with spool_photo(folder / "small.jpg", folder):
+with photo_on_disk(folder / "small.jpg", folder):
     pass  # what is imported when it is needed
 before = resident("VmRSS")
-with spool_photo(folder / "photo.jpg", folder) as photo:
+with photo_on_disk(folder / "photo.jpg", folder) as photo:
     print((resident("VmHWM") - before) / (photo.rgb.shape[0] * photo.rgb.shape[1]))
 """
 
@@ -81,7 +81,7 @@ def test_the_values_are_those_of_a_whole_decode(
     for options in ({}, {"subsampling": 0}, {"subsampling": 2, "quality": 30}):
         source = _progressive(mode, exif=exif, **options)
         whole = read_photo(io.BytesIO(source.getvalue()), name="photo")
-        with spool_photo(source, tmp_path, name="photo") as photo:
+        with photo_on_disk(source, tmp_path, name="photo") as photo:
             assert np.array_equal(photo.rgb[:], whole.rgb)
             assert (photo.notes, photo.sha256) == (whole.notes, whole.sha256)
     assert mapped == 3 * [WIDTH * HEIGHT * (1 if mode == "L" else 4)]
@@ -91,11 +91,11 @@ def test_the_values_are_those_of_a_whole_decode(
 def test_a_baseline_jpeg_and_other_systems_need_no_file(
     mapped: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with spool_photo(files.saved(files.RGB8, "JPEG"), tmp_path):
+    with photo_on_disk(files.saved(files.RGB8, "JPEG"), tmp_path):
         pass
     monkeypatch.setattr(jpeg_bands, "POSSIBLE", False)
     source = _progressive("RGB")
-    with spool_photo(source, tmp_path) as photo:
+    with photo_on_disk(source, tmp_path) as photo:
         assert np.array_equal(photo.rgb[:], read_photo(io.BytesIO(source.getvalue())).rgb)
     assert mapped == []
 
@@ -109,7 +109,7 @@ def test_a_cut_one_is_one_clear_error(
     end = data.index(b"\xff\xda") if length == "header" else int(len(data) * float(length))
     with (
         pytest.raises(InputError, match="photo: damaged or cut short"),
-        spool_photo(io.BytesIO(data[:end]), tmp_path, name="photo"),
+        photo_on_disk(io.BytesIO(data[:end]), tmp_path, name="photo"),
     ):
         pass
     assert len(mapped) == files_mapped
@@ -119,7 +119,10 @@ def test_a_cut_one_is_one_clear_error(
 def test_a_full_disk_is_told_before_the_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil._ntuple_diskusage(10**9, 10**9, 64 << 20)  # type: ignore[attr-defined]
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
-    with pytest.raises(DiskFullError, match=r"0\.1 GB are free"), spool_photo(_progressive("RGB"), tmp_path):
+    with (
+        pytest.raises(DiskFullError, match=r"0\.1 GB are free"),
+        photo_on_disk(_progressive("RGB"), tmp_path),
+    ):
         pass
 
 
@@ -129,7 +132,7 @@ def test_a_disk_that_fills_meanwhile_is_no_crash(tmp_path: Path, monkeypatch: py
         raise OSError(28, os.strerror(28))
 
     monkeypatch.setattr(os, "posix_fallocate", full)
-    with pytest.raises(DiskFullError, match="no space left"), spool_photo(_progressive("RGB"), tmp_path):
+    with pytest.raises(DiskFullError, match="no space left"), photo_on_disk(_progressive("RGB"), tmp_path):
         pass
 
 

@@ -14,21 +14,26 @@ from training_runs import BUNDLE, REFINER
 
 from prv2cli.checkpoints.model_file import read_checkpoint, save_checkpoint
 from prv2cli.cli import app
+from prv2cli.depth_files.convert import convert
 from prv2cli.depth_files.encoding import CONFIDENCE_STEPS, Encoding
-from prv2cli.depth_files.read import DepthMetadata, convert, depth_info, read_depth, write_depth
+from prv2cli.depth_files.info import depth_info
+from prv2cli.depth_files.metadata import DepthMetadata
+from prv2cli.depth_files.read import read_depth
+from prv2cli.depth_files.write import write_depth
 from prv2cli.errors import InputError, OutputError, UsageError
-from prv2cli.files.disk_array import MirroredArray, SpooledArray
+from prv2cli.files.disk_array import DiskArray, MirroredArray
 from prv2cli.jobs.batch import BatchSettings, LocalEngine
 from prv2cli.jobs.claims import Claims
 from prv2cli.model.build import build_model
 from prv2cli.model.config import BundleConfig
 from prv2cli.model.depth_space import LogNormalisation, PlainMetres
-from prv2cli.refine.estimate import Header, dry_run, memory_for
+from prv2cli.photo.header import Header
+from prv2cli.refine.estimate import dry_run, memory_for
 from prv2cli.refine.refiner import Refiner
 from prv2cli.refine.streaming import BandBlender, refine_streamed
 from prv2cli.refine.tile_loop import TileLoop
-from prv2cli.resampling.area import shrink_spooled
-from prv2cli.restoration.coarse_map import shrink
+from prv2cli.resampling.area import shrink
+from prv2cli.resampling.area_in_bands import shrink_on_disk
 from prv2cli.tiling.disagreement import HALF_CONFIDENT, Disagreement, to_confidence
 from prv2cli.tiling.plan import Blender, overlaps, plan_paper_tiles, plan_tiles
 
@@ -224,7 +229,7 @@ def test_a_bundle_takes_the_mean_of_both_photographs(bundle, photograph, options
 def test_a_bundle_mirrors_a_photograph_on_disk_too(bundle, photograph, tmp_path):
     small = photograph[100:190, 130:251]
     whole = bundle.refine(small, confidence=True, **TILES)
-    rgb = SpooledArray(small.shape, np.uint8, tmp_path)
+    rgb = DiskArray(small.shape, np.uint8, tmp_path)
     rgb[:] = small
     with refine_streamed(bundle, rgb, confidence=True, **TILES) as found:
         assert np.array_equal(found.depth[:], whole.depth)
@@ -277,7 +282,7 @@ def test_several_photographs_and_their_mirror_images_share_batches(refiner, phot
 def test_bands_compare_as_the_whole_does(tmp_path):
     plan = plan_tiles(300, 200, (64, 64), 0.3, 32)
     rng = np.random.default_rng(0)
-    out, spread = (SpooledArray((300, 200), np.float32, tmp_path) for _ in range(2))
+    out, spread = (DiskArray((300, 200), np.float32, tmp_path) for _ in range(2))
     whole, bands = (
         Blender(plan, passes=2, compare=True),
         BandBlender(plan, out, passes=2, disagreement=spread),
@@ -298,7 +303,7 @@ def test_bands_compare_as_the_whole_does(tmp_path):
 def test_a_photograph_on_disk_gets_the_same_confidence(refiner, photo, coarse, tmp_path):
     options = {"coarse_depth": coarse, "confidence": True, **GRID}
     whole = refiner.refine(photo, **options)
-    rgb = SpooledArray(photo.shape, np.uint8, tmp_path)
+    rgb = DiskArray(photo.shape, np.uint8, tmp_path)
     rgb[:] = photo
     with refine_streamed(refiner, rgb, **options) as result:
         assert np.array_equal(result.depth[:], whole.depth)
@@ -309,12 +314,12 @@ def test_a_photograph_on_disk_gets_the_same_confidence(refiner, photo, coarse, t
 
 def test_a_mirrored_array_reads_from_the_other_side(tmp_path):
     pixels = np.random.default_rng(1).integers(0, 256, (9, 11, 3), dtype=np.uint8)
-    whole = SpooledArray(pixels.shape, np.uint8, tmp_path)
+    whole = DiskArray(pixels.shape, np.uint8, tmp_path)
     whole[:] = pixels
     seen, expected = MirroredArray(whole), pixels[:, ::-1]
     for key in (slice(2, 5), (slice(None), slice(3, 20)), (slice(0, 4), slice(0, 1))):
         assert np.array_equal(seen[key], expected[key])
-    assert np.array_equal(shrink_spooled(seen, (3, 4)), shrink(expected, (3, 4))[0].permute(1, 2, 0).numpy())
+    assert np.array_equal(shrink_on_disk(seen, (3, 4)), shrink(expected, (3, 4))[0].permute(1, 2, 0).numpy())
     del seen
     assert np.array_equal(whole[:], pixels)  # still open
 

@@ -12,7 +12,9 @@ from prv2cli.errors import DeviceError, InputError, UsageError
 from prv2cli.model.depth_space import LogNormalisation
 from prv2cli.refine.refiner import Refiner
 from prv2cli.refine.tile_loop import MAX_BATCH, TileLoop
-from prv2cli.restoration.coarse_map import edge_width, fill_holes, shrink
+from prv2cli.resampling.area import shrink
+from prv2cli.restoration.edge_width import edge_width
+from prv2cli.restoration.holes import fill_holes
 
 
 @pytest.fixture(scope="module")

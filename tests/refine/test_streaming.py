@@ -24,14 +24,14 @@ from prv2cli.depth_files.preview import write_preview
 from prv2cli.depth_files.read import read_depth
 from prv2cli.errors import DiskFullError, InputError, UsageError
 from prv2cli.files import disk_array as spooled
-from prv2cli.files.disk_array import SpooledArray
+from prv2cli.files.disk_array import DiskArray
 from prv2cli.photo import bands as image_bands
-from prv2cli.photo import tiff_bands
-from prv2cli.photo.bands import spool_photo
+from prv2cli.photo.formats import tiff_bands
+from prv2cli.photo.on_disk import photo_on_disk
 from prv2cli.photo.read import read_photo
 from prv2cli.refine import estimate
 from prv2cli.refine.streaming import BandBlender, refine_streamed, write_streamed
-from prv2cli.restoration.coarse_map import reduce_photograph, shrink
+from prv2cli.resampling.area import reduce_photograph, shrink
 from prv2cli.tiling.plan import Blender, plan_tiles
 
 TILING: dict[str, Any] = {"tile": 64, "overlap": 0.2}
@@ -46,8 +46,8 @@ def small_bands(monkeypatch):
     monkeypatch.setattr(tiff_bands, "RUN_PIXELS", 8 * files.W)
 
 
-def spool(values: np.ndarray, folder: Path) -> SpooledArray:
-    array = SpooledArray(values.shape, values.dtype, folder)
+def spool(values: np.ndarray, folder: Path) -> DiskArray:
+    array = DiskArray(values.shape, values.dtype, folder)
     array[:] = values
     return array
 
@@ -93,15 +93,15 @@ def test_it_never_becomes_one_array_by_accident(tmp_path):
 def test_a_full_disk_is_told_before_any_work(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9, 10**8))
     with pytest.raises(DiskFullError, match=r"7\.2 GB .* 0\.1 GB are free"):
-        SpooledArray((30_000, 20_000, 3), np.float32, tmp_path)
+        DiskArray((30_000, 20_000, 3), np.float32, tmp_path)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
 def test_a_killed_process_leaves_nothing(tmp_path):
     code = (
         "import os, signal, sys, numpy as np; from pathlib import Path\n"
-        "from prv2cli.files.disk_array import SpooledArray\n"
-        "a = SpooledArray((900, 900), np.float32, Path(sys.argv[1])); a[:] = np.ones((900, 900))\n"
+        "from prv2cli.files.disk_array import DiskArray\n"
+        "a = DiskArray((900, 900), np.float32, Path(sys.argv[1])); a[:] = np.ones((900, 900))\n"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
     child = subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=Path(__file__).parents[2])
@@ -125,7 +125,7 @@ def test_a_large_reduced_photograph_stays_on_disk(tmp_path, monkeypatch):
     monkeypatch.setattr("prv2cli.resampling.area._IN_MEMORY_BYTES", 1000)
     rgb = np.random.default_rng(1).integers(0, 256, (100, 80, 3)).astype(np.uint8)
     reduced = reduce_photograph(spool(rgb, tmp_path), (50, 40))
-    assert isinstance(reduced, SpooledArray)
+    assert isinstance(reduced, DiskArray)
     assert np.array_equal(reduced[:], reduce_photograph(rgb, (50, 40)))
 
 
@@ -134,8 +134,8 @@ def test_a_large_reduced_photograph_stays_on_disk(tmp_path, monkeypatch):
 
 def assert_read_alike(source: io.BytesIO, folder: Path) -> None:
     whole = read_photo(io.BytesIO(source.getvalue()), name="photo")
-    with spool_photo(source, folder, name="photo") as photo:
-        assert isinstance(photo.rgb, SpooledArray)
+    with photo_on_disk(source, folder, name="photo") as photo:
+        assert isinstance(photo.rgb, DiskArray)
         pixels = photo.rgb[:]
         assert pixels.dtype == whole.rgb.dtype
         assert np.array_equal(pixels, whole.rgb)
@@ -216,7 +216,7 @@ def test_float_tiffs_are_read_alike_and_refused_alike(tmp_path):
     values[-1, 3] = 7
     with (
         pytest.raises(InputError, match=r"photo: its float values are not in 0\.\.1"),
-        spool_photo(files.tiff(values, photometric="rgb", rowsperstrip=4), tmp_path, name="photo"),
+        photo_on_disk(files.tiff(values, photometric="rgb", rowsperstrip=4), tmp_path, name="photo"),
     ):
         pass
 
@@ -238,7 +238,7 @@ def test_every_orientation_is_turned_alike(tmp_path, orientation):
     tags = [(274, 3, 1, orientation, True)]
     source = files.tiff(deep, photometric="rgb", rowsperstrip=4, extratags=tags)
     assert_read_alike(source, tmp_path)
-    with spool_photo(io.BytesIO(source.getvalue()), tmp_path) as photo:
+    with photo_on_disk(io.BytesIO(source.getvalue()), tmp_path) as photo:
         assert np.array_equal(photo.rgb[:], files.RGB16)
 
 
@@ -255,7 +255,7 @@ def test_strips_are_never_all_in_memory(tmp_path, monkeypatch):
     del pixels
     tracemalloc.start()
     try:
-        with spool_photo(tmp_path / "photo.tif", tmp_path) as photo:
+        with photo_on_disk(tmp_path / "photo.tif", tmp_path) as photo:
             reduce_photograph(photo.rgb, (75, 50))
         assert tracemalloc.get_traced_memory()[1] < size / 2
     finally:
@@ -268,14 +268,14 @@ def test_damage_is_one_clear_error(tmp_path, damage):
     data = {"cut": data[: len(data) // 2], "noise": data[:400] + bytes(len(data) - 400), "empty": b""}[damage]
     path = tmp_path / "photo.tif"
     path.write_bytes(data)
-    with pytest.raises(InputError, match=r"photo\.tif"), spool_photo(path, tmp_path):
+    with pytest.raises(InputError, match=r"photo\.tif"), photo_on_disk(path, tmp_path):
         pass
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_the_pixel_limit_holds(tmp_path):
     source = files.saved(files.RGB8, "JPEG")
-    with pytest.raises(InputError, match="--max-pixels"), spool_photo(source, tmp_path, max_pixels=100):
+    with pytest.raises(InputError, match="--max-pixels"), photo_on_disk(source, tmp_path, max_pixels=100):
         pass
 
 
@@ -288,7 +288,7 @@ def test_the_pixel_limit_holds(tmp_path):
 def test_bands_blend_as_the_whole_does(tmp_path, height, width, tile):
     plan = plan_tiles(height, width, (tile, tile), 0.3, 32)
     rng = np.random.default_rng(0)
-    whole, out = Blender(plan), SpooledArray((height, width), np.float32, tmp_path)
+    whole, out = Blender(plan), DiskArray((height, width), np.float32, tmp_path)
     bands = BandBlender(plan, out)
     for part in plan.tiles:
         values = rng.normal(size=(part.rows.length, part.columns.length)).astype(np.float32)
@@ -334,7 +334,7 @@ def test_the_depth_is_that_of_the_way_in_memory(refiner, sources, in_memory, tmp
     )  # the pass at half size from disk, too
     whole = in_memory[name]
     with (
-        spool_photo(sources / name, tmp_path) as photo,
+        photo_on_disk(sources / name, tmp_path) as photo,
         refine_streamed(refiner, photo.rgb, **TILING) as result,
     ):
         assert np.array_equal(result.depth[:], whole.depth)
@@ -381,7 +381,7 @@ def test_nothing_is_left_after_an_interruption(refiner, photo, tmp_path, error):
     before = _open_files()
     with (
         pytest.raises(error),
-        spool_photo(tmp_path / "photo.png", tmp_path) as spooled_photo,
+        photo_on_disk(tmp_path / "photo.png", tmp_path) as spooled_photo,
         refine_streamed(refiner, spooled_photo.rgb, **TILING, progress=interrupt),
     ):
         pass

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from prv2cli.checkpoints.model_file import Checkpoint
 from prv2cli.errors import ConfigError
-from prv2cli.files.disk_array import SpooledArray
+from prv2cli.files.disk_array import DiskArray
 from prv2cli.model.config import parse_model_config
 from prv2cli.refine.refiner import Refiner
 from prv2cli.restoration import back_projection
@@ -23,9 +23,9 @@ from prv2cli.restoration.back_projection import (
     apply,
     average,
     back_project,
-    blur_between,
     find_correction,
 )
+from prv2cli.restoration.blur import blur_between
 
 SIGMA = 6.0
 
@@ -161,7 +161,7 @@ def test_a_map_on_disk_gets_the_same_values(truth, refined, tmp_path, monkeypatc
     whole = refined.copy()
     back_project(whole, blurred(truth), 2)
     monkeypatch.setattr(back_projection, "BAND_PIXELS", 2000)
-    spooled = SpooledArray(refined.shape, np.float32, tmp_path)
+    spooled = DiskArray(refined.shape, np.float32, tmp_path)
     spooled[:] = refined
     back_project(spooled, blurred(truth), 2)
     assert np.array_equal(spooled[:], whole)

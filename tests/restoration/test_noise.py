@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from prv2cli.checkpoints.model_file import Checkpoint
 from prv2cli.errors import ConfigError
-from prv2cli.files.disk_array import SpooledArray
+from prv2cli.files.disk_array import DiskArray
 from prv2cli.model.config import parse_model_config
 from prv2cli.refine.refiner import Refiner
 from prv2cli.refine.streaming import refine_streamed
@@ -111,7 +111,7 @@ def test_the_shipped_refiner_takes_noise_out_and_bands_give_the_same(
     ground = np.s_[480:]  # far from the edges, which are blurred in `true`
     errors = [float(np.abs(np.log(result.depth / true))[ground].mean()) for result in (found, kept)]
     assert errors[0] < 0.7 * errors[1]
-    with SpooledArray(rgb.shape, np.uint8, tmp_path) as spooled:
+    with DiskArray(rgb.shape, np.uint8, tmp_path) as spooled:
         spooled[:] = rgb
         with refine_streamed(shipped, spooled, coarse_depth=noisy) as streamed:
             assert np.array_equal(np.asarray(streamed.depth[:]), found.depth)

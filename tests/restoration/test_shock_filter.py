@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from prv2cli.errors import ConfigError
-from prv2cli.files.disk_array import SpooledArray
+from prv2cli.files.disk_array import DiskArray
 from prv2cli.model.config import parse_model_config
 from prv2cli.refine.refiner import Refiner
 from prv2cli.restoration import shock_filter as shock
@@ -109,7 +109,7 @@ def test_bands_and_a_map_on_disk_get_the_same_values(
     for rows in (1, 3, 17, 100):
         monkeypatch.setattr(shock, "BAND_ROWS", rows)
         assert np.array_equal(filtered(values, steps), whole)
-    with SpooledArray(values.shape, np.float32, tmp_path) as spooled:
+    with DiskArray(values.shape, np.float32, tmp_path) as spooled:
         spooled[:] = values
         shock_filter(spooled, steps, 1.0)
         assert np.array_equal(spooled[:], whole)

@@ -24,8 +24,9 @@ from prv2cli.checkpoints.authors.patchrefiner import convert_dav2, convert_offic
 from prv2cli.checkpoints.authors.rename import Tensors
 from prv2cli.checkpoints.authors.zoedepth import ZOEDEPTH, bounded_depth, channels, convert_zoedepth
 from prv2cli.checkpoints.model_file import write_tensors
-from prv2cli.checkpoints.safe_read import file_digest, read_state_dict
+from prv2cli.checkpoints.safe_read import read_state_dict
 from prv2cli.errors import CheckpointError, UsageError
+from prv2cli.files.hashing import hash_file
 from prv2cli.model.coarse.dav2 import PATCH, SIZES
 from prv2cli.model.coarse.zoedepth import SIZE_MULTIPLE
 from prv2cli.model.config import AnyModelConfig, BundleConfig, Dav2Config, RefinerConfig, ZoeDepthConfig
@@ -99,7 +100,7 @@ def convert_file(
     provenance = {
         "software": f"prv2cli {__version__}",
         "converted_from": source.name,
-        "source_sha256": file_digest(source),
+        "source_sha256": hash_file(source),
         "notes": notes + more,
     }
     write_tensors(target, tensors, config, provenance)

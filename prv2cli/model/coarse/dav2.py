@@ -19,13 +19,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from prv2cli.coarse.aspect import ASPECT_TOLERANCE
 from prv2cli.coarse.network import CoarseDepth, forward_grouped
 from prv2cli.model.coarse.output import CoarseOutput
 from prv2cli.model.config import Dav2Config
 from prv2cli.model.layers import conv3x3, resize
 from prv2cli.model.timm_pyramid import import_timm
+from prv2cli.resampling.area import shrink
 from prv2cli.resampling.cubic import resize_cubic
-from prv2cli.restoration.coarse_map import ASPECT_TOLERANCE, shrink
 
 PATCH = 14  # input sides must be multiples of this
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)

@@ -20,15 +20,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from prv2cli.checkpoints.safe_read import first_line
 from prv2cli.coarse.network import CoarseDepth
 from prv2cli.coarse.transformers import covering, import_transformers, load_pretrained, read_settings
 from prv2cli.errors import CheckpointError, ConfigError, Prv2Error
-from prv2cli.files.disk_array import SpooledArray
+from prv2cli.files.disk_array import DiskArray
+from prv2cli.files.text import first_line
 from prv2cli.model.coarse.output import CoarseOutput
 from prv2cli.model.config import ZoeDepthConfig
 from prv2cli.model.layers import resize
-from prv2cli.restoration.coarse_map import resize_photograph
+from prv2cli.resampling.area import resize_photograph
 
 SIZE_MULTIPLE = 32  # the stride of the lowest level
 OLDEST_TRANSFORMERS = (5, 9)
@@ -149,7 +149,7 @@ class ZoeDepthNetwork:
         self.name, self.identity = name, identity
 
     @torch.inference_mode()
-    def predict(self, rgb: np.ndarray | SpooledArray, focal_px: float | None = None) -> CoarseDepth:
+    def predict(self, rgb: np.ndarray | DiskArray, focal_px: float | None = None) -> CoarseDepth:
         """Depth of an (H, W, 3) uint8 or uint16 photograph in metres, of its aspect, and six features.
 
         The network sees every photograph at `config.input_size`, whatever its aspect, as in PatchRefiner; the depth

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from prv2cli.model.layers import conv3x3
 
@@ -48,16 +47,3 @@ class GuideEncoder(nn.Module):
             x = level(x)
             features.append(x)
         return features
-
-
-def guide_size(height: int, width: int, stride: int, max_side: int) -> tuple[int, int]:
-    """Size of the down-sampled photograph that guides: 1/stride of it, its longer side at most `max_side`."""
-    scale = min(1 / stride, max_side / max(height, width))
-    return max(1, round(height * scale)), max(1, round(width * scale))
-
-
-def to_guide(image: Tensor, size: Sequence[int]) -> Tensor:
-    """(N, C, h, w) at the guide's size: averaged where it is larger, bilinear where it is smaller."""
-    if image.shape[-2] >= size[0] and image.shape[-1] >= size[1]:
-        return F.interpolate(image, size=tuple(size), mode="area")
-    return F.interpolate(image, size=tuple(size), mode="bilinear", align_corners=False)

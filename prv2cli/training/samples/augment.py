@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from prv2cli.scenes.textures import opencv
+from prv2cli.extras import opencv
 from prv2cli.training.config import AugmentConfig
 
 

@@ -21,12 +21,13 @@ from torch.utils.data import Dataset
 
 from prv2cli.datasets.folder import READ_SUFFIXES, files_by_stem
 from prv2cli.datasets.layouts import open_data
-from prv2cli.datasets.samples import DataSet, check_root, nearest
+from prv2cli.datasets.samples import DataSet, check_root
 from prv2cli.datasets.samples import Sample as Photograph
 from prv2cli.depth_files.read import read_depth
 from prv2cli.errors import InputError, MissingExtraError, Prv2Error, UsageError
 from prv2cli.model.layers import resize
-from prv2cli.restoration.coarse_map import shrink
+from prv2cli.resampling.area import shrink
+from prv2cli.resampling.maps import nearest
 from prv2cli.training.config import SceneDataConfig, TrainConfig
 from prv2cli.training.samples.augment import augment
 from prv2cli.training.samples.procedural import BROKEN, Sample, ScenePool

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from prv2cli.extras import opencv
 from prv2cli.model.depth_space import LogNormalisation
-from prv2cli.model.refiner.guide import to_guide
-from prv2cli.restoration.coarse_map import WIDE_EDGES
-from prv2cli.scenes.textures import opencv
+from prv2cli.resampling.guide import to_guide
+from prv2cli.restoration.edge_width import WIDE_EDGES
 from prv2cli.training.config import DegradeConfig, SceneDataConfig
 from prv2cli.training.samples.augment import photograph
 from prv2cli.training.samples.degrade import degrade

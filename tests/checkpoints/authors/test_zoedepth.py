@@ -40,7 +40,7 @@ from prv2cli.model.coarse import zoedepth
 from prv2cli.model.coarse.zoedepth import ZoeDepthCoarse, ZoeDepthNetwork
 from prv2cli.model.config import BundleConfig, Dav2Config, LiteConfig, ZoeDepthConfig
 from prv2cli.refine import authors_tiling as paper
-from prv2cli.restoration.coarse_map import resize_photograph, shrink
+from prv2cli.resampling.area import resize_photograph, shrink
 
 # The bins are moved by d / (1 + 300 d^2), level after level, which multiplies what rounding leaves: 1.6e-5 was seen.
 DEPTH_TOLERANCE = 5e-5

@@ -21,7 +21,8 @@ from PIL import Image, JpegImagePlugin
 
 from prv2cli.files.atomic import output_error
 from prv2cli.files.disk_array import check_scratch_space
-from prv2cli.photo.pillow import CheckSize, Stored, from_pillow, open_pillow
+from prv2cli.photo.formats.pillow import from_pillow, open_pillow
+from prv2cli.photo.stored import CheckSize, Stored
 
 SECONDS = 0.05  # between two times that pages are let go
 # Space must be reserved, as a full disk would end a program that writes to mapped memory; and pages be let go: Linux.
@@ -30,7 +31,7 @@ POSSIBLE = hasattr(os, "posix_fallocate") and hasattr(mmap, "MADV_DONTNEED")
 
 @contextmanager
 def decode_jpeg(file: BinaryIO, check: CheckSize, folder: Path) -> Iterator[Stored]:
-    """As image_decode.decode, with the same values; the pixels of a progressive one lie in `folder` where possible.
+    """As decode.decode, with the same values; the pixels of a progressive one lie in `folder` where possible.
 
     Raises what decode raises, and DiskFullError and OutputError.
     """

@@ -1,6 +1,6 @@
 """Decode a TIFF a few strips or rows of tiles at a time, whatever their compression and layout.
 
-    the file's directory -> runs of strips -> each run as a small TIFF of its own -> image_tiff.decode_tiff
+    the file's directory -> runs of strips -> each run as a small TIFF of its own -> tiff.decode_tiff
 
 A run of strips with a directory that says its height is a TIFF. So every kind of pixels that is read at all is
 read in bands by the same code, with the same values.
@@ -18,8 +18,8 @@ from typing import Any, BinaryIO
 import numpy as np
 import tifffile
 
-from prv2cli.photo.pillow import Band, CheckSize, Stored, valid_orientation
-from prv2cli.photo.tiff import check_segments, decode_tiff, read_exif, refuse_raw
+from prv2cli.photo.formats.tiff import check_segments, decode_tiff, read_exif, refuse_raw
+from prv2cli.photo.stored import Band, CheckSize, Stored, valid_orientation
 
 RUN_PIXELS = 1 << 22
 _WIDTH, _LENGTH, _ROWS_PER_STRIP, _TILE_WIDTH, _TILE_LENGTH = 256, 257, 278, 322, 323
@@ -37,7 +37,7 @@ _LONG = 4  # the type of 32-bit numbers
 
 
 def open_in_bands(file: BinaryIO, check: CheckSize) -> Stored:
-    """As image_tiff.decode_tiff, but `band` reads and decodes the rows when they are asked for.
+    """As tiff.decode_tiff, but `band` reads and decodes the rows when they are asked for.
 
     `file` must stay open. Rows are asked for from the top: only the last run of strips is kept. A picture in one
     compressed strip, or in the JPEG layout of TIFF 6.0, is decoded whole.

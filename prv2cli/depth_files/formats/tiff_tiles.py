@@ -7,13 +7,14 @@ from typing import BinaryIO
 
 import numpy as np
 
-from prv2cli.depth_files.encode import Rows, compress_differences, write_tiff
+from prv2cli.depth_files.formats.rows import Rows
+from prv2cli.depth_files.formats.tiff import compress_differences, write_tiff
 
 TILE = 512
 
 
 def encode_tiled_tiff(file: BinaryIO, rows: Rows, text: str) -> None:
-    """As depth_writers.encode_tiff, with the same numbers, in tiles of TILE x TILE pixels. `file` seeks and reads.
+    """As tiff.encode_tiff, with the same numbers, in tiles of TILE x TILE pixels. `file` seeks and reads.
 
     Floats are written as integers with their predictor, for the reasons that encode_tiff gives.
     """

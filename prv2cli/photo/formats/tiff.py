@@ -17,18 +17,10 @@ import tifffile
 from PIL import Image, TiffImagePlugin
 
 from prv2cli.files.tiff_limits import check_expansion, check_layout
+from prv2cli.photo.formats.pillow import from_pillow, open_pillow
+from prv2cli.photo.formats.two_halves import TwoHalves, load_as
 from prv2cli.photo.kinds import RAW_REFUSAL, Unreadable
-from prv2cli.photo.pillow import (
-    Band,
-    CheckSize,
-    Stored,
-    TwoHalves,
-    from_pillow,
-    load_as,
-    open_pillow,
-    unpremultiplied,
-    valid_orientation,
-)
+from prv2cli.photo.stored import Band, CheckSize, Stored, unpremultiplied, valid_orientation
 
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _CMYK = 0, 1, 2, 5
 _MODELS = {_WHITE_IS_ZERO: "L", _BLACK_IS_ZERO: "L", _RGB: "RGB", _CMYK: "CMYK"}
@@ -40,7 +32,7 @@ _MOST_PACKED = {5: 3000, 8: 1100, 32946: 1100, 32773: 130}
 
 
 def decode_tiff(file: BinaryIO, check: CheckSize) -> Stored:
-    """Decode the first page of a TIFF. See image_decode.decode for `check` and what is raised."""
+    """Decode the first page of a TIFF. See decode.decode for `check` and what is raised."""
     with tifffile.TiffFile(file) as tiff:
         page = tiff.pages.first
         refuse_raw(page)

@@ -1,0 +1,47 @@
+"""One depth file into another format, number type, scale or kind, without a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import BinaryIO
+
+from prv2cli.depth_files.encode import DEFAULT_SCALE, Dtype, depth_format, stored_dtype
+from prv2cli.depth_files.metadata import Kind
+from prv2cli.depth_files.read import read_depth
+from prv2cli.depth_files.write import WriteReport, write_depth
+from prv2cli.files.atomic import check_output
+
+
+def convert(
+    source: Path | BinaryIO,
+    target: Path | BinaryIO,
+    *,
+    scale: float | None = None,
+    kind: Kind | None = None,
+    relative: bool = False,
+    out_scale: float = DEFAULT_SCALE,
+    dtype: Dtype = "uint16",
+    inverse: bool | None = None,
+    fmt: str | None = None,
+    relative_flag: str | None = None,
+) -> WriteReport:
+    """Read `source` as read_depth does and write it to `target` as write_depth does.
+
+    `inverse` None keeps what the file holds. Model, focal length and the other provenance are carried along.
+    Float to float of the same kind keeps every bit of a valid depth. `target` may be `source`.
+    """
+    fmt = depth_format(target if isinstance(target, Path) else Path("-"), fmt)
+    stored_dtype(fmt, dtype)
+    if isinstance(target, Path):
+        check_output(target)
+    depth = read_depth(source, scale=scale, kind=kind, relative=relative, relative_flag=relative_flag)
+    keep = depth.metadata.kind == "inverse"
+    return write_depth(
+        target,
+        depth.values,
+        depth.metadata,
+        fmt=fmt,
+        dtype=dtype,
+        scale=out_scale,
+        inverse=keep if inverse is None else inverse,
+    )

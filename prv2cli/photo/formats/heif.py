@@ -1,0 +1,69 @@
+"""HEIC, through pillow-heif (extra `heif`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, BinaryIO
+
+import numpy as np
+from PIL import Image
+
+from prv2cli.extras import import_extra
+from prv2cli.photo.stored import Band, CheckSize, Stored, unpremultiplied
+
+
+def require_heif(label: str) -> None:
+    """Raises MissingExtraError, which names the photograph, unless HEIC can be read."""
+    import_extra("pillow_heif", f"Reading HEIC photographs ({label})")
+
+
+def open_heic(file: BinaryIO) -> Any:
+    """The first picture, with all its bits, not decoded yet. Raises MissingExtraError."""
+    container = import_extra("pillow_heif", "Reading HEIC photographs").open_heif(
+        file, convert_hdr_to_8bit=False
+    )
+    return container[container.primary_index]
+
+
+def decode_heic(file: BinaryIO, check: CheckSize) -> Stored:
+    """With all its bits; libheif already turns the picture upright."""
+    heif = open_heic(file)
+    check(*heif.size)
+    info: Mapping[str, Any] = heif.info
+    deep = np.asarray(heif).dtype != np.uint8  # decodes
+    width, height = heif.size
+    mode, bits = heif.mode.partition(";")[0], int(info.get("bit_depth", 8))
+
+    def band(y0: int, y1: int) -> Band:
+        # A new view each time keeps `heif` alive; older pillow-heif frees the pixels with it.
+        values = np.asarray(heif)[y0:y1, :width]
+        if deep:  # the samples stand in the upper bits; repeat them below, so that white is 65535
+            values = values | (values >> bits)
+        if not mode.endswith(("A", "a")):
+            return Band(values, None)
+        colour = values[..., 0] if mode.startswith("L") else values[..., :3]
+        return (
+            unpremultiplied(colour, values[..., -1]) if mode.endswith("a") else Band(colour, values[..., -1])
+        )
+
+    tags = Image.Exif()
+    try:
+        tags.load(info.get("exif") or b"")
+        exif = dict(tags.get_ifd(0x8769))
+    except Exception:  # as in pillow.with_metadata
+        exif = {}
+    model = "L" if mode.startswith("L") else "RGB"
+    icc, notes = info.get("icc_profile"), _heic_notes(info)
+    return Stored(width, height, model, deep, band, icc=icc, exif=exif, notes=notes)
+
+
+def _heic_notes(info: Mapping[str, Any]) -> tuple[str, ...]:
+    """Say it when colours are coded in a way that is not converted: HDR, or a wide gamut."""
+    coding = info.get("nclx_profile")
+    if info.get("icc_profile") or not isinstance(coding, Mapping):
+        return ()
+    if int(coding.get("transfer_characteristics", 1)) in (16, 18):  # PQ, HLG
+        return ("HDR colours (PQ or HLG) read as they are, without tone mapping",)
+    if int(coding.get("color_primaries", 1)) in (9, 11, 12):  # Rec. 2020, P3
+        return ("wide-gamut colours without a profile read as sRGB",)
+    return ()
