@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -41,3 +43,12 @@ def photograph() -> np.ndarray:
     base[120:190, 60:150] = 30
     colour = base[..., None] * np.array([1.0, 0.85, 0.7]) + rng.normal(0, 6, (300, 420, 3))
     return np.clip(colour, 0, 255).astype(np.uint8)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """A folder in which no test may leave a temporary file."""
+    from prv2cli.files.atomic import TEMP_SUFFIX
+
+    yield tmp_path
+    assert not [path for path in tmp_path.rglob("*") if path.name.endswith(TEMP_SUFFIX)]

@@ -1,7 +1,7 @@
 """Hostile and broken input: whatever the bytes and the names, a result or one clear error, soon, and in little memory.
 
-The single refusals are tested with their readers (test_images_errors, test_depth_files); this is the rest: damage to
-every format, files that unpack to gigabytes, names and links made to mislead, and what fuzzing found.
+The single refusals are tested with their readers (photo/test_opening, depth_files/test_decode); this is the rest:
+damage to every format, files that unpack to gigabytes, names and links made to mislead, and what fuzzing found.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def cut(data: bytes) -> list[bytes]:
 # --- Damage -------------------------------------------------------------------------------------------------
 
 
-def spooled(path: Path) -> np.ndarray:
+def onto_disk(path: Path) -> np.ndarray:
     with photo_on_disk(path, path.parent, max_pixels=MAX_PIXELS) as photo:
         return np.asarray(photo.rgb[:])
 
@@ -98,19 +98,19 @@ def spooled(path: Path) -> np.ndarray:
 def test_damaged_photographs(name: str, tmp_path: Path) -> None:
     path = tmp_path / name
     path.write_bytes(PHOTOGRAPHS[name])
-    assert spooled(path).shape == read_photo(path).rgb.shape
+    assert onto_disk(path).shape == read_photo(path).rgb.shape
     for i, data in enumerate(flipped(PHOTOGRAPHS[name])):
         path.write_bytes(data)
         whole = answer(lambda: read_photo(path, max_pixels=MAX_PIXELS).rgb)
         if whole is not None:
             assert whole.ndim == 3 and whole.shape[2] == 3 and whole.dtype in (np.uint8, np.uint16)
         if i % 4 == 0:
-            in_bands = answer(lambda: spooled(path))
+            in_bands = answer(lambda: onto_disk(path))
             assert in_bands is None if whole is None else np.array_equal(in_bands, whole)
     for data in cut(PHOTOGRAPHS[name]):
         path.write_bytes(data)
         assert answer(lambda: read_photo(path)) is None
-        assert answer(lambda: spooled(path)) is None
+        assert answer(lambda: onto_disk(path)) is None
     assert [entry.name for entry in tmp_path.iterdir()] == [name]
 
 
@@ -153,16 +153,16 @@ import resource, sys, time
 from pathlib import Path
 from prv2cli.depth_files.read import read_depth, read_depth_metadata
 from prv2cli.errors import Prv2Error
-from prv2cli.photo.bands import photo_on_disk
+from prv2cli.photo.on_disk import photo_on_disk
 from prv2cli.photo.read import read_photo
 
-def spooled(path):
+def onto_disk(path):
     with photo_on_disk(path, path.parent):
         pass
 
 sizes = {"linux": 1024}.get(sys.platform, 1)  # the unit of ru_maxrss
 for path in map(Path, sys.argv[1:]):
-    for function in (read_photo, spooled, lambda path: read_depth(path, scale=1), read_depth_metadata):
+    for function in (read_photo, onto_disk, lambda path: read_depth(path, scale=1), read_depth_metadata):
         start, before = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         try:
             function(path)
@@ -213,7 +213,7 @@ def test_missing_planes_are_not_read_as_whatever_lies_in_memory(tmp_path: Path) 
     assert odd != data
     path = tmp_path / "planes.tif"
     path.write_bytes(odd)
-    for read in (read_photo, spooled):
+    for read in (read_photo, onto_disk):
         with pytest.raises(
             InputError, match=r"planes\.tif: damaged or cut short \(strips or tiles are missing"
         ):

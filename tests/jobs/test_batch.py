@@ -21,8 +21,8 @@ import pytest
 from fake_refiner import FakeRefiner
 from PIL import Image
 
-from prv2cli.depth_files import encode as depth_writers
 from prv2cli.depth_files.encoding import Encoding, write
+from prv2cli.depth_files.formats import rows
 from prv2cli.depth_files.read import read_depth
 from prv2cli.errors import DiskFullError
 from prv2cli.jobs.admission import MemoryRoom
@@ -461,7 +461,7 @@ def test_ctrl_c_does_not_wait_for_what_is_being_written(
 ) -> None:
     """A map that takes a quarter of a minute to encode: its file is given up, and nothing of it stays."""
     _photograph(tmp_path / "in/a.png")
-    monkeypatch.setattr(depth_writers, "BAND_PIXELS", 1)  # so that each row is a band
+    monkeypatch.setattr(rows, "BAND_PIXELS", 1)  # so that each row is a band
     bands = []
 
     def write_slowly(*arguments: Any, on_band: Any) -> Any:

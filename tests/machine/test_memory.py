@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from prv2cli.machine import memory
+from prv2cli.machine.memory import available_in_container
 
 
 def write(folder: Path, **files: object) -> None:

@@ -31,7 +31,6 @@ from image_files import (
 )
 from PIL import Image, ImageFile
 
-from prv2cli.photo.focal import focal_px
 from prv2cli.photo.read import read_photo
 
 # --- Eight bits --------------------------------------------------------------------------------------------
@@ -172,43 +171,6 @@ def test_nonsense_orientation_and_broken_exif_do_not_stop() -> None:
     assert read_photo(file).rgb.shape == RGB8.shape
 
 
-# --- Focal length ------------------------------------------------------------------------------------------
-
-F35, FOCAL, PIXELS, RESOLUTION, UNIT = 0xA405, 0x920A, 0xA002, 0xA20E, 0xA210
-
-
-@pytest.mark.parametrize(
-    ("exif", "expected"),
-    [
-        ({}, None),
-        ({F35: 28}, 28 * 5000 / np.hypot(36, 24)),
-        ({F35: 0, FOCAL: 50.0}, None),
-        ({F35: 0, FOCAL: 50.0, RESOLUTION: 100.0, UNIT: 4}, 5000),
-        ({FOCAL: 50.0, RESOLUTION: 2540.0}, 5000),  # inches where no unit is given
-        ({FOCAL: 50.0, RESOLUTION: 1000.0, UNIT: 3, PIXELS: 8000}, 2500),  # resized to half
-        ({FOCAL: 50.0, RESOLUTION: 2540.0, UNIT: 1}, None),
-        ({FOCAL: 50.0, RESOLUTION: float("nan")}, None),
-        ({F35: 60000}, None),
-        ({F35: b"?"}, None),
-    ],
-)
-def test_focal_length(exif: dict[int, object], expected: float | None) -> None:
-    assert focal_px(exif, 4000, 3000) == (expected and pytest.approx(expected))
-    assert focal_px({**exif, PIXELS: exif.get(PIXELS, 4000)}, 4000, 3000) == (
-        expected and pytest.approx(expected)
-    )
-
-
-@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF"])
-def test_focal_length_of_files(format: str) -> None:
-    tags = Image.Exif()
-    tags[0x0112] = 6
-    tags[0x8769] = {F35: 28}
-    photo = read_photo(saved(RGB8, format, exif=tags.tobytes()))
-    assert photo.focal_px == pytest.approx(28 * np.hypot(H, W) / np.hypot(36, 24))
-    assert photo.rgb.shape == (W, H, 3)
-
-
 # --- Streams, HEIC, the process ----------------------------------------------------------------------------
 
 
@@ -250,7 +212,7 @@ def test_heic(orientation: int) -> None:
     heif = pytest.importorskip("pillow_heif")
     tags = Image.Exif()
     tags[0x0112] = orientation  # pillow-heif writes it as a turn of the container, as cameras do
-    tags[0x8769] = {F35: 28}
+    tags[0x8769] = {0xA405: 28}
     file = io.BytesIO()
     heif.from_pillow(plain(ORIENTED[orientation](RGB8))).save(file, quality=95, exif=tags.tobytes())
     photo = read_photo(io.BytesIO(file.getvalue()), name="really.jpg")

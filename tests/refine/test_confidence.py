@@ -21,7 +21,7 @@ from prv2cli.depth_files.metadata import DepthMetadata
 from prv2cli.depth_files.read import read_depth
 from prv2cli.depth_files.write import write_depth
 from prv2cli.errors import InputError, OutputError, UsageError
-from prv2cli.files.disk_array import DiskArray, MirroredArray
+from prv2cli.files.disk_array import DiskArray
 from prv2cli.jobs.batch import BatchSettings, LocalEngine
 from prv2cli.jobs.claims import Claims
 from prv2cli.model.build import build_model
@@ -32,8 +32,6 @@ from prv2cli.refine.estimate import dry_run, memory_for
 from prv2cli.refine.refiner import Refiner
 from prv2cli.refine.streaming import BandBlender, refine_streamed
 from prv2cli.refine.tile_loop import TileLoop
-from prv2cli.resampling.area import shrink
-from prv2cli.resampling.area_in_bands import shrink_on_disk
 from prv2cli.tiling.disagreement import HALF_CONFIDENT, Disagreement, to_confidence
 from prv2cli.tiling.plan import Blender, overlaps, plan_paper_tiles, plan_tiles
 
@@ -312,18 +310,6 @@ def test_a_photograph_on_disk_gets_the_same_confidence(refiner, photo, coarse, t
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_mirrored_array_reads_from_the_other_side(tmp_path):
-    pixels = np.random.default_rng(1).integers(0, 256, (9, 11, 3), dtype=np.uint8)
-    whole = DiskArray(pixels.shape, np.uint8, tmp_path)
-    whole[:] = pixels
-    seen, expected = MirroredArray(whole), pixels[:, ::-1]
-    for key in (slice(2, 5), (slice(None), slice(3, 20)), (slice(0, 4), slice(0, 1))):
-        assert np.array_equal(seen[key], expected[key])
-    assert np.array_equal(shrink_on_disk(seen, (3, 4)), shrink(expected, (3, 4))[0].permute(1, 2, 0).numpy())
-    del seen
-    assert np.array_equal(whole[:], pixels)  # still open
-
-
 def test_the_estimate_counts_what_is_compared():
     header = Header("photo", "TIFF", 20_000, 10_000, False, 0, 0)
     plain, flip, both = (
@@ -489,10 +475,10 @@ def test_a_confidence_map_is_no_coarse_depth(prv2):
 
 @pytest.mark.parametrize("failing", [0, 1])
 def test_when_one_of_the_two_files_fails_neither_is_left(prv2, monkeypatch, failing):
-    from prv2cli.depth_files import encoding as pipeline
+    from prv2cli.depth_files import encoding
 
     Path("c.npy").write_bytes(b"old")
-    real, calls = pipeline.write_depth, []
+    real, calls = encoding.write_depth, []
 
     def write(target, *arguments, **options):
         if isinstance(target, Path):  # not the trial before the work
@@ -501,7 +487,7 @@ def test_when_one_of_the_two_files_fails_neither_is_left(prv2, monkeypatch, fail
                 raise OutputError(f"{target}: the disk is full")
         return real(target, *arguments, **options)
 
-    monkeypatch.setattr(pipeline, "write_depth", write)
+    monkeypatch.setattr(encoding, "write_depth", write)
     code, _, err = prv2("-o", "d.tif", "--confidence", "c.npy", "-q")
     assert code == 1 and "the disk is full" in err
     assert sorted(p.name for p in Path().iterdir()) == ["c.npy", "photo.png"]

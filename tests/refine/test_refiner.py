@@ -12,9 +12,6 @@ from prv2cli.errors import DeviceError, InputError, UsageError
 from prv2cli.model.depth_space import LogNormalisation
 from prv2cli.refine.refiner import Refiner
 from prv2cli.refine.tile_loop import MAX_BATCH, TileLoop
-from prv2cli.resampling.area import shrink
-from prv2cli.restoration.edge_width import edge_width
-from prv2cli.restoration.holes import fill_holes
 
 
 @pytest.fixture(scope="module")
@@ -77,21 +74,6 @@ def test_invalid_pixels_never_poison_their_neighbours(refiner, photograph, coars
     far[100:215, 200:315] = False  # 50 px around the hole
     assert _relative(result, refined)[far].max() < 0.02
     assert _relative(result, refined).max() < 0.5
-
-
-def test_filling_keeps_valid_pixels_bit_for_bit():
-    depth = torch.rand(1, 1, 37, 53) + 0.5
-    valid = torch.rand(1, 1, 37, 53) > 0.4
-    broken = torch.where(valid, depth, torch.full_like(depth, float("nan")))
-    filled = fill_holes(broken, valid)
-    assert torch.equal(filled[valid], depth[valid])
-    assert filled.min() >= depth.min() - 1e-5 and filled.max() <= depth.max() + 1e-5
-
-
-def test_one_valid_pixel_is_enough():
-    depth = torch.zeros(1, 1, 9, 11)
-    depth[0, 0, 3, 4] = 2.5
-    assert torch.allclose(fill_holes(depth, depth > 0), torch.full_like(depth, 2.5))
 
 
 def test_a_map_without_any_depth_is_refused(refiner, photograph):
@@ -198,14 +180,6 @@ def test_no_memory_for_one_tile_is_one_clear_error(refiner, photograph, monkeypa
         refiner.refine(photograph)
 
 
-def test_shrinking_averages():
-    rgb = np.random.default_rng(0).integers(0, 65536, (12, 20, 3), dtype=np.uint16)
-    mean = rgb.reshape(3, 4, 5, 4, 3).mean((1, 3)) / 65535
-    np.testing.assert_allclose(shrink(rgb, (3, 5))[0].permute(1, 2, 0).numpy(), mean, atol=1e-4)
-    eight = (rgb // 257).astype(np.uint8)
-    np.testing.assert_allclose(shrink(eight, (3, 5))[0].permute(1, 2, 0).numpy(), mean, atol=0.01)
-
-
 def test_coarse_and_refiner_are_not_confused(refiner):
     from prv2cli.errors import CheckpointError
 
@@ -218,17 +192,6 @@ def test_coarse_and_refiner_are_not_confused(refiner):
 def test_an_unknown_model_lists_the_known_ones():
     with pytest.raises(UsageError, match="refiner-s"):
         Refiner.from_pretrained("no-such-model")
-
-
-@pytest.mark.parametrize("sigma", [2.0, 4.0, 7.0])
-def test_the_width_of_blurred_edges_is_found(sigma):
-    x = torch.arange(160.0).expand(1, 1, 120, 160)
-    edges = torch.erf((x - 60.3) / (sigma * 2**0.5)) + 0.5 * torch.erf((110 - x) / (sigma * 2**0.5))
-    assert edge_width(edges) == pytest.approx(sigma, rel=0.1)
-    assert edge_width(edges.transpose(2, 3)) == pytest.approx(sigma, rel=0.1)
-    assert edge_width(torch.ones(1, 1, 30, 40)) == 0
-    noise = 0.03 * torch.randn(edges.shape, generator=torch.Generator().manual_seed(0))
-    assert edge_width(edges + noise) == pytest.approx(sigma, rel=0.15)
 
 
 def test_wide_edges_get_a_pass_at_half_size_and_sharp_ones_do_not(refiner, photograph):

@@ -161,10 +161,10 @@ def test_a_map_on_disk_gets_the_same_values(truth, refined, tmp_path, monkeypatc
     whole = refined.copy()
     back_project(whole, blurred(truth), 2)
     monkeypatch.setattr(back_projection, "BAND_PIXELS", 2000)
-    spooled = DiskArray(refined.shape, np.float32, tmp_path)
-    spooled[:] = refined
-    back_project(spooled, blurred(truth), 2)
-    assert np.array_equal(spooled[:], whole)
+    on_disk = DiskArray(refined.shape, np.float32, tmp_path)
+    on_disk[:] = refined
+    back_project(on_disk, blurred(truth), 2)
+    assert np.array_equal(on_disk[:], whole)
 
 
 def test_a_map_larger_than_the_grid(truth, refined):

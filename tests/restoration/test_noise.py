@@ -111,7 +111,7 @@ def test_the_shipped_refiner_takes_noise_out_and_bands_give_the_same(
     ground = np.s_[480:]  # far from the edges, which are blurred in `true`
     errors = [float(np.abs(np.log(result.depth / true))[ground].mean()) for result in (found, kept)]
     assert errors[0] < 0.7 * errors[1]
-    with DiskArray(rgb.shape, np.uint8, tmp_path) as spooled:
-        spooled[:] = rgb
-        with refine_streamed(shipped, spooled, coarse_depth=noisy) as streamed:
+    with DiskArray(rgb.shape, np.uint8, tmp_path) as on_disk:
+        on_disk[:] = rgb
+        with refine_streamed(shipped, on_disk, coarse_depth=noisy) as streamed:
             assert np.array_equal(np.asarray(streamed.depth[:]), found.depth)

@@ -109,10 +109,10 @@ def test_bands_and_a_map_on_disk_get_the_same_values(
     for rows in (1, 3, 17, 100):
         monkeypatch.setattr(shock, "BAND_ROWS", rows)
         assert np.array_equal(filtered(values, steps), whole)
-    with DiskArray(values.shape, np.float32, tmp_path) as spooled:
-        spooled[:] = values
-        shock_filter(spooled, steps, 1.0)
-        assert np.array_equal(spooled[:], whole)
+    with DiskArray(values.shape, np.float32, tmp_path) as on_disk:
+        on_disk[:] = values
+        shock_filter(on_disk, steps, 1.0)
+        assert np.array_equal(on_disk[:], whole)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1), (3, 2)])

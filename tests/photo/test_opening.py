@@ -1,4 +1,4 @@
-"""What read_photo refuses: one clear message that names the file and the fix, whatever the bytes."""
+"""What is refused: one clear message that names the file and the fix, whatever the bytes."""
 
 from __future__ import annotations
 

@@ -26,8 +26,8 @@ WIDTH, HEIGHT = 900, 700
 _CHILD = """
 import sys
 from pathlib import Path
-from prv2cli.photo import jpeg_bands
-from prv2cli.photo.bands import photo_on_disk
+from prv2cli.photo.formats import jpeg_bands
+from prv2cli.photo.on_disk import photo_on_disk
 
 def resident(key):
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(key)) * 1024
@@ -143,7 +143,7 @@ def test_the_picture_is_not_held_in_memory(tmp_path: Path) -> None:
     Image.effect_noise((400, 300), 50).convert("RGB").resize((8000, 6000)).save(
         tmp_path / "photo.jpg", progressive=True, subsampling=2
     )
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
     taken = [
         float(
             subprocess.run(

@@ -1,0 +1,80 @@
+"""Converting depth files and telling what they hold."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from depth_maps import (
+    KINDS,
+    META,
+    PROVENANCE,
+    TEN,
+    clean,
+    npy,
+    scene,
+    skip_without_codec,
+    steps,
+)
+from PIL import Image
+
+from prv2cli.depth_files.convert import convert
+from prv2cli.depth_files.info import depth_info
+from prv2cli.depth_files.read import read_depth
+from prv2cli.depth_files.write import write_depth
+
+
+def test_info(folder: Path) -> None:
+    path = folder / "a.tif"
+    write_depth(path, scene(), META, scale=2000)
+    info = json.loads(json.dumps(depth_info(path), allow_nan=False))
+    stored = steps(scene(), 2000)
+    valid = stored[stored > 0] / 2000
+    assert (info["format"], info["dtype"], info["width"], info["height"]) == ("tiff", "uint16", 83, 61)
+    assert (info["unit"], info["kind"], info["scale"], info["model"]) == ("metre", "depth", 2000, "lite")
+    assert info["invalid"] == np.count_nonzero(stored == 0)
+    assert info["clipped"] == np.count_nonzero(scene()[np.isfinite(scene())] * 2000 > 65535.5)
+    assert (info["min"], info["max"]) == pytest.approx((valid.min(), valid.max()))
+    assert info["median"] == pytest.approx(np.median(valid))
+    assert depth_info(io.BytesIO(npy(TEN * np.nan)))["median"] is None
+
+
+@pytest.mark.parametrize("middle", ["tif", "npy", "npz", "exr"])
+@pytest.mark.parametrize("scale", [256.0, 1000.0])
+def test_convert_keeps_every_16_bit_number(folder: Path, middle: str, scale: float) -> None:
+    skip_without_codec(middle)
+    every = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    Image.fromarray(every).save(folder / "a.png")
+    convert(folder / "a.png", folder / f"b.{middle}", scale=scale, dtype="float32")
+    report = convert(folder / f"b.{middle}", folder / "c.png", out_scale=scale)
+    assert (report.clipped, report.invalid) == (0, 1)
+    assert np.array_equal(np.asarray(Image.open(folder / "c.png")), every)
+
+
+@pytest.mark.parametrize(("fmt", "dtype"), KINDS[2:])
+def test_convert_of_floats(folder: Path, fmt: str, dtype: Any) -> None:
+    skip_without_codec(fmt)
+    write_depth(folder / "a.npy", scene(), META)
+    convert(folder / "a.npy", folder / f"b.{fmt}", dtype=dtype)
+    there = read_depth(folder / f"b.{fmt}")
+    assert there.values.tobytes() == clean(scene()).tobytes()
+    assert all(getattr(there.metadata, key) == getattr(META, key) for key in PROVENANCE)
+    convert(folder / f"b.{fmt}", folder / f"c.{fmt}", dtype=dtype, inverse=True)
+    assert read_depth(folder / f"c.{fmt}").metadata.unit == "1/metre"
+    convert(folder / f"c.{fmt}", folder / f"d.{fmt}", dtype=dtype, inverse=None)
+    assert read_depth(folder / f"d.{fmt}").metadata.kind == "inverse"
+    convert(folder / f"d.{fmt}", folder / f"d.{fmt}", dtype=dtype, inverse=False)  # onto itself
+    np.testing.assert_allclose(read_depth(folder / f"d.{fmt}").values, clean(scene()), rtol=2e-7)
+
+
+def test_convert_remembers_what_was_clipped(folder: Path) -> None:
+    depth = np.array([[1, 300, 400]], np.float32)
+    assert write_depth(folder / "a.png", depth, META).clipped == 2
+    assert convert(folder / "a.png", folder / "b.npy").clipped == 0
+    assert read_depth(folder / "b.npy").metadata.clipped == 2
+    assert convert(folder / "b.npy", folder / "c.png", out_scale=1000).clipped == 2
+    assert read_depth(folder / "c.png").metadata.clipped == 2
