@@ -1,4 +1,7 @@
-"""Optional packages: imported where they are used only; one that is missing is told with the extra that brings it."""
+"""Libraries that only some commands need: imported where they are used, and named with their extra where missing.
+
+Every function raises MissingExtraError for a library that is not installed.
+"""
 
 from __future__ import annotations
 
@@ -7,38 +10,51 @@ from typing import Any
 
 from prv2cli.errors import MissingExtraError
 
-# Package -> the extra of prv2cli that installs it.
-EXTRAS = {
-    "OpenEXR": "exr",
-    "cv2": "train",
-    "h5py": "train",
-    "pillow_heif": "heif",
-    "scipy": "train",  # comes with scikit-image
-    "skimage": "train",
-    "transformers": "transformers",
-}
-_OPENEXR = (3, 5)  # writes to files that are open, since then
+_OPENEXR = (3, 5)
 
 
-def import_extra(module: str, what: str) -> Any:
-    """The module, of a package in EXTRAS. Raises MissingExtraError, which says that `what` needs it."""
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise MissingExtraError(what, EXTRAS[module.partition(".")[0]]) from error
-
-
-def opencv() -> Any:
-    """The cv2 module, held to one thread: scenes are made in parallel by processes, not inside one."""
-    cv2 = import_extra("cv2", "The procedural scene maker")
+def import_opencv() -> Any:
+    """cv2, held to one thread: scenes are made in parallel by processes, not inside one."""
+    cv2 = _import("cv2", "The procedural scene maker", "train")
     cv2.setNumThreads(1)
     return cv2
 
 
-def openexr() -> Any:
-    """The OpenEXR module, recent enough. Raises MissingExtraError."""
-    what = "An .exr file"
-    module = import_extra("OpenEXR", what)
+def import_transformers() -> Any:
+    """transformers, which runs the depth networks of others."""
+    return _import("transformers", "hf: models", "transformers")
+
+
+def import_edge_detector() -> Any:
+    """skimage.feature."""
+    return _import("skimage.feature", "Finding depth edges", "train")
+
+
+def import_distances() -> Any:
+    """scipy.ndimage, which comes with scikit-image."""
+    return _import("scipy.ndimage", "Measuring distances of depth edges", "train")
+
+
+def import_h5py() -> Any:
+    """h5py, which reads Hypersim's files."""
+    return _import("h5py", "Hypersim", "train")
+
+
+def import_openexr() -> Any:
+    """OpenEXR, recent enough to write to files that are open."""
+    module = _import("OpenEXR", "An .exr file", "exr")
     if tuple(map(int, module.__version__.split(".")[:2])) < _OPENEXR:
-        raise MissingExtraError(what, EXTRAS["OpenEXR"])
+        raise MissingExtraError("An .exr file", "exr")
     return module
+
+
+def import_pillow_heif(photograph: str) -> Any:
+    """pillow_heif; `photograph` is the one that needs it."""
+    return _import("pillow_heif", f"Reading HEIC photographs ({photograph})", "heif")
+
+
+def _import(module: str, purpose: str, extra: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise MissingExtraError(purpose, extra) from error

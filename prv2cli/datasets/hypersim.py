@@ -12,11 +12,10 @@ Without the camera parameters every scene is taken for the usual camera of 60 de
 from __future__ import annotations
 
 import csv
-import importlib
 import io
 import math
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -29,7 +28,8 @@ from prv2cli.datasets.samples import (
     read_rgb,
     read_text,
 )
-from prv2cli.errors import InputError, MissingExtraError, UsageError
+from prv2cli.errors import InputError, UsageError
+from prv2cli.extras import import_h5py
 from prv2cli.model.config import Settings
 
 SPLIT_FILE = "metadata_images_split_scene_v1.csv"
@@ -56,7 +56,7 @@ class Hypersim(ListedData[_Files]):
 
     def __init__(self, config: HypersimData) -> None:
         root = check_root(config.root)
-        _h5py()  # said before anything is read
+        import_h5py()  # said before anything is read
         frames = _found(root) if config.split is None else _listed(root, config.split)
         self._cameras = _read_cameras(root / CAMERA_FILE)
         super().__init__(
@@ -143,17 +143,10 @@ def _read_hdf5(path: Path) -> np.ndarray:
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     try:
-        with _h5py().File(path, "r") as file:
+        with import_h5py().File(path, "r") as file:
             values = np.asarray(file["dataset"], dtype=np.float64)
     except (OSError, KeyError, ValueError, TypeError) as error:
         raise InputError(f"{path}: damaged, or no HDF5 file with a dataset called 'dataset'") from error
     if values.ndim != 2:
         raise InputError(f"{path}: an array of shape {values.shape}; distances are (height, width)")
     return values
-
-
-def _h5py() -> Any:
-    try:
-        return importlib.import_module("h5py")
-    except ImportError as error:
-        raise MissingExtraError("Hypersim", "train") from error

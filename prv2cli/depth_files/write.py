@@ -21,7 +21,7 @@ from prv2cli.depth_files.formats.rows import Rows
 from prv2cli.depth_files.formats.tiff_tiles import encode_tiled_tiff
 from prv2cli.depth_files.metadata import SOFTWARE, Content, DepthMetadata, is_scale
 from prv2cli.errors import UsageError
-from prv2cli.extras import openexr
+from prv2cli.extras import import_openexr
 from prv2cli.files.atomic import atomic_write, check_output, output_error
 from prv2cli.version import __version__
 
@@ -69,7 +69,7 @@ def write_depth(
     if depth.ndim != 2 or depth.size == 0 or depth.dtype.kind not in "fiu":
         raise UsageError(f"a depth map is a 2-D array of numbers, not {depth.dtype} of shape {depth.shape}")
     if fmt == "exr":
-        openexr()  # a missing extra is said before the output is touched
+        import_openexr()  # a missing extra is said before the output is touched
     given = metadata.kind
     if given == "confidence":
         kind: Content = "confidence"

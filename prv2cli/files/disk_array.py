@@ -78,7 +78,7 @@ class DiskArray:
         return self.shape[0]
 
     def __array__(self, *_: Any, **__: Any) -> np.ndarray:
-        raise TypeError("a spooled array is too large to become one array; read it by slices")
+        raise TypeError("an array on disk is too large to become one in memory; read it by slices")
 
     def __enter__(self) -> DiskArray:
         return self
@@ -137,7 +137,7 @@ class DiskArray:
         rows, columns = key if isinstance(key, tuple) else (key, slice(None))
         ranges = range(self.shape[0])[rows], range(self.shape[1])[columns]
         if any(part.step < 1 for part in ranges):
-            raise ValueError("a spooled array is read forwards")
+            raise ValueError("an array on disk is read forwards")
         return ranges
 
     @staticmethod

@@ -17,13 +17,13 @@ def shown(name: object) -> str:
     return _UNPRINTABLE.sub(_escaped, text)
 
 
-def first_line(error: BaseException) -> str:
-    """What an error says, without the stack traces that torch puts below."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
-
-
 def _escaped(match: re.Match[str]) -> str:
     code = ord(match[0])
     if 0xDC80 <= code <= 0xDCFF:  # how Python keeps a byte that is no text
         code -= 0xDC00
     return {9: r"\t", 10: r"\n", 13: r"\r"}.get(code, f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}")
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, without the stack traces that torch puts below."""
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -284,7 +284,7 @@ class LocalEngine:
         return photo
 
     def _make_room(self, work: _Work) -> None:
-        """Wait until the photograph fits beside the others. Raises _TooLarge, InputError, memory_room.Closed."""
+        """Wait until the photograph fits beside the others. Raises _TooLarge, InputError, admission.Closed."""
         try:
             header = read_header(work.job.source, max_pixels=self.settings.max_pixels)
         except Prv2Error:
@@ -354,7 +354,7 @@ class LocalEngine:
             self.room.leave(work)
 
     def _write(self, work: _Work, photo: Photo, result: Depth, writer: Callable[..., WriteReport]) -> Outcome:
-        """Write the depth with pipeline.write, or with streaming.write_streamed."""
+        """Write the depth with encoding.write, or with streaming.write_streamed."""
         start = time.perf_counter()
         metadata = describe(self.refiner, result, photo, focal_px=self.settings.focal_px)
         metadata = replace(metadata, settings_sha256=self.digest)

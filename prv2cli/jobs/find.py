@@ -18,8 +18,8 @@ from prv2cli.depth_files.encode import DEPTH_SUFFIXES
 from prv2cli.errors import InputError, UsageError
 from prv2cli.files.text import shown
 from prv2cli.jobs.batch import Job
+from prv2cli.photo.kinds import PHOTO_SUFFIXES
 
-PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".heic", ".heif"})
 DEFAULT_TEMPLATE = "{stem}"
 _FIELDS = {"stem", "name", "suffix"}
 

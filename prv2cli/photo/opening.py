@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from prv2cli.errors import InputError, Prv2Error, UsageError
+from prv2cli.extras import import_pillow_heif
 from prv2cli.files.text import shown
-from prv2cli.photo.formats.heif import require_heif
 from prv2cli.photo.formats.quiet_pillow import quiet_pillow
 from prv2cli.photo.kinds import HEAD_BYTES, Unreadable, identify
 from prv2cli.photo.stored import CheckSize
@@ -70,7 +70,7 @@ def kind_of(file: BinaryIO, label: str) -> str:
         raise Unreadable("it is empty (0 bytes). Copy or download it again")
     kind = identify(head, label)
     if kind == "HEIC":
-        require_heif(label)
+        import_pillow_heif(label)
     file.seek(0)
     return kind
 

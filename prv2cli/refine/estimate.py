@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 Way = Literal["memory", "bands"]
 
 _PROGRAM = 800_000_000  # torch, the shipped networks, one coarse pass
-_PER_TILE_PIXEL = 400  # as inference.BYTES_PER_TILE_PIXEL
+_PER_TILE_PIXEL = 400  # as tile_loop.BYTES_PER_TILE_PIXEL
 _DEFAULT_TILE = (1024, 1024)
 _REDUCING = 10  # bytes a pixel, beside the photograph, while it is brought to half size
 _REDUCED_MAP = 1  # the result of the pass at half size: float32 for every fourth pixel

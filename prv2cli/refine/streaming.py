@@ -1,10 +1,10 @@
 """Refine a photograph that does not fit in memory: the same steps and values as Refiner.refine, results on disk.
 
-    on_disk.photo_on_disk ─ pixels on disk ─┬─ shrunk band by band ─ coarse network, guide
-                                              ├─ half size, on disk ── pass at half size ─┐
-                                              └─ tiles ── refiner ── BandBlender <────────┘
-                                                                        │ finished rows
-    write_streamed <───────────────────────── depth on disk <───────────┘
+    photo_on_disk ─ pixels on disk ─┬─ shrunk band by band ─ coarse network, guide
+                                    ├─ half size, on disk ── pass at half size ─┐
+                                    └─ tiles ── refiner ── BandBlender <────────┘
+                                                              │ finished rows
+    write_streamed <─────────────── depth on disk <───────────┘
 
 In memory are the result of the pass at half size (one byte for each pixel of the photograph), the rows that one
 row of tiles covers, and the tiles at work.
@@ -161,9 +161,9 @@ def write_streamed(
     *,
     pending: ExitStack | None = None,
 ) -> WriteReport:
-    """As pipeline.write, of a map on disk. A TIFF is written as a tiled BigTIFF.
+    """As encoding.write, of a map on disk. A TIFF is written as a tiled BigTIFF.
 
-    Raises as depth_files.write_depth; UsageError for .exr, which OpenEXR writes from memory only.
+    Raises as write.write_depth; UsageError for .exr, which OpenEXR writes from memory only.
     """
     check_streamed(encoding)
     values: Any = depth

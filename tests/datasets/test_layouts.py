@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 from pydantic import TypeAdapter, ValidationError
 
+from prv2cli import extras
 from prv2cli.datasets import hypersim, layouts
 from prv2cli.datasets.layouts import DataConfig, open_data
 from prv2cli.datasets.samples import Readable, Sample, disparity_to_depth, left_out, planar_depth
@@ -380,7 +381,7 @@ def test_hypersim_says_what_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyP
     path.write_bytes(path.read_bytes()[:300])
     with pytest.raises(InputError, match=r"depth_meters\.hdf5: damaged, or no HDF5 file"):
         data[0]
-    monkeypatch.setattr(hypersim.importlib, "import_module", _not_installed)
+    monkeypatch.setattr(extras.importlib, "import_module", _not_installed)
     with pytest.raises(MissingExtraError, match=r"prv2cli\[train\]"):
         opened(layout="hypersim", root=tmp_path)
 

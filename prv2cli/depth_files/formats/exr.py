@@ -16,14 +16,14 @@ import numpy as np
 from prv2cli.depth_files.formats.checks import MAX_RATIO, Decoded, check, size_of
 from prv2cli.depth_files.formats.rows import Rows
 from prv2cli.errors import InputError
-from prv2cli.extras import openexr
+from prv2cli.extras import import_openexr
 
 EXR_KEY = "prv2"
 
 
 def encode_exr(file: BinaryIO, rows: Rows, text: str) -> None:
     """One float32 channel "Z". OpenEXR takes the whole map at once, and writes it in pieces."""
-    module = openexr()
+    module = import_openexr()
     values = np.concatenate(list(rows))
     header = {EXR_KEY: text, "compression": module.ZIP_COMPRESSION, "type": module.scanlineimage}
     module.File(header, {"Z": values}).write(_Watched(file, rows.on_band))
@@ -49,7 +49,7 @@ class _Watched:
 
 def decode_exr(file: BinaryIO) -> Decoded:
     """The only channel, or the one called Z ("Z", "depth.Z", ...). OpenEXR reads from a name only."""
-    module = openexr()
+    module = import_openexr()
     with _path_of(file) as path:
         with module.File(str(path), separate_channels=True, header_only=True) as head:
             if len(head.parts) != 1:

@@ -8,20 +8,13 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image
 
-from prv2cli.extras import import_extra
+from prv2cli.extras import import_pillow_heif
 from prv2cli.photo.stored import Band, CheckSize, Stored, unpremultiplied
 
 
-def require_heif(label: str) -> None:
-    """Raises MissingExtraError, which names the photograph, unless HEIC can be read."""
-    import_extra("pillow_heif", f"Reading HEIC photographs ({label})")
-
-
 def open_heic(file: BinaryIO) -> Any:
-    """The first picture, with all its bits, not decoded yet. Raises MissingExtraError."""
-    container = import_extra("pillow_heif", "Reading HEIC photographs").open_heif(
-        file, convert_hdr_to_8bit=False
-    )
+    """The first picture, with all its bits, not decoded yet; opening.kind_of() has said what is missing for it."""
+    container = import_pillow_heif("a stream").open_heif(file, convert_hdr_to_8bit=False)
     return container[container.primary_index]
 
 
