@@ -1,4 +1,4 @@
-"""The house: imports go downwards only, those inside functions too; no circles; faces that import nothing; short files."""
+"""The house: imports go downwards only, those inside functions too; no circles; light faces; short files."""
 
 from __future__ import annotations
 

@@ -138,7 +138,10 @@ def test_an_editable_install_finds_the_weights_of_the_checkout(tmp_path: Path) -
     (wheel,) = built.iterdir()
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(site)
-    code = f"import site; site.addsitedir({str(site)!r}); from prv2cli import hub; print(hub.resolve('lite').path)"
+    code = (
+        f"import site; site.addsitedir({str(site)!r}); "
+        "from prv2cli.hub.resolve import resolve; print(resolve('lite').path)"
+    )
     assert Path(_python(code, cwd=tmp_path)) == ROOT / "weights" / "lite.safetensors"
 
 
