@@ -26,59 +26,6 @@ logging.getLogger("tifffile").addHandler(logging.NullHandler())
 MAX_PIXELS_DEFAULT = 700_000_000  # a 30,000 x 20,000 photograph passes
 
 
-@contextmanager
-def readable(label: str) -> Iterator[None]:
-    """Make one InputError that names the file of whatever a decoder raises, with Pillow's own limits off."""
-    try:
-        with quiet_pillow():
-            yield
-    except Prv2Error:
-        raise
-    except MemoryError as error:
-        raise InputError(
-            f"{label}: not enough memory to decode this picture. Close other programs or make it smaller"
-        ) from error
-    except Unreadable as error:
-        raise InputError(f"{label}: {error}") from error
-    except Exception as error:  # decoders raise dozens of kinds for bytes that break their format's rules
-        detail = str(error).partition("\n")[0][:120] or type(error).__name__
-        raise InputError(
-            f"{label}: damaged or cut short ({detail}). "
-            "Copy or download it again, or re-save it in an image editor"
-        ) from error
-
-
-def size_check(max_pixels: int) -> CheckSize:
-    """What refuses a picture of a size that is impossible, or larger than `max_pixels`, with Unreadable."""
-
-    def check(width: int, height: int) -> None:
-        if width < 1 or height < 1:
-            raise Unreadable(f"it has no pixels ({width} x {height}). Export the picture again")
-        if width * height > max_pixels:
-            raise Unreadable(
-                f"{width} x {height} is {_megapixels(width * height)} megapixels, over the limit of "
-                f"{_megapixels(max_pixels)}. If you trust the file, use --max-pixels {width * height}"
-            )
-
-    return check
-
-
-def kind_of(file: BinaryIO, label: str) -> str:
-    """What identify() says of a file that stands at its start. Raises Unreadable, MissingExtraError."""
-    head = file.read(HEAD_BYTES)
-    if not head:
-        raise Unreadable("it is empty (0 bytes). Copy or download it again")
-    kind = identify(head, label)
-    if kind == "HEIC":
-        import_pillow_heif(label)
-    file.seek(0)
-    return kind
-
-
-def _megapixels(pixels: int) -> str:
-    return f"{pixels / 1e6:.1f}" if pixels >= 100_000 else f"{pixels / 1e6:.6g}"
-
-
 def label_of(source: Path | BinaryIO) -> str:
     """What messages call a photograph: the path, or the stream's own name."""
     if isinstance(source, (str, os.PathLike)):
@@ -133,3 +80,56 @@ def _may_be_photo(head: bytes) -> bool:
     except Unreadable:
         return len(head) < 16  # a pipe may give a few bytes at first
     return True
+
+
+@contextmanager
+def readable(label: str) -> Iterator[None]:
+    """Make one InputError that names the file of whatever a decoder raises, with Pillow's own limits off."""
+    try:
+        with quiet_pillow():
+            yield
+    except Prv2Error:
+        raise
+    except MemoryError as error:
+        raise InputError(
+            f"{label}: not enough memory to decode this picture. Close other programs or make it smaller"
+        ) from error
+    except Unreadable as error:
+        raise InputError(f"{label}: {error}") from error
+    except Exception as error:  # decoders raise dozens of kinds for bytes that break their format's rules
+        detail = str(error).partition("\n")[0][:120] or type(error).__name__
+        raise InputError(
+            f"{label}: damaged or cut short ({detail}). "
+            "Copy or download it again, or re-save it in an image editor"
+        ) from error
+
+
+def size_check(max_pixels: int) -> CheckSize:
+    """What refuses a picture of a size that is impossible, or larger than `max_pixels`, with Unreadable."""
+
+    def check(width: int, height: int) -> None:
+        if width < 1 or height < 1:
+            raise Unreadable(f"it has no pixels ({width} x {height}). Export the picture again")
+        if width * height > max_pixels:
+            raise Unreadable(
+                f"{width} x {height} is {_megapixels(width * height)} megapixels, over the limit of "
+                f"{_megapixels(max_pixels)}. If you trust the file, use --max-pixels {width * height}"
+            )
+
+    return check
+
+
+def kind_of(file: BinaryIO, label: str) -> str:
+    """What identify() says of a file that stands at its start. Raises Unreadable, MissingExtraError."""
+    head = file.read(HEAD_BYTES)
+    if not head:
+        raise Unreadable("it is empty (0 bytes). Copy or download it again")
+    kind = identify(head, label)
+    if kind == "HEIC":
+        import_pillow_heif(label)
+    file.seek(0)
+    return kind
+
+
+def _megapixels(pixels: int) -> str:
+    return f"{pixels / 1e6:.1f}" if pixels >= 100_000 else f"{pixels / 1e6:.6g}"
