@@ -29,7 +29,7 @@ from prv2cli.datasets.samples import (
 from prv2cli.depth_files.read import DEPTH_SUFFIXES, Kind, read_depth
 from prv2cli.errors import InputError, UsageError
 from prv2cli.jobs.find import PHOTO_SUFFIXES
-from prv2cli.model.config import Settings
+from prv2cli.settings import Settings
 
 READ_SUFFIXES = frozenset({*DEPTH_SUFFIXES, ".pfm"})
 _Scale = Annotated[float, Field(gt=0)]

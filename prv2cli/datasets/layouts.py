@@ -20,7 +20,7 @@ from prv2cli.datasets.middlebury import Middlebury, MiddleburyData
 from prv2cli.datasets.samples import DataSet, ListedData, Sample
 from prv2cli.datasets.scannetpp import ScanNetPP, ScanNetPPData
 from prv2cli.datasets.unrealstereo4k import UnrealStereo4K, UnrealStereo4KData
-from prv2cli.model.config import PositiveInt, Settings
+from prv2cli.settings import PositiveInt, Settings
 
 __all__ = ["DataConfig", "DataSet", "Procedural", "ProceduralData", "Sample", "open_data"]
 

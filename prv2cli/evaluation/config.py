@@ -10,7 +10,7 @@ from pydantic import ValidationError, field_validator, model_validator
 
 from prv2cli.datasets.layouts import DataConfig
 from prv2cli.evaluation.alignment import Align, Space
-from prv2cli.model.config import PositiveInt, Settings, explain, read_settings_file
+from prv2cli.settings import PositiveInt, Settings, explain, read_settings_file
 
 CropName = Literal["none", "garg", "eigen-kitti", "eigen-nyu"]
 

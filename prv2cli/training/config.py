@@ -28,14 +28,10 @@ from prv2cli.model.config import (
     Dav2Config,
     LiteConfig,
     ModelConfig,
-    PositiveInt,
-    Probability,
     RefinerConfig,
-    Settings,
     ZoeDepthConfig,
-    explain,
-    read_settings_file,
 )
+from prv2cli.settings import PositiveInt, Probability, Settings, explain, read_settings_file
 from prv2cli.tiling.plan import parse_mode
 
 NonNegative = Annotated[float, Field(ge=0)]
