@@ -20,9 +20,11 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from prv2cli.checkpoints.safe_read import check_values, file_digest, first_line, open_safetensors
+from prv2cli.checkpoints.safe_read import check_values, open_safetensors
 from prv2cli.errors import CheckpointError, ConfigError
 from prv2cli.files.atomic import atomic_write
+from prv2cli.files.text import first_line
+from prv2cli.hub.cache import hash_file
 from prv2cli.model.build import build_model
 from prv2cli.model.config import AnyModelConfig, BundleConfig, RefinerConfig, parse_model_config
 
@@ -111,7 +113,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     for name, tensor in tensors.items():
         check_values(path, name, tensor)
-    return Checkpoint(config, tensors, header.get("provenance", {}), file_digest(path), str(path))
+    return Checkpoint(config, tensors, header.get("provenance", {}), hash_file(path), str(path))
 
 
 def read_config(path: Path) -> AnyModelConfig:

@@ -23,9 +23,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from prv2cli.errors import CheckpointError
-from prv2cli.hub.cache import hash_file as file_digest
-
-__all__ = ["check_values", "file_digest", "first_line", "open_safetensors", "read_state_dict"]
+from prv2cli.files.text import first_line
 
 Kind = Literal["safetensors", "zip", "pickle"]
 
@@ -111,11 +109,6 @@ def check_values(
         )
     if tensor.dtype in FLOATING and not torch.isfinite(tensor.float()).all():
         raise CheckpointError(f"{path}: tensor {name} holds NaN or infinite values; the file is damaged")
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says, without the stack traces that torch puts below."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _start(path: Path) -> tuple[bytes, int]:

@@ -26,14 +26,14 @@ def train(
     The folder of the run holds last.safetensors and best.safetensors (models), state.pt (for --resume), log.jsonl and
     TensorBoard's files. Several GPUs or machines: torchrun ... -m prv2cli train --config FILE.
     """
-    from prv2cli.scenes.textures import opencv
+    from prv2cli.extras import import_opencv
     from prv2cli.training.config import SceneDataConfig, load_train_config
 
     settings = load_train_config(config, overrides or [])
     folder = out or Path("runs") / config.stem
     # A missing extra, a wrong device or place: all said before anything runs.
     if isinstance(settings.data, SceneDataConfig) or settings.augment.camera > 0:
-        opencv()
+        import_opencv()
     if settings.tensorboard:
         from prv2cli.training.logs import import_tensorboard
 

@@ -38,9 +38,9 @@ class Procedural(ListedData[int]):
     """Scenes drawn on the spot: exact depth everywhere. Another seed than in training makes other scenes."""
 
     def __init__(self, config: ProceduralData) -> None:
-        from prv2cli.scenes.textures import opencv
+        from prv2cli.extras import import_opencv
 
-        opencv()  # a missing extra is said before anything runs
+        import_opencv()  # a missing extra is said before anything runs
         self._config = config
         super().__init__([(f"{config.seed}-{i:06d}", i) for i in range(config.scenes)], "no scenes")
 

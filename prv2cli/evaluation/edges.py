@@ -5,13 +5,12 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from prv2cli.errors import MissingExtraError
+from prv2cli.extras import import_distances, import_edge_detector
 
 Space = Literal["log", "log1.5", "inverse"]
 
@@ -33,7 +32,7 @@ def canny_edges(
     Raises:
         MissingExtraError: scikit-image is not installed.
     """
-    feature = _import("skimage.feature", "Finding depth edges")
+    feature = import_edge_detector()
     edges: npt.NDArray[np.bool_] = feature.canny(_seen(np.asarray(depth, np.float32), space), sigma=sigma)
     return edges
 
@@ -46,9 +45,7 @@ def distance_to(edges: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
     """
     if not edges.any():
         return np.full(edges.shape, np.inf)
-    distance: npt.NDArray[np.float64] = _import(
-        "scipy.ndimage", "Measuring distances of depth edges"
-    ).distance_transform_edt(~edges)
+    distance: npt.NDArray[np.float64] = import_distances().distance_transform_edt(~edges)
     return distance
 
 
@@ -61,10 +58,3 @@ def _seen(depth: npt.NDArray[np.float32], space: Space) -> npt.NDArray[np.float3
         return seen / max(seen.max(), np.finfo(np.float32).tiny)
     np.log(depth, out=seen, where=known)
     return seen / np.log(np.float32(1.5)) if space == "log1.5" else seen
-
-
-def _import(module: str, purpose: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise MissingExtraError(purpose, "train") from error

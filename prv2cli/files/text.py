@@ -1,4 +1,4 @@
-"""File names in messages: on one line, and without the power to command a terminal. Any bytes can be in a name."""
+"""Foreign text in messages: on one line, and without the power to command a terminal. Any bytes can be in a name."""
 
 from __future__ import annotations
 
@@ -22,3 +22,8 @@ def _escaped(match: re.Match[str]) -> str:
     if 0xDC80 <= code <= 0xDCFF:  # how Python keeps a byte that is no text
         code -= 0xDC00
     return {9: r"\t", 10: r"\n", 13: r"\r"}.get(code, f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}")
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, without the stack traces that torch puts below."""
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from prv2cli.scenes.textures import TEXTURE_SIZE, Dice, FloatArray, opencv, random_colour, texture_bank
+from prv2cli.extras import import_opencv
+from prv2cli.scenes.textures import TEXTURE_SIZE, Dice, FloatArray, random_colour, texture_bank
 
 Mask = npt.NDArray[np.bool_]
 FAR = 400.0  # metres: nothing is farther
@@ -83,7 +84,7 @@ class Canvas:
     def polygon(self, points: npt.NDArray[Any], window: Window) -> Mask:
         mask = np.zeros(window.shape, np.uint8)
         corners = np.round((np.asarray(points) - [window.left, window.top]) * 16).astype(np.int32)
-        opencv().fillPoly(mask, [corners], 1, shift=4)
+        import_opencv().fillPoly(mask, [corners], 1, shift=4)
         return mask.astype(bool)
 
     # --- colour --------------------------------------------------------------------------------------------
@@ -117,7 +118,7 @@ class Canvas:
         return self._lay(self.dice.pick(reliefs) if which is None else reliefs[which], shape, zoom)
 
     def _lay(self, texture: FloatArray, shape: tuple[int, int], zoom: tuple[float, float]) -> FloatArray:
-        dice, cv2 = self.dice, opencv()
+        dice, cv2 = self.dice, import_opencv()
         scale, angle, stretch = dice.log_uniform(*zoom), dice.angle(), dice.log_uniform(0.6, 1.6)
         matrix = np.array(
             [
@@ -159,7 +160,7 @@ class Canvas:
         shade = mask[rows, columns].astype(np.float32)
         softness = int(dice.log_uniform(0.6, 8))
         if softness > 1:
-            shade = opencv().blur(shade, (2 * softness + 1, 2 * softness + 1))
+            shade = import_opencv().blur(shade, (2 * softness + 1, 2 * softness + 1))
         self.rgb[top:bottom, left:right] *= (1 - strength * shade)[..., None]
 
     def plane(
@@ -171,7 +172,7 @@ class Canvas:
         shadow: float | None = None,
     ) -> None:
         """Draw the plane normal . X = distance (metres), its texture in true perspective, exact depth."""
-        dice, cv2 = self.dice, opencv()
+        dice, cv2 = self.dice, import_opencv()
         normal = np.asarray(normal, float)
         normal = normal / np.linalg.norm(normal)
         x, y = self.rays(window)

@@ -14,9 +14,10 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from prv2cli.extras import import_opencv
 from prv2cli.scenes.canvas import FAR, Canvas
 from prv2cli.scenes.shapes import blob, box, foliage, hair, poles, rotation, round_body, wires
-from prv2cli.scenes.textures import TEXTURE_SIZE, Dice, FloatArray, opencv, random_colour, texture_bank
+from prv2cli.scenes.textures import TEXTURE_SIZE, Dice, FloatArray, random_colour, texture_bank
 
 NEAREST = 0.05  # metres
 # Weights of the Dirichlet draw of boxes, ellipsoids, cylinders, free forms, poles, wires, hair, foliage.
@@ -147,7 +148,7 @@ def _backdrop(canvas: Canvas) -> _Stage:
     canvas.rgb[:] = canvas.paint(canvas.texture((size, size)))
     if dice.chance(0.6):
         width = int(dice.log_uniform(3, 25))
-        canvas.rgb = opencv().blur(canvas.rgb, (width, width))
+        canvas.rgb = import_opencv().blur(canvas.rgb, (width, width))
     return _Stage(distance * dice.log_uniform(0.03, 0.5), distance * 0.97, 1.0, False)
 
 
@@ -242,7 +243,7 @@ def _light(canvas: Canvas, stage: _Stage) -> None:
 
 def _patch(canvas: Canvas) -> FloatArray:
     """A soft or hard polygon, or the shadow of bars, over the whole picture: (N, N) in 0..1."""
-    dice, cv2, half = canvas.dice, opencv(), canvas.size // 2
+    dice, cv2, half = canvas.dice, import_opencv(), canvas.size // 2
     mask = np.zeros((half, half), np.float32)
     points = dice.rng.uniform(0, half, (dice.integer(3, 8), 2)).astype(np.int32)
     if dice.chance(0.5):
@@ -258,7 +259,7 @@ def _patch(canvas: Canvas) -> FloatArray:
 
 def _expose(canvas: Canvas, size: int) -> np.ndarray:
     """Average down to the final size and bring a bright part to mid grey: (size, size, 3) uint8."""
-    dice, cv2 = canvas.dice, opencv()
+    dice, cv2 = canvas.dice, import_opencv()
     rgb = cv2.resize(canvas.rgb.astype(np.float32), (size, size), interpolation=cv2.INTER_AREA)
     if dice.chance(0.8):
         bright = max(1e-3, float(np.percentile(rgb, dice.uniform(50, 90))))

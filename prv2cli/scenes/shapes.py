@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from prv2cli.extras import import_opencv
 from prv2cli.scenes.canvas import NEAR, Canvas, Mask, Window
-from prv2cli.scenes.textures import FloatArray, opencv
+from prv2cli.scenes.textures import FloatArray
 
 Points = npt.NDArray[Any]
 
@@ -153,7 +154,7 @@ def _holes(canvas: Canvas, mask: Mask, radius: float) -> Mask:
     for _ in range(dice.integer(1, 8)):
         centre = (dice.integer(0, mask.shape[1]), dice.integer(0, mask.shape[0]))
         axes = (max(1, int(radius * dice.uniform(0.03, 0.3))), max(1, int(radius * dice.uniform(0.03, 0.3))))
-        opencv().ellipse(holes, centre, axes, dice.uniform(0, 180), 0, 360, 1, -1)
+        import_opencv().ellipse(holes, centre, axes, dice.uniform(0, 180), 0, 360, 1, -1)
     return holes.astype(bool)
 
 
@@ -161,7 +162,7 @@ def _cushion(
     canvas: Canvas, window: Window, mask: Mask, radius: float, depth: float, shadow: float | None
 ) -> None:
     """Bulge a flat shape: height from the distance to its outline."""
-    dice, cv2 = canvas.dice, opencv()
+    dice, cv2 = canvas.dice, import_opencv()
     inward = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 3)
     rim = float(inward.max()) + 1
     share = np.clip(inward / rim, 0, 1)
@@ -199,7 +200,7 @@ def strands(
     owner = np.zeros(window.shape, np.int32)
     for number, (line, width) in enumerate(zip(lines, widths, strict=True), 1):
         points = np.round((line - [window.left, window.top]) * 16).astype(np.int32)
-        opencv().polylines(owner, [points], False, number, max(1, int(width)), 8, 4)
+        import_opencv().polylines(owner, [points], False, number, max(1, int(width)), 8, 4)
     mask = owner > 0
     if not mask.any():
         return
@@ -345,5 +346,5 @@ def _leaves(canvas: Canvas, places: Points, leaf: float, window: Window) -> npt.
         turn, size = dice.angle(), leaf * dice.log_uniform(0.5, 1.6)
         matrix = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
         points = place + (shape * size) @ matrix.T - [window.left, window.top]
-        opencv().fillPoly(owner, [np.round(points * 16).astype(np.int32)], number, shift=4)
+        import_opencv().fillPoly(owner, [np.round(points * 16).astype(np.int32)], number, shift=4)
     return owner

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from prv2cli.errors import MissingExtraError
+from prv2cli.extras import import_opencv
 
 FloatArray = npt.NDArray[np.float32]
 T = TypeVar("T")
@@ -23,16 +23,6 @@ TEXTURE_SIZE = 512
 _BANK_SEED = 1
 _BANK_TEXTURES = 90
 _RELIEF_ROUGHNESS = (1.4, 1.7, 2.0, 2.3, 2.6)
-
-
-def opencv() -> Any:
-    """The cv2 module, held to one thread: scenes are made in parallel by processes, not inside one."""
-    try:
-        import cv2
-    except ImportError as error:
-        raise MissingExtraError("The procedural scene maker", "train") from error
-    cv2.setNumThreads(1)
-    return cv2
 
 
 class Dice:
@@ -160,7 +150,7 @@ def _bricks(dice: Dice) -> FloatArray:
 
 def _cells(dice: Dice) -> FloatArray:
     """Voronoi cells: pebbles, or a mosaic of flat greys."""
-    cv2 = opencv()
+    cv2 = import_opencv()
     count = dice.integer(30, 400)
     seeds = np.ones((TEXTURE_SIZE, TEXTURE_SIZE), np.uint8)
     seeds[dice.rng.integers(0, TEXTURE_SIZE, count), dice.rng.integers(0, TEXTURE_SIZE, count)] = 0
@@ -175,7 +165,7 @@ def _contours(dice: Dice) -> FloatArray:
 
 
 def _strokes(dice: Dice) -> FloatArray:
-    cv2 = opencv()
+    cv2 = import_opencv()
     image = _grey_canvas(dice)
     for _ in range(dice.integer(100, 700)):
         x, y = _random_point(dice)
@@ -187,7 +177,7 @@ def _strokes(dice: Dice) -> FloatArray:
 
 def _spots(dice: Dice) -> FloatArray:
     """Overlapping ellipses of every size, as fallen leaves or pebbles."""
-    cv2 = opencv()
+    cv2 = import_opencv()
     image = _grey_canvas(dice)
     for _ in range(dice.integer(80, 500)):
         axes = (int(dice.log_uniform(2, 50)), int(dice.log_uniform(2, 50)))
@@ -197,7 +187,7 @@ def _spots(dice: Dice) -> FloatArray:
 
 
 def _writing(dice: Dice) -> FloatArray:
-    cv2 = opencv()
+    cv2 = import_opencv()
     image = _grey_canvas(dice, 150, 255)
     for baseline in range(8, TEXTURE_SIZE, dice.integer(12, 40)):
         text = "".join(chr(code) for code in dice.rng.integers(33, 126, 60))

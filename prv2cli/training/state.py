@@ -17,9 +17,9 @@ from typing import Any, BinaryIO
 import torch
 from pydantic import ValidationError
 
-from prv2cli.checkpoints.safe_read import first_line
 from prv2cli.errors import CheckpointError, ConfigError
 from prv2cli.files.atomic import atomic_write
+from prv2cli.files.text import first_line
 from prv2cli.training.config import TrainConfig
 
 STATE, LAST, BEST = "state.pt", "last.safetensors", "best.safetensors"

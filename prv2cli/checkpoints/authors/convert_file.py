@@ -1,6 +1,6 @@
 """Files as the authors of PatchRefiner V2, Depth Anything V2 and ZoeDepth publish them -> one model file of ours.
 
-    read_state_dict -> student or teacher -> what is it? -> convert*.py -> write_tensors
+    read_state_dict -> student or teacher -> what is it? -> its converter -> write_tensors
                                              ├── PatchRefinerPlus with its coarse branch:   a bundle
                                              ├── PatchRefinerPlus, refiner only:            a refiner
                                              └── Depth Anything V2 (metric), or ZoeDepth:   a coarse network
@@ -20,12 +20,14 @@ from typing import Literal
 
 from torch import Tensor
 
-from prv2cli.checkpoints.authors.patchrefiner import convert_dav2, convert_official, split_official
+from prv2cli.checkpoints.authors.dav2 import convert_dav2
+from prv2cli.checkpoints.authors.patchrefiner import convert_patchrefiner, split_networks
 from prv2cli.checkpoints.authors.rename import Tensors
 from prv2cli.checkpoints.authors.zoedepth import ZOEDEPTH, bounded_depth, channels, convert_zoedepth
 from prv2cli.checkpoints.model_file import write_tensors
-from prv2cli.checkpoints.safe_read import file_digest, read_state_dict
+from prv2cli.checkpoints.safe_read import read_state_dict
 from prv2cli.errors import CheckpointError, UsageError
+from prv2cli.hub.cache import hash_file
 from prv2cli.model.coarse.dav2 import PATCH, SIZES
 from prv2cli.model.coarse.zoedepth import SIZE_MULTIPLE
 from prv2cli.model.config import AnyModelConfig, BundleConfig, Dav2Config, RefinerConfig, ZoeDepthConfig
@@ -78,7 +80,7 @@ def convert_file(
     Args:
         source: PyTorch or safetensors; no code in it is run.
         max_depth: metres, the range of a Depth Anything V2: 20 (indoor) or 80 (outdoor). No file says it. Of a
-            ZoeDepth only where its bins have one (convert_zoedepth.py).
+            ZoeDepth only where its bins have one (zoedepth.py).
         process_size: (height, width) at which a bundle's networks run; None: as the authors do (PROCESS_SIZES).
         guidance: "fused" for the authors' ablation without the gate: it has the same shapes.
         part: which model of a file that holds a student and a teacher; None: the student.
@@ -99,7 +101,7 @@ def convert_file(
     provenance = {
         "software": f"prv2cli {__version__}",
         "converted_from": source.name,
-        "source_sha256": file_digest(source),
+        "source_sha256": hash_file(source),
         "notes": notes + more,
     }
     write_tensors(target, tensors, config, provenance)
@@ -144,8 +146,8 @@ def _convert_patchrefiner(
     guidance: Guidance,
     refiner_only: bool,
 ) -> _Found:
-    coarse = split_official(state).coarse
-    config, tensors = convert_official(state, guidance=guidance)
+    coarse = split_networks(state).coarse
+    config, tensors = convert_patchrefiner(state, guidance=guidance)
     if refiner_only:
         return "refiner", config, tensors, [_left_out(coarse)]
     if not coarse:

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from prv2cli.checkpoints.safe_read import first_line
 from prv2cli.errors import ConfigError, InputError
+from prv2cli.files.text import first_line
 from prv2cli.model.config import EncoderConfig
 from prv2cli.model.timm_pyramid import create_pyramid
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from prv2cli.scenes.textures import opencv
+from prv2cli.extras import import_opencv
 from prv2cli.training.config import AugmentConfig
 
 
@@ -20,7 +20,7 @@ def photograph(rgb: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
     White balance and exposure; now and then a soft lens, sensor noise (shot and read), a tone curve, JPEG.
     """
-    cv2 = opencv()
+    cv2 = import_opencv()
     pixels = rgb.astype(np.float32)
     pixels *= (rng.uniform(0.75, 1.25, 3) * rng.uniform(0.6, 1.3)).astype(np.float32)
     if rng.random() < 0.4:

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from prv2cli.extras import import_opencv
 from prv2cli.model.depth_space import LogNormalisation
 from prv2cli.model.refiner.guide import to_guide
 from prv2cli.restoration.coarse_map import WIDE_EDGES
-from prv2cli.scenes.textures import opencv
 from prv2cli.training.config import DegradeConfig, SceneDataConfig
 from prv2cli.training.samples.augment import photograph
 from prv2cli.training.samples.degrade import degrade
@@ -128,7 +128,7 @@ class _SceneSamples(Dataset[Sample]):
 
     def _scene(self, index: int, rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
         """The scene of a sample, randomly mirrored, at the given size: rgb (size, size, 3) uint8, depth float32."""
-        cv2 = opencv()
+        cv2 = import_opencv()
         rgb, depth = self.pool.load(self.pool.choose(index, rng))
         if rng.random() < 0.5:
             rgb, depth = rgb[:, ::-1], depth[:, ::-1]
