@@ -9,9 +9,10 @@ import torch
 from torch import nn
 
 from prv2cli.coarse.network import CoarseDepth, forward_per_size
-from prv2cli.model.coarse.lite import input_size
 from prv2cli.model.config import LiteConfig
 from prv2cli.restoration.coarse_map import shrink
+
+SIZE_MULTIPLE = 32
 
 
 class LiteNetwork:
@@ -32,3 +33,11 @@ class LiteNetwork:
         inputs = [shrink(rgb, size).to(self.device) for rgb, size in zip(photos, sizes, strict=True)]
         outputs = forward_per_size(self.module, inputs)
         return [CoarseDepth(out.depth.float().cpu(), features=out.features) for out in outputs]
+
+
+def input_size(height: int, width: int, long_side: int) -> tuple[int, int]:
+    """Size to which a photograph is resized for `lite`: its aspect kept, both sides multiples of 32."""
+    scale = long_side / max(height, width)
+    sides = (max(1, round(side * scale / SIZE_MULTIPLE)) * SIZE_MULTIPLE for side in (height, width))
+    rows, columns = sides
+    return rows, columns

@@ -27,13 +27,12 @@ from prv2cli.coarse.network import CoarseDepth
 from prv2cli.coarse.transformers import (
     RELATIVE_RANGE,
     TransformersNetwork,
-    covering,
     describe,
     load_transformers_coarse,
-    plan_input,
 )
+from prv2cli.coarse.transformers_input import covering, plan_input
 from prv2cli.errors import CheckpointError, InputError, MissingExtraError
-from prv2cli.hub import resolve as hub
+from prv2cli.hub.resolve import resolve
 from prv2cli.restoration.coarse_map import check_aspect, shrink
 
 CPU = torch.device("cpu")
@@ -704,7 +703,7 @@ def test_from_the_hub(family: str, families: Families, server: HubServer) -> Non
     published, network = families(family)
     files = {path.name: path.read_bytes() for path in published.folder.iterdir()}
     commit = server.add_repo("org/name", files | {"pytorch_model.bin": b"never fetched"})
-    loaded = load_coarse(hub.resolve("hf:org/name"), CPU)
+    loaded = load_coarse(resolve("hf:org/name"), CPU)
     assert isinstance(loaded, TransformersNetwork)
     assert (loaded.name, loaded.identity) == ("hf:org/name", commit)
     coarse = loaded.predict(scene())

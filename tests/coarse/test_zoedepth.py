@@ -13,13 +13,14 @@ from torch import Tensor
 from torch.nn import functional as F
 from zoedepth_settings import SETTINGS, TWO_HEADS
 
-from prv2cli import Refiner
 from prv2cli.checkpoints.model_file import load_strictly, read_checkpoint, save_checkpoint
-from prv2cli.coarse.network import coarse_network
+from prv2cli.coarse.load import coarse_network
+from prv2cli.coarse.zoedepth import ZoeDepthNetwork, read_zoedepth
 from prv2cli.errors import CheckpointError, ConfigError, MissingExtraError
 from prv2cli.model.build import Bundle, build_model
-from prv2cli.model.coarse.zoedepth import ZoeDepthCoarse, ZoeDepthNetwork, read_zoedepth
+from prv2cli.model.coarse.zoedepth import ZoeDepthCoarse
 from prv2cli.model.config import BundleConfig, RefinerConfig, ZoeDepthConfig
+from prv2cli.refine.refiner import Refiner
 from prv2cli.restoration.coarse_map import check_aspect, resize_photograph, shrink
 
 CPU = torch.device("cpu")

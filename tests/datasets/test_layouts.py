@@ -24,7 +24,8 @@ from prv2cli.datasets.samples import (
     nearest,
     planar_depth,
 )
-from prv2cli.depth_files.read import DepthMetadata, write_depth
+from prv2cli.depth_files.metadata import DepthMetadata
+from prv2cli.depth_files.read import write_depth
 from prv2cli.errors import InputError, MissingExtraError, Prv2Error, UsageError
 
 SIZE = (6, 8)

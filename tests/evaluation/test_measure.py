@@ -18,8 +18,9 @@ from PIL import Image
 
 from prv2cli.cli.evaluate import evaluate
 from prv2cli.datasets.samples import Sample, bilinear
+from prv2cli.depth_files.metadata import DepthMetadata
 from prv2cli.depth_files.preview import INVALID_COLOUR
-from prv2cli.depth_files.read import DepthMetadata, write_depth
+from prv2cli.depth_files.read import write_depth
 from prv2cli.errors import ConfigError, InputError, MissingExtraError, Prv2Error, UsageError
 from prv2cli.evaluation import measure as evaluation
 from prv2cli.evaluation.alignment import Aligned, align

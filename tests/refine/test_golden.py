@@ -19,8 +19,8 @@ import torch
 from golden_rules import TOLERANCE, Golden, image, normal, uniform
 from torch import Tensor, nn
 
+from prv2cli.checkpoints.authors.dav2 import convert_dav2
 from prv2cli.checkpoints.authors.patchrefiner import (
-    convert_dav2,
     convert_encoder,
     convert_fusion,
     convert_patchrefiner,

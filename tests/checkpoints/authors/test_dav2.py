@@ -10,9 +10,9 @@ import torch
 from golden_rules import Golden
 from torch import Tensor
 
+from prv2cli.checkpoints.authors.dav2 import convert_dav2
 from prv2cli.checkpoints.authors.patchrefiner import (
     ENCODERS,
-    convert_dav2,
     convert_encoder,
     convert_fusion,
     convert_patchrefiner,
