@@ -38,6 +38,7 @@ from prv2cli.depth_files.read import convert, depth_info, read_depth, read_depth
 from prv2cli.errors import Prv2Error  # noqa: E402
 from prv2cli.evaluation.config import load_eval_config  # noqa: E402
 from prv2cli.hub.cache import Known, Record, RepoCache  # noqa: E402
+from prv2cli.hub.registry import read_registry  # noqa: E402
 from prv2cli.hub.resolve import (  # noqa: E402
     OURS,
     auto_coarse,
@@ -48,7 +49,6 @@ from prv2cli.hub.resolve import (  # noqa: E402
     verify,
     weights_folder,
 )
-from prv2cli.hub.registry import read_registry  # noqa: E402
 from prv2cli.jobs.find import find_photographs, listed_photographs, plan  # noqa: E402
 from prv2cli.model.config import parse_model_config  # noqa: E402
 from prv2cli.photo.bands import spool_photo  # noqa: E402
