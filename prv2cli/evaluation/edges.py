@@ -1,6 +1,7 @@
-"""Depth edges as the papers find them (Canny), and distances to them. Needs scikit-image, imported when called.
+"""Where the depth edges of a map are, by comparing neighbours or as the papers find them (Canny), and how far away.
 
-`prv2cli.evaluation.metrics.depth_edges` and `disparity_edges` need nothing: they compare neighbours.
+depth_edges  disparity_edges  edge_band     by neighbours
+canny_edges  distance_to                    need scikit-image, imported when called
 """
 
 from __future__ import annotations
@@ -12,7 +13,47 @@ import numpy.typing as npt
 
 from prv2cli.extras import import_distances, import_edge_detector
 
+FloatMap = npt.NDArray[np.floating[Any]]  # (H, W)
+BoolMap = npt.NDArray[np.bool_]  # (H, W)
 Space = Literal["log", "log1.5", "inverse"]
+
+EDGE_JUMP = 0.03  # neighbouring depths whose ratio exceeds 1.03 form a depth edge
+EDGE_RADIUS = 4  # px: "near an edge"
+TINY = 1e-6  # metres: keeps ratios of depths finite
+
+
+def depth_edges(truth: FloatMap, mask: BoolMap, jump: float = EDGE_JUMP) -> BoolMap:
+    """Pixels on either side of a depth edge: measured 4-neighbours whose ratio of depths exceeds 1 + jump."""
+    edges = np.zeros(truth.shape, dtype=bool)
+    for a, b in neighbours(truth, mask):
+        steep = np.abs(log_ratio(truth[a], truth[b])) > np.log1p(jump)
+        steep &= mask[a] & mask[b]
+        edges[a] |= steep
+        edges[b] |= steep
+    return edges
+
+
+def disparity_edges(disparity: FloatMap, threshold: float = 1.0, dilation: int = 0) -> BoolMap:
+    """Pixels of which a 4-neighbour differs by more than `threshold` px of disparity (PatchFusion's edges).
+
+    Args:
+        disparity: (H, W) px.
+        dilation: side in px of a square that thickens the edges; an even one reaches one pixel farther to the right
+            and down than to the left and up.
+    """
+    edges = np.zeros(disparity.shape, dtype=bool)
+    for a, b in neighbours(disparity, np.ones(disparity.shape, dtype=bool)):
+        steep = np.abs(disparity[b] - disparity[a]) > threshold
+        edges[a] |= steep
+        edges[b] |= steep
+    if dilation > 1:
+        edges = window_max(edges, (dilation - 1) // 2, dilation // 2)
+    return edges
+
+
+def edge_band(edges: BoolMap, radius: int = EDGE_RADIUS) -> BoolMap:
+    """Pixels whose (2 radius + 1)^2 neighbourhood holds an edge pixel."""
+    return window_max(edges, radius)
 
 
 def canny_edges(
@@ -58,3 +99,34 @@ def _seen(depth: npt.NDArray[np.float32], space: Space) -> npt.NDArray[np.float3
         return seen / max(seen.max(), np.finfo(np.float32).tiny)
     np.log(depth, out=seen, where=known)
     return seen / np.log(np.float32(1.5)) if space == "log1.5" else seen
+
+
+def neighbours(truth: FloatMap, mask: BoolMap) -> list[tuple[tuple[slice, slice], tuple[slice, slice]]]:
+    """Two index pairs, (left, right) and (upper, lower): map[a], map[b] are all pairs of 4-neighbours."""
+    if truth.shape != mask.shape or truth.ndim != 2:
+        raise ValueError(f"expected two maps (H, W) of one size, got {truth.shape} and {mask.shape}")
+    everything, first, second = slice(None), slice(None, -1), slice(1, None)
+    return [((everything, first), (everything, second)), ((first, everything), (second, everything))]
+
+
+def log_ratio(a: FloatMap, b: FloatMap) -> FloatMap:
+    """log(b / a); depths that are not positive count as tiny, so that holes raise no warnings."""
+    log_a, log_b = (np.log(np.maximum(depth, TINY, dtype=np.float64)) for depth in (a, b))
+    return np.asarray(log_b - log_a)
+
+
+def window_max(values: npt.NDArray[Any], before: int, after: int | None = None) -> npt.NDArray[Any]:
+    """Largest value of each (2 before + 1)^2 window, cut at the border; on a mask: dilation.
+
+    With `after`, a value reaches `before` px up and left, and `after` px down and right.
+    """
+    after = before if after is None else after
+    for axis in (0, 1):
+        source = np.moveaxis(values, axis, 0)
+        largest = source.copy()
+        for shift in range(1, min(after, len(source) - 1) + 1):
+            np.maximum(largest[shift:], source[:-shift], out=largest[shift:])
+        for shift in range(1, min(before, len(source) - 1) + 1):
+            np.maximum(largest[:-shift], source[shift:], out=largest[:-shift])
+        values = np.moveaxis(largest, 0, axis)
+    return values

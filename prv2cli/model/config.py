@@ -14,7 +14,7 @@ from prv2cli.settings import PositiveInt, Settings, explain
 
 
 class EncoderConfig(Settings):
-    """The light refiner encoder (METHOD 2.2): any timm `features_only` model."""
+    """The light refiner encoder (docs/method.md 2.2): any timm `features_only` model."""
 
     name: str = "mobilenetv4_conv_small"
     levels: PositiveInt = 5
@@ -36,7 +36,7 @@ class C2FConfig(Settings):
 
 
 class F2CConfig(Settings):
-    """Fine-to-Coarse module (METHOD 2.4). The defaults are the authors'."""
+    """Fine-to-Coarse module (docs/method.md 2.4). The defaults are the authors'."""
 
     widths: tuple[PositiveInt, ...] = (32, 64, 64, 128, 256, 512)
     decoder_widths: tuple[PositiveInt, ...] = (32, 64, 128, 256, 512)
@@ -124,7 +124,7 @@ class LiteConfig(Settings):
 
 
 class Dav2Config(Settings):
-    """Depth Anything V2, metric (METHOD 2.1): which of its published sizes, and the range it was trained for."""
+    """Depth Anything V2, metric (docs/method.md 2.1): which of its sizes, and the range it was trained for."""
 
     kind: Literal["dav2"] = "dav2"
     encoder: Literal["vits", "vitb", "vitl"] = "vits"

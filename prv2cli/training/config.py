@@ -21,7 +21,7 @@ from pydantic import Field, ValidationError, model_validator
 from prv2cli.datasets.layouts import AnyData, DataConfig, ProceduralData
 from prv2cli.errors import ConfigError, UsageError
 from prv2cli.evaluation.config import USUAL, Measuring
-from prv2cli.evaluation.measure import METRICS
+from prv2cli.evaluation.report import METRICS
 from prv2cli.files.text import shown
 from prv2cli.model.config import (
     BundleConfig,

@@ -15,7 +15,9 @@ from prv2cli.checkpoints.model_file import Checkpoint
 from prv2cli.coarse.load import load_coarse, wrap
 from prv2cli.coarse.network import CoarseNetwork
 from prv2cli.datasets.layouts import DataSet, open_data
-from prv2cli.evaluation.measure import METRICS, Report, evaluate_model, with_boundaries
+from prv2cli.evaluation.measure import with_boundaries
+from prv2cli.evaluation.of_model import evaluate_model
+from prv2cli.evaluation.report import METRICS, Report
 from prv2cli.hub.resolve import resolve
 from prv2cli.model.config import AnyModelConfig, BundleConfig, RefinerConfig
 from prv2cli.model.layers import resize

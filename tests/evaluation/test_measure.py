@@ -22,12 +22,13 @@ from prv2cli.depth_files.metadata import DepthMetadata
 from prv2cli.depth_files.preview import INVALID_COLOUR
 from prv2cli.depth_files.read import write_depth
 from prv2cli.errors import ConfigError, InputError, MissingExtraError, Prv2Error, UsageError
-from prv2cli.evaluation import measure as evaluation
 from prv2cli.evaluation.alignment import Aligned, align
 from prv2cli.evaluation.config import Measuring, load_eval_config
 from prv2cli.evaluation.error_maps import ERROR_LIMIT, error_picture
-from prv2cli.evaluation.measure import METRICS, evaluate_model, measure, tile_consistency
+from prv2cli.evaluation.measure import measure, with_boundaries
 from prv2cli.evaluation.of_files import Reading, evaluate_pairs, find_pairs
+from prv2cli.evaluation.of_model import evaluate_model, tile_consistency
+from prv2cli.evaluation.report import METRICS
 
 PLAIN = Measuring(boundaries=False)
 HEIGHT, WIDTH = 24, 32
@@ -378,13 +379,13 @@ def test_the_shipped_model_end_to_end(refiner: Any, photograph: np.ndarray) -> N
 
 
 def test_boundaries_without_their_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluation.importlib.util, "find_spec", lambda name: None)
-    how, notes = evaluation.with_boundaries(Measuring())
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    how, notes = with_boundaries(Measuring())
     assert how.boundaries is False
     assert "prv2cli[train]" in notes[0]
     with pytest.raises(MissingExtraError):
-        evaluation.with_boundaries(Measuring(boundaries=True))
-    assert evaluation.with_boundaries(Measuring(boundaries=False))[1] == []
+        with_boundaries(Measuring(boundaries=True))
+    assert with_boundaries(Measuring(boundaries=False))[1] == []
 
 
 # --- configuration --------------------------------------------------------------------------------------------

@@ -37,7 +37,7 @@ Part = Literal["student", "teacher"]
 Guidance = Literal["gated", "fused"]
 Size = tuple[int, int]  # height, width
 
-# At which a bundle's networks run, and the multiple that its coarse network needs (PRV2 section 4, METHOD 2.5).
+# At which a bundle's networks run, and the multiple that its coarse network needs (PRV2 section 4, docs/method.md 2.5).
 PROCESS_SIZES: dict[str, Size] = {"dav2": (448, 448), "zoedepth": (384, 512)}
 _MULTIPLES = {"dav2": PATCH, "zoedepth": SIZE_MULTIPLE}
 # How their semi-supervised trainer names its two models; what it saves at the end is the student without a prefix.

@@ -39,7 +39,7 @@ from prv2cli.model.config import (
 from prv2cli.model.refiner.patchrefiner import PatchRefiner
 
 LEVELS = 5
-# Channels of encoder levels 1.. -> the timm network (METHOD 2.2); its tag fixes its input's mean and std.
+# Channels of encoder levels 1.. -> the timm network (docs/method.md 2.2); its tag fixes its input's mean and std.
 ENCODERS = {
     (32, 32, 64, 96, 960): "mobilenetv4_conv_small.e2400_r224_in1k",
     (24, 40, 64, 176, 512): "tf_efficientnet_b5.ap_in1k",

@@ -1,4 +1,4 @@
-"""The refiner: light encoder, C2F, F2C and head over tiles of a photograph (PRV2 section 3, METHOD 2).
+"""The refiner: light encoder, C2F, F2C and head over tiles of a photograph (PRV2 section 3, docs/method.md 2).
 
 encode_image   once per photograph: guidance features from the coarse branch
 refine_tiles   per batch of tiles:  crop the guidance, encode, C2F, F2C, head, residual on the coarse depth
