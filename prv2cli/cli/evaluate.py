@@ -12,14 +12,7 @@ import typer
 
 from prv2cli.cli.files import KindName
 from prv2cli.cli.options import check_models, check_tiling
-from prv2cli.cli.ui import (
-    JsonOption,
-    QuietOption,
-    VerboseOption,
-    configure_logging,
-    progress_bar,
-    warn,
-)
+from prv2cli.cli.ui import JsonOption, QuietOption, VerboseOption, configure_logging, progress_bar, warn
 
 if TYPE_CHECKING:
     from prv2cli.evaluation.config import EvalConfig

@@ -17,15 +17,7 @@ from typing import Annotated, Literal, NamedTuple
 import numpy as np
 from pydantic import Field
 
-from prv2cli.datasets.samples import (
-    ListedData,
-    Sample,
-    check_root,
-    files_below,
-    name_of,
-    read_rgb,
-    read_text,
-)
+from prv2cli.datasets.samples import ListedData, Sample, check_root, files_below, name_of, read_rgb, read_text
 from prv2cli.depth_files.read import DEPTH_SUFFIXES, Kind, read_depth
 from prv2cli.errors import InputError, UsageError
 from prv2cli.jobs.find import PHOTO_SUFFIXES

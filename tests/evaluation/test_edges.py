@@ -9,9 +9,7 @@ import pytest
 from metric_cases import ALL, Case, line, step
 
 from prv2cli.errors import MissingExtraError
-from prv2cli.evaluation.edge_metrics import (
-    edge_map_metrics,
-)
+from prv2cli.evaluation.edge_metrics import edge_map_metrics
 from prv2cli.evaluation.edges import canny_edges, depth_edges, disparity_edges, distance_to, edge_band
 
 

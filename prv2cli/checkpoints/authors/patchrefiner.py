@@ -19,23 +19,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from prv2cli.checkpoints.authors.rename import (
-    Rules,
-    Tensors,
-    check,
-    floating,
-    refuse,
-    rename,
-    shape_of,
-)
+from prv2cli.checkpoints.authors.rename import Rules, Tensors, check, floating, refuse, rename, shape_of
 from prv2cli.errors import CheckpointError
-from prv2cli.model.config import (
-    C2FConfig,
-    CoarseFeaturesConfig,
-    EncoderConfig,
-    F2CConfig,
-    RefinerConfig,
-)
+from prv2cli.model.config import C2FConfig, CoarseFeaturesConfig, EncoderConfig, F2CConfig, RefinerConfig
 from prv2cli.model.refiner.patchrefiner import PatchRefiner
 
 LEVELS = 5
