@@ -26,7 +26,7 @@ __all__ = ["DataConfig", "DataSet", "Procedural", "ProceduralData", "Sample", "o
 
 
 class ProceduralData(Settings):
-    """Scenes 0..scenes-1 of a seed (scenes.py), drawn when asked for. Needs OpenCV (extra `train`)."""
+    """Scenes 0..scenes-1 of a seed (scenes/make.py), drawn when asked for. Needs OpenCV (extra `train`)."""
 
     layout: Literal["procedural"] = "procedural"
     scenes: PositiveInt = 20

@@ -70,10 +70,10 @@ class CoarseFeaturesConfig(Settings):
 class RefinerConfig(Settings):
     """A whole refiner: encoder, C2F, F2C, head, and the depth space it works in.
 
-    denoise: whether noise in the coarse map is taken out before (noise.py); the authors do not.
+    denoise: whether noise in the coarse map is taken out before (restoration/noise.py); the authors do not.
     back_projection: how many times the result is blurred, compared with the coarse map and corrected
-    (back_projection.py); 0, as the authors have it, leaves it as the network gave it.
-    shock_filter: how many times the edges of the result are steepened (shock.py); 0 is the authors'.
+    (restoration/back_projection.py); 0, as the authors have it, leaves it as the network gave it.
+    shock_filter: how many times the edges of the result are steepened (restoration/shock_filter.py); 0 is the authors'.
     """
 
     kind: Literal["refiner"] = "refiner"

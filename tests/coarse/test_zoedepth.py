@@ -20,6 +20,7 @@ from prv2cli.errors import CheckpointError, ConfigError, MissingExtraError
 from prv2cli.model.build import Bundle, build_model
 from prv2cli.model.coarse.zoedepth import ZoeDepthCoarse
 from prv2cli.model.config import BundleConfig, RefinerConfig, ZoeDepthConfig
+from prv2cli.model.refiner.patchrefiner import PatchRefiner
 from prv2cli.refine.refiner import Refiner
 from prv2cli.restoration.coarse_map import check_aspect, resize_photograph, shrink
 
@@ -234,7 +235,9 @@ def refine(made: Bundle, rgb: Tensor, tiles: Tensor) -> tuple[Tensor, Tensor]:
     coarse = made.coarse(rgb)
     index = torch.zeros(2, dtype=torch.long)
     depth = torch.cat([F.interpolate(coarse.depth, PROCESS, mode="bilinear")] * 2)
-    return depth, made.refiner.refine_tiles(tiles, depth, coarse.features, BOXES, index)  # type: ignore[operator]
+    assert isinstance(made.refiner, PatchRefiner)
+    guides = made.refiner.crop(coarse.features, BOXES, index, tiles.shape[-2:])
+    return depth, made.refiner.refine_cropped(tiles, depth, guides)
 
 
 def test_a_bundle_is_built_saved_and_loaded(tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ def run(model: PatchRefiner) -> tuple[Tensor, Tensor]:
         if model.guide is not None
         else [torch.rand(1, c, 24, 48, generator=generator) for c in model.config.coarse.channels]
     )
-    return depth, model.refine_tiles(rgb, depth, features, BOXES, INDEX)
+    return depth, model.refine_cropped(rgb, depth, model.crop(features, BOXES, INDEX, rgb.shape[-2:]))
 
 
 def assert_learns_everywhere(model: nn.Module, output: Tensor) -> None:

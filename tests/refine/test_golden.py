@@ -227,12 +227,10 @@ def test_whole_training_step(whole: Whole) -> None:
     coarse = whole.network(uniform("lr", golden.seed, (2, 3, *PROCESS), 0, 1))
     boxes = torch.tensor(golden.meta["train_bboxs"]) / PROCESS[0]
     index = torch.arange(2)
-    depth = whole.model.refine_tiles(
+    depth = whole.model.refine_cropped(
         uniform("crops", golden.seed, (2, 3, *PROCESS), 0, 1),
         crop_to_boxes(coarse.depth, boxes, index, PROCESS),
-        coarse.features,
-        boxes,
-        index,
+        whole.model.crop(coarse.features, boxes, index, PROCESS),
     )
     assert golden.error("train_depth_pred", depth) < TOLERANCE
 
