@@ -6,7 +6,7 @@ canny_edges  distance_to                    need scikit-image, imported when cal
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,6 @@ from prv2cli.extras import import_distances, import_edge_detector
 
 FloatMap = npt.NDArray[np.floating[Any]]  # (H, W)
 BoolMap = npt.NDArray[np.bool_]  # (H, W)
-Space = Literal["log", "log1.5", "inverse"]
 
 EDGE_JUMP = 0.03  # neighbouring depths whose ratio exceeds 1.03 form a depth edge
 EDGE_RADIUS = 4  # px: "near an edge"
@@ -33,21 +32,13 @@ def depth_edges(truth: FloatMap, mask: BoolMap, jump: float = EDGE_JUMP) -> Bool
     return edges
 
 
-def disparity_edges(disparity: FloatMap, threshold: float = 1.0, dilation: int = 0) -> BoolMap:
-    """Pixels of which a 4-neighbour differs by more than `threshold` px of disparity (PatchFusion's edges).
-
-    Args:
-        disparity: (H, W) px.
-        dilation: side in px of a square that thickens the edges; an even one reaches one pixel farther to the right
-            and down than to the left and up.
-    """
+def disparity_edges(disparity: FloatMap) -> BoolMap:
+    """Pixels of which a 4-neighbour differs by more than 1 px of disparity (PatchFusion's edges)."""
     edges = np.zeros(disparity.shape, dtype=bool)
     for a, b in neighbours(disparity, np.ones(disparity.shape, dtype=bool)):
-        steep = np.abs(disparity[b] - disparity[a]) > threshold
+        steep = np.abs(disparity[b] - disparity[a]) > 1
         edges[a] |= steep
         edges[b] |= steep
-    if dilation > 1:
-        edges = window_max(edges, (dilation - 1) // 2, dilation // 2)
     return edges
 
 
@@ -56,16 +47,13 @@ def edge_band(edges: BoolMap, radius: int = EDGE_RADIUS) -> BoolMap:
     return window_max(edges, radius)
 
 
-def canny_edges(
-    depth: npt.NDArray[np.floating[Any]], space: Space = "log", sigma: float = 1.0
-) -> npt.NDArray[np.bool_]:
+def canny_edges(depth: FloatMap) -> BoolMap:
     """Canny edges of a depth map, thresholds 0.1 and 0.2, as the authors mark boundaries.
 
+    The detector sees the natural logarithm, which makes the thresholds ratios of depths.
+
     Args:
-        depth: (H, W) metres; what is not positive counts as 0 in the space chosen.
-        space: what the detector sees. "log": the natural logarithm, which makes the thresholds ratios of depths;
-            "log1.5": the logarithm to base 1.5, so 2.5 times as sensitive; "inverse": 1 / depth over 0..1.
-        sigma: px, of the Gaussian before it.
+        depth: (H, W) metres; a logarithm of 0 where it is not positive.
 
     Returns:
         (H, W) bool.
@@ -74,7 +62,10 @@ def canny_edges(
         MissingExtraError: scikit-image is not installed.
     """
     feature = import_edge_detector()
-    edges: npt.NDArray[np.bool_] = feature.canny(_seen(np.asarray(depth, np.float32), space), sigma=sigma)
+    metres = np.asarray(depth, np.float32)
+    seen = np.zeros_like(metres)
+    np.log(metres, out=seen, where=metres > 0)
+    edges: BoolMap = feature.canny(seen, sigma=1.0)
     return edges
 
 
@@ -88,17 +79,6 @@ def distance_to(edges: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
         return np.full(edges.shape, np.inf)
     distance: npt.NDArray[np.float64] = import_distances().distance_transform_edt(~edges)
     return distance
-
-
-def _seen(depth: npt.NDArray[np.float32], space: Space) -> npt.NDArray[np.float32]:
-    known = depth > 0
-    seen = np.zeros_like(depth)
-    if space == "inverse":
-        np.divide(1, depth, out=seen, where=known)
-        seen -= seen.min()
-        return seen / max(seen.max(), np.finfo(np.float32).tiny)
-    np.log(depth, out=seen, where=known)
-    return seen / np.log(np.float32(1.5)) if space == "log1.5" else seen
 
 
 def neighbours(truth: FloatMap, mask: BoolMap) -> list[tuple[tuple[slice, slice], tuple[slice, slice]]]:
@@ -115,18 +95,13 @@ def log_ratio(a: FloatMap, b: FloatMap) -> FloatMap:
     return np.asarray(log_b - log_a)
 
 
-def window_max(values: npt.NDArray[Any], before: int, after: int | None = None) -> npt.NDArray[Any]:
-    """Largest value of each (2 before + 1)^2 window, cut at the border; on a mask: dilation.
-
-    With `after`, a value reaches `before` px up and left, and `after` px down and right.
-    """
-    after = before if after is None else after
+def window_max(values: npt.NDArray[Any], radius: int) -> npt.NDArray[Any]:
+    """Largest value of each (2 radius + 1)^2 window, cut at the border; on a mask: dilation."""
     for axis in (0, 1):
         source = np.moveaxis(values, axis, 0)
         largest = source.copy()
-        for shift in range(1, min(after, len(source) - 1) + 1):
+        for shift in range(1, min(radius, len(source) - 1) + 1):
             np.maximum(largest[shift:], source[:-shift], out=largest[shift:])
-        for shift in range(1, min(before, len(source) - 1) + 1):
             np.maximum(largest[:-shift], source[shift:], out=largest[:-shift])
         values = np.moveaxis(largest, 0, axis)
     return values

@@ -151,15 +151,13 @@ def resolve(
     return _resolve(model, revision, offline, cache_dir, None)
 
 
-def cached(
-    model: str | Path, *, revision: str | None = None, cache_dir: str | Path | None = None
-) -> ModelFile | None:
+def cached(model: str | Path, *, cache_dir: str | Path | None = None) -> ModelFile | None:
     """The model as far as it is on this machine, without the network and without hashing. Raises UsageError."""
     found = _locate(model)
     if isinstance(found, ModelFile):
         return found
     cache = RepoCache(cache_folder(cache_dir), found.repo)
-    commit = cache.commit_of(revision or found.revision)
+    commit = cache.commit_of(found.revision)
     names = _names_here(found, cache, commit, complete=False) if commit else None
     return _model_file(found, cache, commit, names) if commit and names else None
 

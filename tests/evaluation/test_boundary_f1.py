@@ -18,9 +18,8 @@ def test_boundary_f1_is_one_for_the_truth_at_any_scale() -> None:
 
 
 def test_boundary_f1_tolerance() -> None:
-    assert boundary_f1(step(25), step(24), ALL, tolerance=0) == 0
-    assert boundary_f1(step(25), step(24), ALL, tolerance=1) == pytest.approx(1)
-    assert boundary_f1(step(26), step(24), ALL, tolerance=1) == 0
+    assert boundary_f1(step(25), step(24), ALL) == pytest.approx(1)
+    assert boundary_f1(step(26), step(24), ALL) == 0
 
 
 def test_boundary_f1_direction_matters() -> None:
