@@ -11,7 +11,7 @@ FOLDER holds one folder per scene with rgb.png and depth.npy (float32 metres, 0 
 The distortion is a smooth field of 3 x 3 cells, at most 1 %, that no method can observe; its seed is the
 name of the scene and the factor. Every method gets the same maps. A classical filter counts at its best
 setting for each metric (best mean over the scenes), so it may use different settings in one row. A scene
-without depth edges has no edge metrics and is left out of their means. Flying pixels: see metrics.flying_pixels.
+without depth edges has no edge metrics and is left out of their means. Flying pixels: see flying_pixels.
 The seam excess is how much steeper the map is across the borders of tiles of TILE px than beside them, less what
 the map refined in the usual, far larger tiles shows at the same places: a depth edge may lie there.
 """
@@ -34,16 +34,18 @@ import cv2
 import numpy as np
 from faults import FAULTS
 
-from prv2cli.evaluation import metrics
+from prv2cli.evaluation.boundary_f1 import boundary_f1
+from prv2cli.evaluation.edge_metrics import edge_abs_rel, flying_pixels, soft_edge_error
+from prv2cli.evaluation.metrics import abs_rel
 
 if TYPE_CHECKING:
     from prv2cli import Refiner
 
 METRICS = {
-    "abs_rel": ("AbsRel %", metrics.abs_rel),
-    "edge_abs_rel": ("edge AbsRel %", metrics.edge_abs_rel),
-    "see": ("SEE %", metrics.soft_edge_error),
-    "f1": ("F1", metrics.boundary_f1),
+    "abs_rel": ("AbsRel %", abs_rel),
+    "edge_abs_rel": ("edge AbsRel %", edge_abs_rel),
+    "see": ("SEE %", soft_edge_error),
+    "f1": ("F1", boundary_f1),
 }
 HIGHER_IS_BETTER = {"f1"}
 NEVER_WORSE = ("abs_rel", "edge_abs_rel", "f1")  # than the bilinear map, on any scene
@@ -84,7 +86,7 @@ class Case:
         if depth.shape != self.truth.shape or not np.isfinite(depth).all():
             raise SystemExit(f"{self.scene}, 1/{self.factor}: a result with holes or of size {depth.shape}")
         scores = {name: f(depth, self.truth, self.mask) for name, (_, f) in METRICS.items()}
-        scores["flying"] = metrics.flying_pixels(depth, self.truth, self.mask)
+        scores["flying"] = flying_pixels(depth, self.truth, self.mask)
         return {name: 100 * score for name, score in scores.items()}
 
 

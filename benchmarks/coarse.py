@@ -27,7 +27,7 @@ DEFAULT_KINDS = ("lite", "dav2-vits", "dav2-vitb", "dav2-vitl", "zoedepth")
 
 def build(kind: str, device: Any) -> Any:
     """A CoarseNetwork of this kind with random weights."""
-    from prv2cli.coarse.network import wrap
+    from prv2cli.coarse.load import wrap
     from prv2cli.model.build import build_model
     from prv2cli.model.config import Dav2Config, LiteConfig, ZoeDepthConfig
 

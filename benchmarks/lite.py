@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from prv2cli.coarse.load import load_coarse
 from prv2cli.evaluation.metrics import abs_rel
-from prv2cli.hub import resolve as hub
+from prv2cli.hub.resolve import resolve
 from prv2cli.scenes.make import make_scene
 from prv2cli.training.samples.augment import photograph
 
@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=60)
     parser.add_argument("--model", default="lite", help="name or path of the network")
     args = parser.parse_args()
-    network = load_coarse(hub.resolve(args.model), torch.device("cpu"), None)
+    network = load_coarse(resolve(args.model), torch.device("cpu"), None)
     errors = []
     for index in range(args.scenes):
         scene = make_scene((HELD_OUT_SEED, index), SIZE)

@@ -21,15 +21,7 @@ from typing import Any
 import numpy as np
 import pytest
 from fake_refiner import FakeRefiner
-from hostile_files import (
-    FORMATS,
-    METADATA,
-    bombs,
-    depth_maps,
-    many_pages,
-    photographs,
-    written,
-)
+from hostile_files import FORMATS, METADATA, bombs, depth_maps, many_pages, photographs, written
 
 from prv2cli.cli.app import main
 from prv2cli.depth_files.convert import convert

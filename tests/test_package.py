@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 import prv2cli
-from prv2cli.hub import resolve as hub
+from prv2cli.hub.registry import DEFAULT_COARSE, DEFAULT_REFINER
+from prv2cli.hub.resolve import registry, resolve, weights_folder
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted((ROOT / "prv2cli").rglob("*.py"))
@@ -63,11 +64,11 @@ def test_the_version_is_written_once() -> None:
 
 
 def test_the_embedded_models_are_files_of_ours() -> None:
-    embedded = {name: entry for name, entry in hub.registry().items() if entry.embedded}
-    assert {hub.DEFAULT_REFINER, hub.DEFAULT_COARSE} == set(embedded)
+    embedded = {name: entry for name, entry in registry().items() if entry.embedded}
+    assert {DEFAULT_REFINER, DEFAULT_COARSE} == set(embedded)
     for name, entry in embedded.items():
         assert entry.file is not None
-        assert hub.resolve(name).path == hub.weights_folder() / entry.file
+        assert resolve(name).path == weights_folder() / entry.file
 
 
 # --- the wheel --------------------------------------------------------------------------------------------
@@ -111,7 +112,7 @@ def test_the_wheel_holds_the_package_and_the_weights_and_nothing_else(wheel: Pat
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     assert {path.relative_to(ROOT).as_posix() for path in SOURCES} <= names
-    weights = {f"prv2cli/weights/{entry.file}" for entry in hub.registry().values() if entry.embedded}
+    weights = {f"prv2cli/weights/{entry.file}" for entry in registry().values() if entry.embedded}
     assert weights | {"prv2cli/weights/registry.yaml"} <= names
     assert all(re.match(r"prv2cli(-[^/]+\.dist-info)?/", name) for name in names)
     assert not [name for name in names if "__pycache__" in name or name.endswith(".prv2tmp")]
@@ -120,14 +121,15 @@ def test_the_wheel_holds_the_package_and_the_weights_and_nothing_else(wheel: Pat
 def test_an_unpacked_wheel_finds_its_own_weights(unpacked: Path, tmp_path: Path) -> None:
     code = """
 from prv2cli import __version__
-from prv2cli.hub import resolve as hub
-print(__version__, hub.resolve('lite').path, hub.resolve('refiner-s').path)
+from prv2cli.hub.registry import DEFAULT_COARSE, DEFAULT_REFINER
+from prv2cli.hub.resolve import registry, resolve, weights_folder
+print(__version__, resolve('lite').path, resolve('refiner-s').path)
 """
     version, *paths = _python(code, unpacked, cwd=tmp_path).split()
     assert version == prv2cli.__version__
     for path, name in zip(paths, ("lite", "refiner-s"), strict=True):
         assert Path(path).parent == unpacked / "prv2cli" / "weights"
-        assert Path(path).read_bytes() == hub.resolve(name).path.read_bytes()
+        assert Path(path).read_bytes() == resolve(name).path.read_bytes()
 
 
 def test_an_editable_install_finds_the_weights_of_the_checkout(tmp_path: Path) -> None:

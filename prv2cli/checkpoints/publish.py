@@ -42,8 +42,6 @@ def push_to_hub(
     *,
     private: bool = False,
     token: str | None = None,
-    licence: str = "mit",
-    message: str = "Upload a prv2 model",
 ) -> str:
     """Upload the checkpoint and its model card to a Hub repository, which is made if missing; returns the commit.
 
@@ -56,12 +54,14 @@ def push_to_hub(
     if repo_id.count("/") != 1:
         raise UsageError(f"{repo_id!r} is not a Hub repository; write org/name")
     with tempfile.TemporaryDirectory() as folder:
-        save_pretrained(checkpoint, folder, name=repo_id, licence=licence)
+        save_pretrained(checkpoint, folder, name=repo_id)
         # The endpoint is read now: HF_ENDPOINT may have been set after huggingface_hub was imported.
         api = HfApi(endpoint=_endpoint(), token=token)
         try:
             api.create_repo(repo_id, private=private, exist_ok=True)
-            commit = api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message=message)
+            commit = api.upload_folder(
+                repo_id=repo_id, folder_path=folder, commit_message="Upload a prv2 model"
+            )
         except HFValidationError as error:
             raise UsageError(f"{repo_id!r} is not a Hub repository; write org/name") from error
         except HfHubHTTPError as error:

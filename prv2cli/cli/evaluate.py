@@ -12,18 +12,11 @@ import typer
 
 from prv2cli.cli.files import KindName
 from prv2cli.cli.options import check_models, check_tiling
-from prv2cli.cli.ui import (
-    JsonOption,
-    QuietOption,
-    VerboseOption,
-    configure_logging,
-    progress_bar,
-    warn,
-)
+from prv2cli.cli.ui import JsonOption, QuietOption, VerboseOption, configure_logging, progress_bar, warn
 
 if TYPE_CHECKING:
     from prv2cli.evaluation.config import EvalConfig
-    from prv2cli.evaluation.measure import Report
+    from prv2cli.evaluation.report import Report
 
 MEASURE = "How it is measured"
 MODEL = "A model on a data set (--config)"
@@ -224,7 +217,8 @@ def _check_folder(folder: Path | None) -> None:
 def _run_model(path: Path, changes: dict[str, Any], error_maps: Path | None, quiet: bool) -> Report:
     from prv2cli.datasets.layouts import open_data
     from prv2cli.evaluation.config import load_eval_config
-    from prv2cli.evaluation.measure import evaluate_model, with_boundaries
+    from prv2cli.evaluation.measure import with_boundaries
+    from prv2cli.evaluation.of_model import evaluate_model
 
     config = load_eval_config(path, changes)
     with_boundaries(config.measure)  # a missing extra is said before the data set is listed
@@ -297,7 +291,7 @@ def _print_tables(report: Report, per_image: bool) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from prv2cli.evaluation.measure import METRICS
+    from prv2cli.evaluation.report import METRICS
     from prv2cli.files.text import shown
 
     console = Console(highlight=False)

@@ -29,9 +29,9 @@ OfflineOption = Annotated[bool, typer.Option("--offline", help="Use the cache on
 @models.command("list")
 def list_models(json_: JsonOption = False) -> None:
     """List the models known by name, and the repositories that were downloaded."""
-    from prv2cli.hub import resolve as hub
+    from prv2cli.hub.resolve import other_cached, registry
 
-    rows = [_describe(name) for name in [*hub.registry(), *hub.other_cached()]]
+    rows = [_describe(name) for name in [*registry(), *other_cached()]]
     if json_:
         typer.echo(json.dumps(rows, ensure_ascii=False))
     else:
@@ -59,10 +59,10 @@ def pull(
     verbose: VerboseOption = False,
 ) -> None:
     """Download a model into the cache, and print where it lies. An interrupted download is gone on with."""
-    from prv2cli.hub import resolve as hub
+    from prv2cli.hub.resolve import resolve
 
     configure_logging(quiet=quiet, verbose=verbose)
-    model = hub.resolve(name, revision=revision, offline=offline)
+    model = resolve(name, revision=revision, offline=offline)
     if json_:
         typer.echo(json.dumps({"name": model.name, "path": str(model.path), "revision": model.revision}))
     else:
@@ -78,9 +78,9 @@ def verify(
     quiet: QuietOption = False,
 ) -> int:
     """Hash models on this machine anew and compare; exit code 1 where a file is not what it should be."""
-    from prv2cli.hub import resolve as hub
+    from prv2cli.hub.resolve import verify
 
-    results = hub.verify(name)
+    results = verify(name)
     if json_:
         typer.echo(json.dumps([_result(result) for result in results]))
     else:
@@ -93,10 +93,10 @@ def verify(
 
 def _describe(name: str) -> dict[str, Any]:
     """What is known of a model: the registry's words and what the cache holds. Sizes in bytes."""
-    from prv2cli.hub import resolve as hub
+    from prv2cli.hub.resolve import cached, entry_of
 
-    here = hub.cached(name)
-    entry = here.entry if here is not None else hub.entry_of(name)
+    here = cached(name)
+    entry = here.entry if here is not None else entry_of(name)
     about: dict[str, Any] = {"name": name}
     if entry is not None:
         about = entry.model_dump()

@@ -146,7 +146,7 @@ def check_models(
 ) -> dict[str, Any]:
     """Which models, as arguments of Refiner.from_pretrained; no coarse network where a map is given instead."""
     from prv2cli.errors import UsageError
-    from prv2cli.hub import resolve as hub
+    from prv2cli.hub.resolve import check
     from prv2cli.machine.devices import check_names
 
     if coarse != "auto" and coarse_depth is not None:
@@ -154,7 +154,7 @@ def check_models(
     check_names(device, precision)
     for wanted in (model, coarse):
         if wanted != "auto":
-            hub.check(wanted)
+            check(wanted)
     return {
         "model": model,
         "coarse": None if coarse_depth is not None else coarse,

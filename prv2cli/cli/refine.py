@@ -456,10 +456,11 @@ def _load(
 ) -> Refiner:
     """The models; what does not go together is refused first, as the refiner's header is enough to tell."""
     from prv2cli.coarse.aspect import check_aspect
-    from prv2cli.coarse.load import model_config
-    from prv2cli.hub import resolve as hub
+    from prv2cli.hub.registry import DEFAULT_REFINER
+    from prv2cli.hub.resolve import resolve
     from prv2cli.machine.devices import choose_device, choose_precision
     from prv2cli.model.config import BundleConfig, RefinerConfig
+    from prv2cli.refine.load import model_config
     from prv2cli.refine.plan import plan_photograph
     from prv2cli.refine.refiner import Refiner
 
@@ -467,8 +468,8 @@ def _load(
     height, width = photo.rgb.shape[:2]
     if given is not None:
         check_aspect(given.values.shape, (height, width))
-    name = hub.DEFAULT_REFINER if models["model"] == "auto" else models["model"]
-    config = model_config(hub.resolve(name, revision=models["revision"], offline=models["offline"]))
+    name = DEFAULT_REFINER if models["model"] == "auto" else models["model"]
+    config = model_config(resolve(name, revision=models["revision"], offline=models["offline"]))
     config = config.refiner if isinstance(config, BundleConfig) else config
     if isinstance(config, RefinerConfig):  # anything else is refused by the refiner itself
         plan_photograph(config, height, width, **tiling)

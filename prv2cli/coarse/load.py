@@ -1,55 +1,41 @@
-"""From a model's name to networks that are ready to run: hub.resolve, then the reader that the file needs."""
+"""From a model on this machine to a coarse network that is ready to run: the reader that its file needs."""
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable
+from typing import Any
 
 import torch
+from torch import nn
 
-from prv2cli.checkpoints.authors.patchrefiner import convert_dav2, convert_dav2_hf
+from prv2cli.checkpoints.authors.dav2 import convert_dav2, convert_dav2_hf
 from prv2cli.checkpoints.authors.rename import Tensors
-from prv2cli.checkpoints.model_file import Checkpoint, read_checkpoint, read_config
+from prv2cli.checkpoints.model_file import Checkpoint, read_checkpoint
 from prv2cli.checkpoints.safe_read import read_state_dict
-from prv2cli.coarse.network import CoarseNetwork, coarse_network, wrap
+from prv2cli.coarse.dav2 import Dav2Network
+from prv2cli.coarse.lite import LiteNetwork
+from prv2cli.coarse.network import CoarseNetwork
+from prv2cli.coarse.transformers import load_transformers_coarse
+from prv2cli.coarse.transformers_files import read_settings
+from prv2cli.coarse.zoedepth import ZoeDepthNetwork
 from prv2cli.errors import CheckpointError
 from prv2cli.files.hashing import hash_file
-from prv2cli.hub import resolve as hub
-from prv2cli.model.config import AnyModelConfig, BundleConfig, Dav2Config, RefinerConfig
+from prv2cli.hub.registry import Scene
+from prv2cli.hub.resolve import ModelFile
+from prv2cli.model.config import AnyCoarseConfig, Dav2Config, LiteConfig, ZoeDepthConfig
 
-Scene = Literal["indoor", "outdoor"]
 MAX_DEPTH: dict[Scene, float] = {
     "indoor": 20.0,
     "outdoor": 80.0,
 }  # metres, of Depth Anything V2's metric models
+_ADAPTERS: dict[type[AnyCoarseConfig], Callable[[nn.Module, Any, torch.device, str, str], CoarseNetwork]] = {
+    LiteConfig: LiteNetwork,
+    Dav2Config: Dav2Network,
+    ZoeDepthConfig: ZoeDepthNetwork,
+}
 
 
-def load_model(source: hub.ModelFile) -> Checkpoint:
-    """The checkpoint of a refiner or a bundle. Raises CheckpointError for anything else."""
-    _check_model_file(source)
-    checkpoint = read_checkpoint(source.path)
-    if not isinstance(checkpoint.config, RefinerConfig | BundleConfig):
-        raise CheckpointError(
-            f"{source.name}: a model of kind {checkpoint.config.kind} cannot refine; use it with --coarse"
-        )
-    return checkpoint
-
-
-def model_config(source: hub.ModelFile) -> AnyModelConfig:
-    """The configuration in the header of what load_model would load; no tensor is read. Raises CheckpointError."""
-    _check_model_file(source)
-    return read_config(source.path)
-
-
-def _check_model_file(source: hub.ModelFile) -> None:
-    if source.path.is_dir():
-        raise CheckpointError(f"{source.name} holds no prv2 model; a depth network is used with --coarse")
-    if source.path.suffix in (".pth", ".pt", ".bin"):
-        raise CheckpointError(
-            f"{source.name}: convert it first: prv2 models convert {source.path.name} OUT.safetensors"
-        )
-
-
-def load_coarse(source: hub.ModelFile, device: torch.device, scene: Scene | None = None) -> CoarseNetwork:
+def load_coarse(source: ModelFile, device: torch.device, scene: Scene | None = None) -> CoarseNetwork:
     """A coarse network, ready on a device.
 
     Args:
@@ -74,10 +60,30 @@ def load_coarse(source: hub.ModelFile, device: torch.device, scene: Scene | None
     return _dav2(config, tensors, device, source)
 
 
-def _from_snapshot(source: hub.ModelFile, device: torch.device) -> CoarseNetwork:
-    """A repository in transformers' layout: Depth Anything V2 natively, everything else through transformers."""
-    from prv2cli.coarse.transformers import load_transformers_coarse, read_settings
+def coarse_network(checkpoint: Checkpoint, device: torch.device, name: str) -> CoarseNetwork:
+    """The coarse network of a checkpoint of ours, ready on a device. Raises CheckpointError for other kinds."""
+    config = checkpoint.config
+    if not isinstance(config, AnyCoarseConfig):
+        raise CheckpointError(
+            f"{checkpoint.name}: a model of kind {config.kind} gives no coarse depth; use it with --model"
+        )
+    module: nn.Module = checkpoint.build().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return wrap(module.requires_grad_(False), config, device, name, checkpoint.sha256)
 
+
+def wrap(
+    module: nn.Module,
+    config: AnyCoarseConfig,
+    device: torch.device,
+    name: str,
+    identity: str,
+) -> CoarseNetwork:
+    """A built module with its pre- and post-processing."""
+    return _ADAPTERS[type(config)](module, config, device, name, identity)
+
+
+def _from_snapshot(source: ModelFile, device: torch.device) -> CoarseNetwork:
+    """A repository in transformers' layout: Depth Anything V2 natively, everything else through transformers."""
     settings = read_settings(source.path, source.name)
     metric = settings.get("depth_estimation_type") == "metric"
     if settings.get("model_type") == "depth_anything" and metric and not source.name.startswith("hf:"):
@@ -87,7 +93,7 @@ def _from_snapshot(source: hub.ModelFile, device: torch.device) -> CoarseNetwork
     return load_transformers_coarse(source.path, device, source.name, _identity(source))
 
 
-def _identity(source: hub.ModelFile) -> str:
+def _identity(source: ModelFile) -> str:
     """What tells weights apart: the Hub's commit, whose bytes were checked already, else a sha256 of each file."""
     if source.revision is not None:
         return source.revision
@@ -95,7 +101,7 @@ def _identity(source: hub.ModelFile) -> str:
     return " ".join(map(hash_file, files))
 
 
-def _dav2(config: Dav2Config, tensors: Tensors, device: torch.device, source: hub.ModelFile) -> CoarseNetwork:
+def _dav2(config: Dav2Config, tensors: Tensors, device: torch.device, source: ModelFile) -> CoarseNetwork:
     checkpoint = Checkpoint(config, tensors, name=source.name)
     module = checkpoint.build().to(device).requires_grad_(False)
     return wrap(module, config, device, source.name, _identity(source))

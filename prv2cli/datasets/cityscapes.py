@@ -30,7 +30,7 @@ from prv2cli.datasets.samples import (
     read_split,
 )
 from prv2cli.errors import InputError
-from prv2cli.model.config import Settings
+from prv2cli.settings import Settings
 
 _SKY = (70, 130)  # red and green of the label colour
 

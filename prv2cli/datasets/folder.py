@@ -17,21 +17,13 @@ from typing import Annotated, Literal, NamedTuple
 import numpy as np
 from pydantic import Field
 
-from prv2cli.datasets.samples import (
-    ListedData,
-    Sample,
-    check_root,
-    files_below,
-    name_of,
-    read_rgb,
-    read_text,
-)
+from prv2cli.datasets.samples import ListedData, Sample, check_root, files_below, name_of, read_rgb, read_text
 from prv2cli.depth_files.encode import DEPTH_SUFFIXES
 from prv2cli.depth_files.metadata import Kind
 from prv2cli.depth_files.read import read_depth
 from prv2cli.errors import InputError, UsageError
-from prv2cli.model.config import Settings
 from prv2cli.photo.kinds import PHOTO_SUFFIXES
+from prv2cli.settings import Settings
 
 READ_SUFFIXES = frozenset({*DEPTH_SUFFIXES, ".pfm"})
 _Scale = Annotated[float, Field(gt=0)]

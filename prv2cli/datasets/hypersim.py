@@ -30,7 +30,7 @@ from prv2cli.datasets.samples import (
 )
 from prv2cli.errors import InputError, UsageError
 from prv2cli.extras import import_h5py
-from prv2cli.model.config import Settings
+from prv2cli.settings import Settings
 
 SPLIT_FILE = "metadata_images_split_scene_v1.csv"
 CAMERA_FILE = "metadata_camera_parameters.csv"

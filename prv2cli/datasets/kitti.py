@@ -35,7 +35,7 @@ from prv2cli.datasets.samples import (
     read_text,
 )
 from prv2cli.errors import InputError
-from prv2cli.model.config import Settings
+from prv2cli.settings import Settings
 
 _CROP = (352, 1216)
 _SCALE = 256.0  # stored numbers per metre

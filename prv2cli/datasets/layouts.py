@@ -20,13 +20,13 @@ from prv2cli.datasets.middlebury import Middlebury, MiddleburyData
 from prv2cli.datasets.samples import DataSet, ListedData, Sample
 from prv2cli.datasets.scannetpp import ScanNetPP, ScanNetPPData
 from prv2cli.datasets.unrealstereo4k import UnrealStereo4K, UnrealStereo4KData
-from prv2cli.model.config import PositiveInt, Settings
+from prv2cli.settings import PositiveInt, Settings
 
 __all__ = ["DataConfig", "DataSet", "Procedural", "ProceduralData", "Sample", "open_data"]
 
 
 class ProceduralData(Settings):
-    """Scenes 0..scenes-1 of a seed (scenes.py), drawn when asked for. Needs OpenCV (extra `train`)."""
+    """Scenes 0..scenes-1 of a seed (scenes/make.py), drawn when asked for. Needs OpenCV (extra `train`)."""
 
     layout: Literal["procedural"] = "procedural"
     scenes: PositiveInt = 20

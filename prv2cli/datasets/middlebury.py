@@ -29,7 +29,7 @@ from prv2cli.datasets.samples import (
     read_text,
 )
 from prv2cli.errors import InputError
-from prv2cli.model.config import Settings
+from prv2cli.settings import Settings
 
 _DISPARITIES = ("disp0.pfm", "disp0GT.pfm")
 _NUMBER = r"([-+]?[0-9.]+(?:[eE][-+]?\d+)?)"

@@ -29,8 +29,8 @@ from prv2cli.datasets.samples import (
     read_split,
 )
 from prv2cli.errors import InputError
-from prv2cli.model.config import Settings
 from prv2cli.resampling.maps import nearest
+from prv2cli.settings import Settings
 
 _PICTURES = {"iphone": "rgb", "dslr": "resized_images"}
 _SUFFIXES = {".jpg", ".jpeg", ".png"}

@@ -33,7 +33,7 @@ from prv2cli.datasets.samples import (
     unreadable,
 )
 from prv2cli.errors import InputError
-from prv2cli.model.config import Settings
+from prv2cli.settings import Settings
 
 
 class UnrealStereo4KData(Settings):

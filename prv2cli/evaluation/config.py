@@ -10,7 +10,8 @@ from pydantic import ValidationError, field_validator, model_validator
 
 from prv2cli.datasets.layouts import DataConfig
 from prv2cli.evaluation.alignment import Align, Space
-from prv2cli.model.config import PositiveInt, Settings, explain, read_settings_file
+from prv2cli.hub.registry import Scene
+from prv2cli.settings import PositiveInt, Settings, explain, read_settings_file
 
 CropName = Literal["none", "garg", "eigen-kitti", "eigen-nyu"]
 
@@ -64,7 +65,7 @@ class EvalConfig(Settings):
     """A whole evaluation: `prv2 eval --config FILE`.
 
     Attributes:
-        data: which data set, and where (data/layouts.py).
+        data: which data set, and where (datasets/layouts.py).
         measure: how; what is left out is what the papers do on that data set.
         model, coarse, scene, revision, offline, device, precision, tile, overlap, mode, seed: as in `prv2 refine`.
         limit: only so many images, from the start.
@@ -75,7 +76,7 @@ class EvalConfig(Settings):
     measure: Measuring = Measuring()
     model: str = "auto"
     coarse: str = "auto"
-    scene: Literal["indoor", "outdoor"] | None = None
+    scene: Scene | None = None
     revision: str | None = None
     offline: bool = False
     device: str = "auto"

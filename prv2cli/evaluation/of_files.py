@@ -1,11 +1,12 @@
 """Predicted depth files against true ones: which belong together, in which unit, of which size.
 
 find_pairs(pred, gt)      two folders (by path without extension) or two files
-evaluate_pairs(pairs)     -> evaluation.Report, one row: "prediction"
+evaluate_pairs(pairs)     -> report.Report, one row: "prediction"
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,18 +20,12 @@ from prv2cli.depth_files.metadata import Kind
 from prv2cli.depth_files.read import read_depth
 from prv2cli.errors import InputError, UsageError
 from prv2cli.evaluation.config import Measuring
-from prv2cli.evaluation.measure import (
-    ImageResult,
-    Progress,
-    Report,
-    as_result,
-    logger,
-    measure,
-    not_empty,
-    with_boundaries,
-)
+from prv2cli.evaluation.measure import as_result, measure, with_boundaries
+from prv2cli.evaluation.report import ImageResult, Progress, Report, not_empty
 from prv2cli.files.text import shown
 from prv2cli.resampling.maps import bilinear, nearest
+
+logger = logging.getLogger("prv2cli")
 
 Resize = Literal["nearest", "bilinear"]
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from prv2cli.errors import CheckpointError, ConfigError
 from prv2cli.files.text import shown
 from prv2cli.hub.cache import Commit
-from prv2cli.model.config import PositiveInt, explain, read_settings_file
+from prv2cli.settings import PositiveInt, explain, read_settings_file
 
 DEFAULT_REFINER = "refiner-s"
 DEFAULT_COARSE = "lite"

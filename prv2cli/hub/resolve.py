@@ -7,7 +7,7 @@
     resolve("some/path")   whatever is there
 
 A repository without a registered commit stays at the commit that it was first downloaded at, and its bytes at what
-they were then (hub_cache.py says how); an explicit revision asks anew where a branch stands. What lies in the cache
+they were then (cache.py says how); an explicit revision asks anew where a branch stands. What lies in the cache
 is used without a word to the Hub. HF_HOME, HF_HUB_CACHE, HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE are obeyed.
 """
 
@@ -23,11 +23,17 @@ from typing import Literal
 
 from prv2cli.errors import CheckpointError, OutputError, UsageError
 from prv2cli.files.hashing import hash_file
-from prv2cli.hub import client as hub_client
 from prv2cli.hub.cache import COMMIT, RepoCache, cached_repos
-from prv2cli.hub.client import HubError, HubUnreachableError
+from prv2cli.hub.client import (
+    HubError,
+    HubUnreachableError,
+    describe,
+    download,
+    endpoint,
+    list_files,
+    timeout,
+)
 from prv2cli.hub.registry import DEFAULT_COARSE, REPO, REPO_LENGTH, Entry, Scene, read_registry
-from prv2cli.hub.registry import DEFAULT_REFINER as DEFAULT_REFINER
 
 logger = logging.getLogger("prv2cli")
 
@@ -146,15 +152,13 @@ def resolve(
     return _resolve(model, revision, offline, cache_dir, None)
 
 
-def cached(
-    model: str | Path, *, revision: str | None = None, cache_dir: str | Path | None = None
-) -> ModelFile | None:
+def cached(model: str | Path, *, cache_dir: str | Path | None = None) -> ModelFile | None:
     """The model as far as it is on this machine, without the network and without hashing. Raises UsageError."""
     found = _locate(model)
     if isinstance(found, ModelFile):
         return found
     cache = RepoCache(cache_folder(cache_dir), found.repo)
-    commit = cache.commit_of(revision or found.revision)
+    commit = cache.commit_of(found.revision)
     names = _names_here(found, cache, commit, complete=False) if commit else None
     return _model_file(found, cache, commit, names) if commit and names else None
 
@@ -255,7 +259,7 @@ def _resolve(
         )
     try:
         asked = wanted if commit is None or moves else commit
-        return _from_hub(found, cache, asked, wanted, seconds or hub_client.timeout())
+        return _from_hub(found, cache, asked, wanted, seconds or timeout())
     except HubUnreachableError as error:
         here = _from_cache(found, cache, commit, complete=False) if commit is not None else None
         if here is None:
@@ -285,18 +289,18 @@ def _from_hub(found: _Source, cache: RepoCache, revision: str, branch: str, seco
     """Download what is missing of a model at a revision, and record that `branch` stands for its commit."""
     commit, names = revision, [found.file or OURS]
     if found.file is None:
-        commit, listed = hub_client.list_files(found.repo, revision, seconds=seconds)
+        commit, listed = list_files(found.repo, revision, seconds=seconds)
         names = _choose(found, listed)
     if found.entry is not None and not found.entry.commercial:
-        page = f"{hub_client.endpoint()}/{found.repo}"
+        page = f"{endpoint()}/{found.repo}"
         logger.warning("%s: licence %s, no commercial use; see %s", found.name, found.entry.licence, page)
     for name in names:
-        remote = hub_client.describe(found.repo, name, commit, seconds=seconds)
+        remote = describe(found.repo, name, commit, seconds=seconds)
         commit = remote.commit
         known = cache.record().files.get(f"{commit}/{name}")
         expected = found.expected(commit) or (known.sha256 if known is not None else None)
         logger.info("%s: %s/%s at %.12s", found.name, found.repo, name, commit)
-        path = hub_client.download(remote, cache, expected)
+        path = download(remote, cache, expected)
         cache.trust(commit, name, expected or hash_file(path))
     cache.settle(branch, commit, names if _is_folder(names) else None)
     return _model_file(found, cache, commit, names)

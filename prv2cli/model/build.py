@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from torch import nn
 
-from prv2cli.model.config import AnyModelConfig, BundleConfig, Dav2Config, LiteConfig, RefinerConfig
+from prv2cli.model.coarse.dav2 import Dav2Coarse
+from prv2cli.model.coarse.lite import LiteCoarse
+from prv2cli.model.coarse.zoedepth import ZoeDepthCoarse
+from prv2cli.model.config import (
+    AnyModelConfig,
+    BundleConfig,
+    Dav2Config,
+    LiteConfig,
+    RefinerConfig,
+    ZoeDepthConfig,
+)
+from prv2cli.model.refiner.patchrefiner import PatchRefiner
 
 
 def build_model(config: AnyModelConfig) -> nn.Module:
     """The module that a configuration describes, with freshly initialised weights."""
-    if isinstance(config, LiteConfig):
-        from prv2cli.model.coarse.lite import LiteCoarse
-
-        return LiteCoarse(config)
-    if isinstance(config, Dav2Config):
-        from prv2cli.model.coarse.dav2 import Dav2Coarse
-
-        return Dav2Coarse(config)
-    if isinstance(config, RefinerConfig):
-        from prv2cli.model.refiner.patchrefiner import PatchRefiner
-
-        return PatchRefiner(config)
-    if isinstance(config, BundleConfig):
-        return Bundle(config)
-    from prv2cli.model.coarse.zoedepth import ZoeDepthCoarse
-
-    return ZoeDepthCoarse(config)
+    return _MODULES[type(config)](config)
 
 
 class Bundle(nn.Module):
@@ -36,3 +34,12 @@ class Bundle(nn.Module):
         self.config = config
         self.coarse = build_model(config.coarse)
         self.refiner = build_model(config.refiner)
+
+
+_MODULES: dict[type[AnyModelConfig], Callable[[Any], nn.Module]] = {
+    LiteConfig: LiteCoarse,
+    Dav2Config: Dav2Coarse,
+    ZoeDepthConfig: ZoeDepthCoarse,
+    RefinerConfig: PatchRefiner,
+    BundleConfig: Bundle,
+}

@@ -1,4 +1,4 @@
-"""Settings of models: validated on construction, written to and read from YAML. No torch.
+"""Settings of models. No torch.
 
 Widths and channels are listed from high to low resolution. Level 0 is the resolution the refiner works at (the
 tile after space-to-depth), level k has 2^k times its stride.
@@ -6,49 +6,15 @@ tile after space-to-depth), level k has 2^k times its stride.
 
 from __future__ import annotations
 
-import difflib
-import reprlib
-from collections.abc import Collection
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
-from prv2cli.errors import ConfigError
-from prv2cli.files.text import shown
-
-PositiveInt = Annotated[int, Field(gt=0, strict=True)]
-Probability = Annotated[float, Field(ge=0, le=1)]
-
-
-class _UnknownKey(ValueError):
-    """An unknown key among settings, and what would do."""
-
-    def __init__(self, key: Any, known: Collection[str]) -> None:
-        likely = difflib.get_close_matches(str(key), known, 2)
-        hint = f"did you mean {' or '.join(likely)}?" if likely else f"there are {', '.join(known)}"
-        super().__init__(f"no such setting; {hint}")
-        self.key = key
-
-
-class Settings(BaseModel):
-    """Base of every group of settings: unknown keys are errors, values never change after validation."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _keys_are_known(cls, raw: Any) -> Any:
-        """Refuse an unknown key with what would do, which `extra` does not say."""
-        for key in raw if isinstance(raw, dict) else ():
-            if key not in cls.model_fields:
-                raise _UnknownKey(key, cls.model_fields)
-        return raw
+from prv2cli.settings import PositiveInt, Settings, explain
 
 
 class EncoderConfig(Settings):
-    """The light refiner encoder (METHOD 2.2): any timm `features_only` model."""
+    """The light refiner encoder (docs/method.md 2.2): any timm `features_only` model."""
 
     name: str = "mobilenetv4_conv_small"
     levels: PositiveInt = 5
@@ -70,7 +36,7 @@ class C2FConfig(Settings):
 
 
 class F2CConfig(Settings):
-    """Fine-to-Coarse module (METHOD 2.4). The defaults are the authors'."""
+    """Fine-to-Coarse module (docs/method.md 2.4). The defaults are the authors'."""
 
     widths: tuple[PositiveInt, ...] = (32, 64, 64, 128, 256, 512)
     decoder_widths: tuple[PositiveInt, ...] = (32, 64, 128, 256, 512)
@@ -104,10 +70,10 @@ class CoarseFeaturesConfig(Settings):
 class RefinerConfig(Settings):
     """A whole refiner: encoder, C2F, F2C, head, and the depth space it works in.
 
-    denoise: whether noise in the coarse map is taken out before (noise.py); the authors do not.
+    denoise: whether noise in the coarse map is taken out before (restoration/noise.py); the authors do not.
     back_projection: how many times the result is blurred, compared with the coarse map and corrected
-    (back_projection.py); 0, as the authors have it, leaves it as the network gave it.
-    shock_filter: how many times the edges of the result are steepened (shock.py); 0 is the authors'.
+    (restoration/back_projection.py); 0, as the authors have it, leaves it as the network gave it.
+    shock_filter: how many times the edges of the result are steepened (restoration/shock_filter.py); 0 is the authors'.
     """
 
     kind: Literal["refiner"] = "refiner"
@@ -158,7 +124,7 @@ class LiteConfig(Settings):
 
 
 class Dav2Config(Settings):
-    """Depth Anything V2, metric (METHOD 2.1): which of its published sizes, and the range it was trained for."""
+    """Depth Anything V2, metric (docs/method.md 2.1): which of its sizes, and the range it was trained for."""
 
     kind: Literal["dav2"] = "dav2"
     encoder: Literal["vits", "vitb", "vitl"] = "vits"
@@ -174,7 +140,8 @@ class ZoeDepthConfig(Settings):
     input_size: tuple[PositiveInt, PositiveInt] = (384, 512)
 
 
-CoarseConfig = Annotated[LiteConfig | Dav2Config | ZoeDepthConfig, Field(discriminator="kind")]
+AnyCoarseConfig = LiteConfig | Dav2Config | ZoeDepthConfig
+CoarseConfig = Annotated[AnyCoarseConfig, Field(discriminator="kind")]
 
 
 class BundleConfig(Settings):
@@ -197,69 +164,12 @@ class BundleConfig(Settings):
         return self
 
 
-ModelConfig = Annotated[
-    RefinerConfig | LiteConfig | Dav2Config | ZoeDepthConfig | BundleConfig, Field(discriminator="kind")
-]
-AnyModelConfig = RefinerConfig | LiteConfig | Dav2Config | ZoeDepthConfig | BundleConfig
+AnyModelConfig = RefinerConfig | AnyCoarseConfig | BundleConfig
+ModelConfig = Annotated[AnyModelConfig, Field(discriminator="kind")]
 
 
 class _AnyModel(Settings):
     model: ModelConfig
-
-
-# A few lines of YAML with aliases can stand for more values than any memory holds: repr() would write them all.
-_VALUES = reprlib.Repr()
-_VALUES.maxstring = _VALUES.maxother = 80
-_VALUES.maxlevel = 2
-
-
-def explain(error: ValidationError, where: str, raw: Any = None) -> ConfigError:
-    """The first problem pydantic found, as one line that names the key, the value and what would do.
-
-    raw: what was validated; with it the key is named as it is written, without the kind that pydantic chose by it.
-    """
-    first = error.errors()[0]
-    place, given = first["loc"], first["input"]
-    cause = first.get("ctx", {}).get("error")
-    if isinstance(cause, _UnknownKey):
-        place, given = (*place, cause.key), given[cause.key]
-    if raw is not None:
-        place = tuple(_as_written(place, raw))
-    key = ".".join(str(part) for part in place) or "the configuration"
-    text = first["msg"].removeprefix("Value error, ")
-    value = "" if isinstance(given, dict) else f" (got {_VALUES.repr(given)})"
-    return ConfigError(f"{where}: {shown(key)[:200]}: {shown(text)[:400]}{value}")
-
-
-def _as_written(place: tuple[int | str, ...], raw: Any) -> list[int | str]:
-    """A location without the tags of unions: what is no key there, unless it is the last part (a missing key)."""
-    kept: list[int | str] = []
-    for index, part in enumerate(place, 1):
-        if isinstance(raw, dict) and part not in raw and index < len(place):
-            continue
-        kept.append(part)
-        try:
-            raw = raw[part]
-        except (KeyError, IndexError, TypeError):
-            raw = None
-    return kept
-
-
-def read_settings_file(path: Path) -> dict[str, Any]:
-    """The settings in a YAML file, not validated. Raises ConfigError: no such file, no YAML, no settings."""
-    name = shown(path)
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ConfigError(f"--config {name}: no such file") from error
-    except (
-        Exception
-    ) as error:  # besides YAMLError: whatever the makers of dates, numbers and deep nesting raise
-        reason = (str(error).splitlines() or [""])[0] or type(error).__name__
-        raise ConfigError(f"--config {name}: not a readable YAML file ({shown(reason)[:200]})") from error
-    if not isinstance(raw, dict):
-        raise ConfigError(f"--config {name}: expected settings (key: value), found {type(raw).__name__}")
-    return raw
 
 
 def parse_model_config(raw: Any, where: str) -> AnyModelConfig:

@@ -1,4 +1,4 @@
-"""The authors' own tiling, exact: m1, m2 and rN as their published numbers were made (METHOD 2.5 and 6).
+"""The authors' own tiling, exact: m1, m2 and rN as their published numbers were made (docs/method.md 2.5 and 6).
 
     photograph ─ resized to the process size ─ coarse network ─> depth and features of the whole
     tiles      ─ resized to the process size ─┐
@@ -135,7 +135,7 @@ def crop_coarse(coarse: CoarseOutput, boxes: Tensor, process: Size) -> CoarseOut
         boxes: (B, 4) x0, y0, x1, y1 in pixels of the process size.
 
     Returns:
-        CoarseOutput of B tiles. Positions are scaled by map height / process height on BOTH axes (METHOD 6).
+        CoarseOutput of B tiles. Positions are scaled by map height / process height on BOTH axes (docs/method.md 6).
     """
     index = torch.zeros(len(boxes), dtype=torch.long, device=coarse.depth.device)
 

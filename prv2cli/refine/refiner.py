@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from prv2cli.checkpoints.model_file import Checkpoint
 from prv2cli.checkpoints.publish import push_to_hub, save_pretrained
 from prv2cli.coarse.aspect import check_aspect
-from prv2cli.coarse.load import Scene, load_coarse, load_model
+from prv2cli.coarse.load import load_coarse
 from prv2cli.coarse.network import (
     CoarseDepth,
     CoarseNetwork,
@@ -36,15 +36,17 @@ from prv2cli.coarse.network import (
 )
 from prv2cli.errors import CheckpointError, UsageError
 from prv2cli.files.disk_array import DiskArray
-from prv2cli.hub import resolve as hub
+from prv2cli.hub.registry import DEFAULT_REFINER, Scene
+from prv2cli.hub.resolve import auto_coarse, resolve
 from prv2cli.machine.devices import choose_device, choose_precision, free_memory
+from prv2cli.model.call_per_size import call_per_size
 from prv2cli.model.coarse.output import CoarseOutput
 from prv2cli.model.config import BundleConfig, RefinerConfig
 from prv2cli.model.depth_space import MIN_METRES, LogNormalisation, PlainMetres
-from prv2cli.model.grouped_call import call_grouped
 from prv2cli.model.layers import resize
 from prv2cli.model.refiner.patchrefiner import PatchRefiner
 from prv2cli.refine.authors_tiling import PaperSetup, refine_paper, to_process
+from prv2cli.refine.load import load_model
 from prv2cli.refine.passes import View, canvases, mirror
 from prv2cli.refine.plan import (
     DEFAULT_OVERLAP,
@@ -149,15 +151,15 @@ class Refiner:
         Raises:
             UsageError: unknown name. CheckpointError: a file that is no model. DeviceError: no such device.
         """
-        name = hub.DEFAULT_REFINER if model == "auto" else model
-        source = hub.resolve(name, revision=revision, offline=offline, cache_dir=cache_dir)
+        name = DEFAULT_REFINER if model == "auto" else model
+        source = resolve(name, revision=revision, offline=offline, cache_dir=cache_dir)
         checkpoint = load_model(source)
         network = None
         if coarse is not None and not (coarse == "auto" and isinstance(checkpoint.config, BundleConfig)):
             if coarse == "auto":
-                chosen = hub.auto_coarse(scene, offline=offline, cache_dir=cache_dir)
+                chosen = auto_coarse(scene, offline=offline, cache_dir=cache_dir)
             else:
-                chosen = hub.resolve(coarse, offline=offline, cache_dir=cache_dir)
+                chosen = resolve(coarse, offline=offline, cache_dir=cache_dir)
             network = load_coarse(chosen, choose_device(device), scene)
         logger.info("refiner %s; coarse %s", source.name, network.name if network else "none of its own")
         return cls(checkpoint, network, device=device, precision=precision, name=source.name)
@@ -525,7 +527,7 @@ class Refiner:
         for rgb, depth in zip(photos, normalised, strict=True):
             size = guide_size(rgb.shape[0], rgb.shape[1], settings.guide_stride, settings.guide_max_side)
             inputs.append([shrink(rgb, size).to(self.device), to_guide(depth, size).to(self.device)])
-        return call_grouped(self._patch_refiner.encode_image, inputs)
+        return call_per_size(self._patch_refiner.encode_image, inputs)
 
     @property
     def _patch_refiner(self) -> PatchRefiner:

@@ -97,10 +97,10 @@ class Canvas:
         varied = dice.pick(self.palette) * dice.log_uniform(0.6, 1.6) + dice.rng.normal(0, 0.05, 3)
         return np.clip(varied, 0, 1.2).astype(np.float32)
 
-    def paint(self, texture: FloatArray, colour: FloatArray | None = None) -> FloatArray:
+    def paint(self, texture: FloatArray) -> FloatArray:
         """Colour a grey texture: nearly flat, or between two colours. (h, w) -> (h, w, 3)."""
         dice = self.dice
-        first = self.colour() if colour is None else colour
+        first = self.colour()
         if dice.chance(0.22):
             return (first * (1 + dice.uniform(0, 0.12) * (texture[..., None] - 0.5))).astype(np.float32)
         second = self.colour() if dice.chance(0.6) else first * dice.uniform(0.4, 0.9)

@@ -4,7 +4,7 @@ The default plan is one overlapped grid of nearly equal tiles. Along each axis t
 divided by their sum, so the products of rows and columns sum to one at every pixel: no weight map is kept, and an
 image of any size needs one accumulator, its own result.
 
-The paper's tilings (m1, m2, rN; METHOD 2.5) overlap irregularly; they are normalised by an accumulated weight map.
+The authors' tilings (m1, m2, rN; docs/method.md 2.5) overlap irregularly; an accumulated weight map normalises them.
 """
 
 from __future__ import annotations

@@ -21,21 +21,17 @@ from pydantic import Field, ValidationError, model_validator
 from prv2cli.datasets.layouts import AnyData, DataConfig, ProceduralData
 from prv2cli.errors import ConfigError, UsageError
 from prv2cli.evaluation.config import USUAL, Measuring
-from prv2cli.evaluation.measure import METRICS
+from prv2cli.evaluation.report import METRICS
 from prv2cli.files.text import shown
 from prv2cli.model.config import (
     BundleConfig,
     Dav2Config,
     LiteConfig,
     ModelConfig,
-    PositiveInt,
-    Probability,
     RefinerConfig,
-    Settings,
     ZoeDepthConfig,
-    explain,
-    read_settings_file,
 )
+from prv2cli.settings import PositiveInt, Probability, Settings, explain, read_settings_file
 from prv2cli.tiling.plan import parse_mode
 
 NonNegative = Annotated[float, Field(ge=0)]

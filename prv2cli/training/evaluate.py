@@ -12,11 +12,13 @@ import torch
 from torch import nn
 
 from prv2cli.checkpoints.model_file import Checkpoint
-from prv2cli.coarse.load import load_coarse
-from prv2cli.coarse.network import CoarseNetwork, wrap
+from prv2cli.coarse.load import load_coarse, wrap
+from prv2cli.coarse.network import CoarseNetwork
 from prv2cli.datasets.layouts import DataSet, open_data
-from prv2cli.evaluation.measure import METRICS, Report, evaluate_model, with_boundaries
-from prv2cli.hub import resolve as hub
+from prv2cli.evaluation.measure import with_boundaries
+from prv2cli.evaluation.of_model import evaluate_model
+from prv2cli.evaluation.report import METRICS, Report
+from prv2cli.hub.resolve import resolve
 from prv2cli.model.config import AnyModelConfig, BundleConfig, RefinerConfig
 from prv2cli.model.layers import resize
 from prv2cli.refine.refiner import Refiner
@@ -56,7 +58,7 @@ class Evaluator:
     def __init__(
         self, config: TrainConfig, trained: AnyModelConfig, device: torch.device, tell: Callable[[str], None]
     ) -> None:
-        """Raises UsageError, InputError for a data set that is not there; as hub.resolve for the coarse network;
+        """Raises UsageError, InputError for a data set that is not there; as resolve for the coarse network;
         MissingExtraError."""
         assert config.evaluation is not None
         self.config, self.trained, self.device, self._tell = config, trained, device, tell
@@ -66,7 +68,7 @@ class Evaluator:
         self.data: DataSet = open_data(self.settings.data)
         self._coarse: CoarseNetwork | None = None
         if isinstance(trained, RefinerConfig) and trained.coarse.kind == "given":
-            self._coarse = load_coarse(hub.resolve(self.settings.coarse), device)
+            self._coarse = load_coarse(resolve(self.settings.coarse), device)
 
     def due(self, step: int) -> bool:
         return step % self.settings.every == 0 or step == self.config.total_steps

@@ -16,7 +16,7 @@ from prv2cli.checkpoints.model_file import (
 )
 from prv2cli.coarse.load import load_coarse
 from prv2cli.errors import CheckpointError, ConfigError
-from prv2cli.hub import resolve as hub
+from prv2cli.hub.resolve import resolve
 from prv2cli.model.build import Bundle, build_model
 from prv2cli.model.config import AnyModelConfig, BundleConfig, RefinerConfig, ZoeDepthConfig
 from prv2cli.training.config import TrainConfig
@@ -110,10 +110,10 @@ def _grown(model: nn.Module) -> dict[str, Tensor]:
 def _coarse_tensors(config: TrainConfig) -> dict[str, Tensor]:
     """The weights of `coarse_from`, under our names."""
     assert config.coarse_from is not None
-    source = hub.resolve(config.coarse_from)
+    source = resolve(config.coarse_from)
     wanted = config.model.coarse if isinstance(config.model, BundleConfig) else config.model
     if isinstance(wanted, ZoeDepthConfig) and source.path.is_dir():
-        from prv2cli.model.coarse.zoedepth import read_zoedepth
+        from prv2cli.coarse.zoedepth import read_zoedepth
 
         return read_zoedepth(source.path, source.name)[1]
     network = load_coarse(source, CPU, "outdoor")  # its range is this configuration's, not the file's

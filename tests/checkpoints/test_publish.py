@@ -15,7 +15,7 @@ from hub_uploads import UploadHub
 from prv2cli.checkpoints.model_file import Checkpoint, read_checkpoint
 from prv2cli.checkpoints.publish import CARD_NAME, WEIGHTS_NAME, model_card, push_to_hub, save_pretrained
 from prv2cli.errors import OutputError, UsageError
-from prv2cli.hub import resolve as hub
+from prv2cli.hub.resolve import resolve
 from prv2cli.model.config import RefinerConfig
 
 ROOT = Path(__file__).parents[2]
@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def checkpoint() -> Checkpoint:
-    return read_checkpoint(hub.resolve("refiner-s").path)
+    return read_checkpoint(resolve("refiner-s").path)
 
 
 def test_a_saved_model_is_the_model(checkpoint: Checkpoint, tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_a_wrong_repository_name_is_refused_before_anything(checkpoint: Checkpoi
 _PUSH = """
 import json, sys
 import numpy as np
-from prv2cli import Refiner
+from prv2cli.refine.refiner import Refiner
 from prv2cli.errors import Prv2Error
 refiner = Refiner.from_pretrained("refiner-s", coarse="lite", device="cpu", precision="fp32")
 try:

@@ -16,7 +16,7 @@ from PIL import Image
 
 from prv2cli.cli import app
 from prv2cli.depth_files.read import read_depth
-from prv2cli.hub import resolve as hub
+from prv2cli.hub.resolve import registry
 
 NAME = "dav2-hypersim-small"
 Refine = Callable[..., tuple[int, str]]
@@ -33,9 +33,9 @@ def published() -> bytes:
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, published: bytes) -> Iterator[HubServer]:
     """A Hub with that network under its registered name, and an empty cache."""
-    entries = hub.registry()
+    entries = registry()
     entry = entries[NAME].model_copy(update={"revision": None, "sha256": None, "size": None})
-    monkeypatch.setattr(hub, "_entries", lambda: entries | {NAME: entry})
+    monkeypatch.setattr("prv2cli.hub.resolve._entries", lambda: entries | {NAME: entry})
     with HubServer() as server:
         server.use(monkeypatch, tmp_path / "cache")
         assert entry.repo is not None and entry.file is not None

@@ -11,7 +11,7 @@ import pytest
 from hub_server import HubServer
 
 from prv2cli.cli import app
-from prv2cli.hub import resolve as hub
+from prv2cli.hub.resolve import OURS, registry, resolve
 
 CONTENT = b"weights" * 10_000
 
@@ -50,8 +50,8 @@ def test_list_says_what_there_is_and_what_is_here(models: Models, server: HubSer
     answer = models("list")
     assert (answer.code, answer.err) == (0, "")
     rows = {line.split()[0]: line for line in answer.out.splitlines()}
-    assert set(rows) == {"name", *hub.registry()}
-    megabytes = f"{hub.resolve('lite').path.stat().st_size / 1e6:.1f}"
+    assert set(rows) == {"name", *registry()}
+    megabytes = f"{resolve('lite').path.stat().st_size / 1e6:.1f}"
     assert rows["lite"].split()[1:6] == ["coarse", "embedded", megabytes, "MB", "MIT"]
     assert rows["dav2-vkitti-large"].split()[1:7] == [
         "coarse",
@@ -63,13 +63,13 @@ def test_list_says_what_there_is_and_what_is_here(models: Models, server: HubSer
     ]
     assert "outdoor, synthetic (Virtual KITTI 2)" in rows["dav2-vkitti-large"]
     assert server.requests == []
-    server.add_repo("org/name", {hub.OURS: CONTENT})
+    server.add_repo("org/name", {OURS: CONTENT})
     models("pull", "org/name")
     assert models("list").out.splitlines()[-1].split() == ["org/name", "-", "cached", "0.1", "MB", "-", "-"]
 
 
 def test_list_as_json(models: Models, server: HubServer) -> None:
-    commit = server.add_repo("org/name", {hub.OURS: CONTENT})
+    commit = server.add_repo("org/name", {OURS: CONTENT})
     models("pull", "org/name")
     rows = {row["name"]: row for row in json.loads(models("list", "--json").out)}
     assert rows["lite"]["state"] == "embedded" and rows["lite"]["path"].endswith("lite.safetensors")
@@ -101,17 +101,17 @@ def test_show_one(models: Models) -> None:
 
 
 def test_pull_prints_the_path(models: Models, server: HubServer) -> None:
-    first = server.add_repo("org/name", {hub.OURS: CONTENT})
-    server.add_repo("org/name", {hub.OURS: CONTENT + b"2"})
+    first = server.add_repo("org/name", {OURS: CONTENT})
+    server.add_repo("org/name", {OURS: CONTENT + b"2"})
     answer = models("pull", "org/name", "--revision", first)
     assert answer.code == 0 and Path(answer.out.strip()).read_bytes() == CONTENT
     again = models("pull", "org/name", "--revision", first, "--offline", "--json")
     assert json.loads(again.out) == {"name": "org/name", "path": answer.out.strip(), "revision": first}
-    assert models("pull", "lite").out.strip() == str(hub.resolve("lite").path)
+    assert models("pull", "lite").out.strip() == str(resolve("lite").path)
 
 
 def test_pull_that_fails(models: Models, server: HubServer) -> None:
-    server.add_repo("org/name", {hub.OURS: CONTENT}, gated=True)
+    server.add_repo("org/name", {OURS: CONTENT}, gated=True)
     answer = models("pull", "org/name")
     assert (answer.code, answer.out) == (1, "")
     assert answer.err.count("\n") == 1 and answer.err.startswith(
@@ -122,12 +122,12 @@ def test_pull_that_fails(models: Models, server: HubServer) -> None:
 
 
 def test_verify_compares_and_tells(models: Models, server: HubServer) -> None:
-    server.add_repo("org/name", {hub.OURS: CONTENT})
+    server.add_repo("org/name", {OURS: CONTENT})
     models("pull", "org/name")
     answer = models("verify")
     assert answer.code == 0 and answer.err == "3 files, 0 wrong\n"
     assert [line.split()[0] for line in answer.out.splitlines()] == ["ok"] * 3
-    path = hub.resolve("org/name").path
+    path = resolve("org/name").path
     path.resolve().write_bytes(CONTENT[::-1])
     answer = models("verify", "-q")
     assert answer.code == 1 and answer.err == ""

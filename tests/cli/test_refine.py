@@ -25,7 +25,8 @@ from prv2cli.depth_files.metadata import DepthMetadata
 from prv2cli.depth_files.read import read_depth
 from prv2cli.depth_files.write import write_depth
 from prv2cli.errors import InputError
-from prv2cli.hub import resolve as hub
+from prv2cli.hub.registry import DEFAULT_COARSE, DEFAULT_REFINER
+from prv2cli.hub.resolve import resolve
 
 ROOT = Path(__file__).parents[2]
 HEIGHT, WIDTH = 90, 120
@@ -119,8 +120,8 @@ def loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
     load = Refiner.from_pretrained
 
     def load_once(*, model: str, coarse: str | None, device: str, precision: str, **_: Any) -> Any:
-        name = hub.DEFAULT_REFINER if model == "auto" else model
-        network = hub.DEFAULT_COARSE if coarse == "auto" else coarse
+        name = DEFAULT_REFINER if model == "auto" else model
+        network = DEFAULT_COARSE if coarse == "auto" else coarse
         if (name, network) not in _LOADED:
             _LOADED[name, network] = load(name, coarse=network, device=device, precision=precision)
         return _LOADED[name, network]
@@ -180,7 +181,7 @@ def test_refine_writes_a_depth_map_that_explains_itself(prv2: Prv2) -> None:
     about = depth.metadata
     assert (about.version, about.unit, about.kind, about.scale) == (__version__, "metre", "depth", 256)
     assert about.model == "refiner-s"
-    assert about.model_id == hashlib.sha256(hub.resolve("refiner-s").path.read_bytes()).hexdigest()
+    assert about.model_id == hashlib.sha256(resolve("refiner-s").path.read_bytes()).hexdigest()
     assert about.source_sha256 == hashlib.sha256(Path("photo.jpg").read_bytes()).hexdigest()
     assert (about.precision, about.coarse) == ("float32", "lite")
     assert about.tiling and about.tiling.startswith("grid 1x1")
@@ -281,7 +282,7 @@ def test_a_network_asked_for_by_name_is_not_warned_of(prv2: Prv2) -> None:
 
 @pytest.mark.usefixtures("loaded_once")
 def test_a_local_checkpoint_works_like_a_name(prv2: Prv2) -> None:
-    shutil.copy(hub.resolve("refiner-s").path, "mine.safetensors")
+    shutil.copy(resolve("refiner-s").path, "mine.safetensors")
     np.save("coarse.npy", _ramp())
     given = ("--coarse-depth", "coarse.npy", "--coarse-scale", "1")
     assert prv2("refine", "photo.jpg", "-m", "mine.safetensors", *given, *EXACT).code == 0

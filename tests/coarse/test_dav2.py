@@ -20,22 +20,16 @@ from pydantic import ValidationError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from prv2cli.checkpoints.authors.patchrefiner import convert_dav2_hf
+from prv2cli.checkpoints.authors.dav2 import convert_dav2_hf
 from prv2cli.checkpoints.model_file import load_strictly
 from prv2cli.coarse.aspect import ASPECT_TOLERANCE
+from prv2cli.coarse.dav2 import Dav2Network, authors_input, input_size, network_input
 from prv2cli.coarse.load import load_coarse
 from prv2cli.errors import CheckpointError
 from prv2cli.hub.resolve import ModelFile
-from prv2cli.model.coarse.dav2 import (
-    Dav2Coarse,
-    Dav2Network,
-    authors_input,
-    input_size,
-    network_input,
-    resize_positions,
-)
+from prv2cli.model.call_per_size import MOST_AT_ONCE
+from prv2cli.model.coarse.dav2 import Dav2Coarse, resize_positions
 from prv2cli.model.config import Dav2Config
-from prv2cli.model.grouped_call import MOST
 from prv2cli.model.layers import resize
 from prv2cli.resampling.area import shrink
 from prv2cli.resampling.cubic import resize_cubic
@@ -142,14 +136,14 @@ def test_values_keep_the_aspect_and_memory_its_bounds(
 
 def test_several_photographs_at_once(network: Callable[[int], Dav2Network]) -> None:
     """Of two input sizes, more than a call takes of the first one: each as alone, in their order."""
-    sizes = [(60, 90), (60, 90), (90, 60), *[(60, 90)] * (MOST + 1)]
+    sizes = [(60, 90), (60, 90), (90, 60), *[(60, 90)] * (MOST_AT_ONCE + 1)]
     photos = [noise(height, width) + np.uint8(k) for k, (height, width) in enumerate(sizes)]
     calls: list[int] = []
     dav2 = network(28)
     handle = dav2.module.register_forward_pre_hook(lambda module, given: calls.append(len(given[0])))
     together = dav2.predict_many(photos)
     handle.remove()
-    assert sorted(calls) == [1, 3, MOST]
+    assert sorted(calls) == [1, 3, MOST_AT_ONCE]
     for rgb, found in zip(photos, together, strict=True):
         alone = dav2.predict(rgb)
         torch.testing.assert_close(found.values, alone.values, rtol=1e-4, atol=1e-4)

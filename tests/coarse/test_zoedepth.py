@@ -13,14 +13,16 @@ from torch import Tensor
 from torch.nn import functional as F
 from zoedepth_settings import SETTINGS, TWO_HEADS
 
-from prv2cli import Refiner
 from prv2cli.checkpoints.model_file import load_strictly, read_checkpoint, save_checkpoint
 from prv2cli.coarse.aspect import check_aspect
-from prv2cli.coarse.network import coarse_network
+from prv2cli.coarse.load import coarse_network
+from prv2cli.coarse.zoedepth import ZoeDepthNetwork, read_zoedepth
 from prv2cli.errors import CheckpointError, ConfigError, MissingExtraError
 from prv2cli.model.build import Bundle, build_model
-from prv2cli.model.coarse.zoedepth import ZoeDepthCoarse, ZoeDepthNetwork, read_zoedepth
+from prv2cli.model.coarse.zoedepth import ZoeDepthCoarse
 from prv2cli.model.config import BundleConfig, RefinerConfig, ZoeDepthConfig
+from prv2cli.model.refiner.patchrefiner import PatchRefiner
+from prv2cli.refine.refiner import Refiner
 from prv2cli.resampling.area import resize_photograph, shrink
 
 CPU = torch.device("cpu")
@@ -234,7 +236,9 @@ def refine(made: Bundle, rgb: Tensor, tiles: Tensor) -> tuple[Tensor, Tensor]:
     coarse = made.coarse(rgb)
     index = torch.zeros(2, dtype=torch.long)
     depth = torch.cat([F.interpolate(coarse.depth, PROCESS, mode="bilinear")] * 2)
-    return depth, made.refiner.refine_tiles(tiles, depth, coarse.features, BOXES, index)  # type: ignore[operator]
+    assert isinstance(made.refiner, PatchRefiner)
+    guides = made.refiner.crop(coarse.features, BOXES, index, tiles.shape[-2:])
+    return depth, made.refiner.refine_cropped(tiles, depth, guides)
 
 
 def test_a_bundle_is_built_saved_and_loaded(tmp_path: Path) -> None:

@@ -39,9 +39,18 @@ from prv2cli.depth_files.metadata import DepthMetadata  # noqa: E402
 from prv2cli.depth_files.read import read_depth, read_depth_metadata  # noqa: E402
 from prv2cli.errors import Prv2Error  # noqa: E402
 from prv2cli.evaluation.config import load_eval_config  # noqa: E402
-from prv2cli.hub import resolve as hub  # noqa: E402
 from prv2cli.hub.cache import Known, Record, RepoCache  # noqa: E402
 from prv2cli.hub.registry import read_registry  # noqa: E402
+from prv2cli.hub.resolve import (  # noqa: E402
+    OURS,
+    auto_coarse,
+    cached,
+    check,
+    entry_of,
+    resolve,
+    verify,
+    weights_folder,
+)
 from prv2cli.jobs.find import find_photographs, listed_photographs, plan  # noqa: E402
 from prv2cli.model.config import parse_model_config  # noqa: E402
 from prv2cli.photo.on_disk import photo_on_disk  # noqa: E402
@@ -80,7 +89,7 @@ def evaluations() -> list[bytes]:
 
 def registries() -> list[bytes]:
     """The shipped one, and its first and last models, where more of the damage meets."""
-    whole = (hub.weights_folder() / "registry.yaml").read_bytes()
+    whole = (weights_folder() / "registry.yaml").read_bytes()
     refiner, *_, lite = whole.split(b"\n\n")
     free = [part for part in whole.split(b"\n\n") if b"-small" in part]
     return [whole, b"\n\n".join([refiner, *free, lite])]
@@ -89,7 +98,7 @@ def registries() -> list[bytes]:
 def records() -> list[bytes]:
     known = Known(sha256="a" * 64, size=3, changed=5)
     full = Record(
-        revisions={"main": "b" * 40}, files={f"{'b' * 40}/{hub.OURS}": known}, folders={"b" * 40: [hub.OURS]}
+        revisions={"main": "b" * 40}, files={f"{'b' * 40}/{OURS}": known}, folders={"b" * 40: [OURS]}
     )
     return [full.model_dump_json().encode()]
 
@@ -232,36 +241,36 @@ def registry(data: bytes, folder: Path) -> None:
     entries = _answer(lambda: read_registry(path))
     if entries is None:
         return
-    with patch.object(hub, "_entries", lambda: entries):
+    with patch("prv2cli.hub.resolve._entries", lambda: entries):
         for name, entry in entries.items():
-            hub.check(name)
-            if hub.entry_of(name) != entry:
+            check(name)
+            if entry_of(name) != entry:
                 raise Bad(f"{name} is not what its entry says")
-            found = _answer(lambda name=name: hub.resolve(name, offline=True, cache_dir=folder))  # type: ignore[misc]
-            if found is not None and found.path.parent != hub.weights_folder():
+            found = _answer(lambda name=name: resolve(name, offline=True, cache_dir=folder))  # type: ignore[misc]
+            if found is not None and found.path.parent != weights_folder():
                 raise Bad(f"{found.path} is not of the package")
         for scene in (None, "indoor", "outdoor"):
-            _answer(lambda scene=scene: hub.auto_coarse(scene, offline=True, cache_dir=folder))  # type: ignore[misc]
+            _answer(lambda scene=scene: auto_coarse(scene, offline=True, cache_dir=folder))  # type: ignore[misc]
 
 
 def record(data: bytes, folder: Path) -> None:
     """A repository of one file in the cache, and a damaged record of it."""
     cache = RepoCache(folder, "them/net")
-    file = cache.file("b" * 40, hub.OURS)
+    file = cache.file("b" * 40, OURS)
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(b"abc")
     (cache.folder / "prv2.json").write_bytes(data)
     for revision in (None, "b" * 40, "main", "../x"):
         found = _answer(
-            lambda revision=revision: hub.resolve(  # type: ignore[misc]
+            lambda revision=revision: resolve(  # type: ignore[misc]
                 "them/net", revision=revision, offline=True, cache_dir=folder
             )
         )
         if found is not None and cache.folder not in found.path.parents:
             raise Bad(f"{found.path} is not in the cache")
         (cache.folder / "prv2.json").write_bytes(data)
-    _answer(lambda: hub.cached("them/net", cache_dir=folder))
-    _answer(lambda: hub.verify("them/net", cache_dir=folder))
+    _answer(lambda: cached("them/net", cache_dir=folder))
+    _answer(lambda: verify("them/net", cache_dir=folder))
 
 
 def name_list(data: bytes, folder: Path) -> None:
@@ -276,7 +285,7 @@ def name_list(data: bytes, folder: Path) -> None:
         given = Path(os.fsdecode(line))
         if not given.is_absolute() and ".." not in given.parts:
             _answer(lambda given=given: find_photographs([folder / given], recursive=True, leave_out=out))  # type: ignore[misc]
-        _answer(lambda line=line: hub.check(os.fsdecode(line)))  # type: ignore[misc]
+        _answer(lambda line=line: check(os.fsdecode(line)))  # type: ignore[misc]
 
 
 def _answer(function: Callable[[], Any]) -> Any:

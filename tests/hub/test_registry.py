@@ -15,10 +15,10 @@ import yaml
 
 from prv2cli.cli import app
 from prv2cli.errors import CheckpointError
-from prv2cli.hub import resolve as hub
 from prv2cli.hub.registry import read_registry
+from prv2cli.hub.resolve import _entries, registry, weights_folder
 
-SHIPPED = yaml.safe_load((hub.weights_folder() / "registry.yaml").read_text(encoding="utf-8"))
+SHIPPED = yaml.safe_load((weights_folder() / "registry.yaml").read_text(encoding="utf-8"))
 DAV2 = 1  # an entry with all keys
 UNREADABLE = {
     "empty": b"",
@@ -31,7 +31,7 @@ UNREADABLE = {
     "a circle": b"models: &a [*a]\n",
     "timestamp": b"models: !!timestamp x\n",
     "object": b"models: !!python/object/apply:os.system [ls]\n",
-    "cut": (hub.weights_folder() / "registry.yaml").read_bytes()[:1000],
+    "cut": (weights_folder() / "registry.yaml").read_bytes()[:1000],
 }
 WRONG: dict[str, tuple[str, Any]] = {
     "another key": ("url", "https://x"),
@@ -81,7 +81,7 @@ def test_the_shipped_one_is_read_as_it_is_written(tmp_path: Path) -> None:
     path = tmp_path / "registry.yaml"
     path.write_bytes(_with(lambda models: None))
     entries = read_registry(path)
-    assert entries == hub.registry()
+    assert entries == registry()
     written = [entry.model_dump(exclude_none=True) for entry in entries.values()]
     assert written == SHIPPED["models"]
 
@@ -93,7 +93,7 @@ def test_what_is_no_registry(content: bytes, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("key", "value"), WRONG.values(), ids=WRONG)
 def test_an_entry_that_cannot_be(key: str, value: Any, tmp_path: Path) -> None:
-    assert set(SHIPPED["models"][DAV2]) == set(hub.registry()["lite"].model_dump())
+    assert set(SHIPPED["models"][DAV2]) == set(registry()["lite"].model_dump())
     message = _refusal(_with(lambda models: models[DAV2].update({key: value})), tmp_path)
     assert f"models.{DAV2}" in message and key in message
 
@@ -121,13 +121,13 @@ def test_what_must_be_there(change: Callable[[Any], object], words: str, tmp_pat
 def test_the_commands_say_that_the_installation_is_damaged(
     content: bytes | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shutil.copytree(hub.weights_folder(), tmp_path / "weights")
+    shutil.copytree(weights_folder(), tmp_path / "weights")
     path = tmp_path / "weights" / "registry.yaml"
     path.unlink()
     if content is not None:
         path.write_bytes(content)
-    monkeypatch.setattr(hub, "weights_folder", lambda: path.parent)
-    hub._entries.cache_clear()
+    monkeypatch.setattr("prv2cli.hub.resolve.weights_folder", lambda: path.parent)
+    _entries.cache_clear()
     for arguments in (["models", "list"], ["refine", os.devnull, "-m", "lite"]):
         assert app._run(arguments, debug=False) == 1
         out, err = capsys.readouterr()

@@ -19,12 +19,12 @@ import torch
 from golden_rules import TOLERANCE, Golden, image, normal, uniform
 from torch import Tensor, nn
 
+from prv2cli.checkpoints.authors.dav2 import convert_dav2
 from prv2cli.checkpoints.authors.patchrefiner import (
-    convert_dav2,
     convert_encoder,
     convert_fusion,
-    convert_official,
-    split_official,
+    convert_patchrefiner,
+    split_networks,
 )
 from prv2cli.checkpoints.model_file import load_strictly, read_checkpoint, write_tensors
 from prv2cli.model.coarse.dav2 import Dav2Coarse, resize_positions
@@ -157,12 +157,12 @@ SIZES = ["whole_448x448", "whole_320x480"]
 def whole(request: pytest.FixtureRequest) -> Whole:
     golden = Golden.load(request.param)
     state = golden.state()
-    config, tensors = convert_official(state)
+    config, tensors = convert_patchrefiner(state)
     model = PatchRefiner(config).eval()
     load_strictly(model, tensors)
     model.to(memory_format=torch.channels_last)
     coarse_config, coarse_tensors = convert_dav2(
-        split_official(state).coarse, max_depth=golden.meta["max_depth"]
+        split_networks(state).coarse, max_depth=golden.meta["max_depth"]
     )
     network = Dav2Coarse(coarse_config).eval()
     load_strictly(network, coarse_tensors)
@@ -227,12 +227,10 @@ def test_whole_training_step(whole: Whole) -> None:
     coarse = whole.network(uniform("lr", golden.seed, (2, 3, *PROCESS), 0, 1))
     boxes = torch.tensor(golden.meta["train_bboxs"]) / PROCESS[0]
     index = torch.arange(2)
-    depth = whole.model.refine_tiles(
+    depth = whole.model.refine_cropped(
         uniform("crops", golden.seed, (2, 3, *PROCESS), 0, 1),
         crop_to_boxes(coarse.depth, boxes, index, PROCESS),
-        coarse.features,
-        boxes,
-        index,
+        whole.model.crop(coarse.features, boxes, index, PROCESS),
     )
     assert golden.error("train_depth_pred", depth) < TOLERANCE
 

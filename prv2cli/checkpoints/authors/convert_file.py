@@ -1,6 +1,6 @@
 """Files as the authors of PatchRefiner V2, Depth Anything V2 and ZoeDepth publish them -> one model file of ours.
 
-    read_state_dict -> student or teacher -> what is it? -> convert*.py -> write_tensors
+    read_state_dict -> student or teacher -> what is it? -> its converter -> write_tensors
                                              ├── PatchRefinerPlus with its coarse branch:   a bundle
                                              ├── PatchRefinerPlus, refiner only:            a refiner
                                              └── Depth Anything V2 (metric), or ZoeDepth:   a coarse network
@@ -20,7 +20,8 @@ from typing import Literal
 
 from torch import Tensor
 
-from prv2cli.checkpoints.authors.patchrefiner import convert_dav2, convert_official, split_official
+from prv2cli.checkpoints.authors.dav2 import convert_dav2
+from prv2cli.checkpoints.authors.patchrefiner import convert_patchrefiner, split_networks
 from prv2cli.checkpoints.authors.rename import Tensors
 from prv2cli.checkpoints.authors.zoedepth import ZOEDEPTH, bounded_depth, channels, convert_zoedepth
 from prv2cli.checkpoints.model_file import write_tensors
@@ -36,7 +37,7 @@ Part = Literal["student", "teacher"]
 Guidance = Literal["gated", "fused"]
 Size = tuple[int, int]  # height, width
 
-# At which a bundle's networks run, and the multiple that its coarse network needs (PRV2 section 4, METHOD 2.5).
+# At which a bundle's networks run, and the multiple that its coarse network needs (PRV2 section 4, docs/method.md 2.5).
 PROCESS_SIZES: dict[str, Size] = {"dav2": (448, 448), "zoedepth": (384, 512)}
 _MULTIPLES = {"dav2": PATCH, "zoedepth": SIZE_MULTIPLE}
 # How their semi-supervised trainer names its two models; what it saves at the end is the student without a prefix.
@@ -79,7 +80,7 @@ def convert_file(
     Args:
         source: PyTorch or safetensors; no code in it is run.
         max_depth: metres, the range of a Depth Anything V2: 20 (indoor) or 80 (outdoor). No file says it. Of a
-            ZoeDepth only where its bins have one (convert_zoedepth.py).
+            ZoeDepth only where its bins have one (zoedepth.py).
         process_size: (height, width) at which a bundle's networks run; None: as the authors do (PROCESS_SIZES).
         guidance: "fused" for the authors' ablation without the gate: it has the same shapes.
         part: which model of a file that holds a student and a teacher; None: the student.
@@ -145,8 +146,8 @@ def _convert_patchrefiner(
     guidance: Guidance,
     refiner_only: bool,
 ) -> _Found:
-    coarse = split_official(state).coarse
-    config, tensors = convert_official(state, guidance=guidance)
+    coarse = split_networks(state).coarse
+    config, tensors = convert_patchrefiner(state, guidance=guidance)
     if refiner_only:
         return "refiner", config, tensors, [_left_out(coarse)]
     if not coarse:

@@ -1,12 +1,11 @@
-"""The one converter: the authors' state-dict names -> ours, the configuration read from the shapes.
+"""PatchRefiner V2 under its authors' names -> ours, the configuration read from the shapes.
 
-    convert_official   PatchRefinerPlus: light encoder and fusion networks -> a PatchRefiner
-    convert_encoder    LightWeightRefiner alone -> its `encoder.` tensors
-    convert_fusion     BiDirectionalFusion alone -> its `c2f.`, `f2c.` and `head.` tensors
-    convert_dav2       DepthAnythingV2, alone or as a coarse branch -> a Dav2Coarse
-    convert_dav2_hf    the same network in transformers' layout (repositories whose names end in -hf)
+    split_networks         PatchRefinerPlus -> its three networks
+    convert_patchrefiner   PatchRefinerPlus: light encoder and fusion networks -> a PatchRefiner
+    convert_encoder        LightWeightRefiner alone -> its `encoder.` tensors
+    convert_fusion         BiDirectionalFusion alone -> its `c2f.`, `f2c.` and `head.` tensors
 
-convert_zoedepth.py has the same for ZoeDepth, the other coarse branch.
+dav2.py and zoedepth.py have the same for the coarse branches.
 
 Every name must be known: it is renamed, or it is on a list of what the authors' forward pass never reads.
 Anything else, and anything missing or misshapen, is a CheckpointError. Nothing is read from disk here.
@@ -14,39 +13,19 @@ Anything else, and anything missing or misshapen, is a CheckpointError. Nothing 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from prv2cli.checkpoints.authors.rename import (
-    Rules,
-    Tensors,
-    check,
-    check_shape,
-    floating,
-    original,
-    refuse,
-    rename,
-    shape_of,
-)
+from prv2cli.checkpoints.authors.rename import Rules, Tensors, check, floating, refuse, rename, shape_of
 from prv2cli.errors import CheckpointError
-from prv2cli.model.coarse.dav2 import SIZES, Dav2Coarse, Dav2Size
-from prv2cli.model.config import (
-    C2FConfig,
-    CoarseFeaturesConfig,
-    Dav2Config,
-    EncoderConfig,
-    F2CConfig,
-    RefinerConfig,
-)
+from prv2cli.model.config import C2FConfig, CoarseFeaturesConfig, EncoderConfig, F2CConfig, RefinerConfig
 from prv2cli.model.refiner.patchrefiner import PatchRefiner
 
 LEVELS = 5
-DINOV2_HEAD_WIDTH = 64  # channels of one attention head, in every size
-# Channels of encoder levels 1.. -> the timm network (METHOD 2.2); its tag fixes its input's mean and std.
+# Channels of encoder levels 1.. -> the timm network (docs/method.md 2.2); its tag fixes its input's mean and std.
 ENCODERS = {
     (32, 32, 64, 96, 960): "mobilenetv4_conv_small.e2400_r224_in1k",
     (24, 40, 64, 176, 512): "tf_efficientnet_b5.ap_in1k",
@@ -58,7 +37,7 @@ _FUSION_PART = "refiner_fusion_model."
 _COARSE_PART = "coarse_branch."
 
 
-class OfficialParts(NamedTuple):
+class Networks(NamedTuple):
     """The three networks of a PatchRefinerPlus, each under its own names."""
 
     encoder: Tensors
@@ -66,7 +45,7 @@ class OfficialParts(NamedTuple):
     coarse: Tensors
 
 
-def split_official(state: Mapping[str, Tensor]) -> OfficialParts:
+def split_networks(state: Mapping[str, Tensor]) -> Networks:
     """Sort a PatchRefinerPlus state dict by network. Raises CheckpointError for names of no known network."""
     parts: dict[str, Tensors] = {_ENCODER_PART: {}, _FUSION_PART: {}, _COARSE_PART: {}}
     unknown = []
@@ -77,15 +56,15 @@ def split_official(state: Mapping[str, Tensor]) -> OfficialParts:
         else:
             unknown.append(name)
     refuse(unknown, "unknown", "PatchRefiner V2")
-    return OfficialParts(*parts.values())
+    return Networks(*parts.values())
 
 
-def convert_official(
+def convert_patchrefiner(
     state: Mapping[str, Tensor], *, guidance: str = "gated"
 ) -> tuple[RefinerConfig, Tensors]:
     """A PatchRefinerPlus state dict -> the configuration and the tensors of a PatchRefiner.
 
-    The coarse branch's tensors are left out: `split_official(state).coarse` and `convert_dav2` are for them.
+    The coarse branch's tensors are left out: `split_networks(state).coarse` and `convert_dav2` are for them.
 
     Args:
         state: the authors' names -> tensors.
@@ -94,7 +73,7 @@ def convert_official(
     Raises:
         CheckpointError: a name is unknown or missing, a shape does not fit, the encoder is none of ENCODERS.
     """
-    parts = split_official(state)
+    parts = split_networks(state)
     config, fusion = convert_fusion(parts.fusion, guidance=guidance)
     return config, convert_encoder(parts.encoder, config) | fusion
 
@@ -122,108 +101,6 @@ def convert_fusion(state: Mapping[str, Tensor], *, guidance: str = "gated") -> t
     config = _infer_refiner(tensors, guidance)
     check(tensors, _part(_expected(config), ("c2f.", "f2c.", "head.")), _FUSION_RULES, what)
     return config, tensors
-
-
-def convert_dav2(state: Mapping[str, Tensor], *, max_depth: float) -> tuple[Dav2Config, Tensors]:
-    """A metric DepthAnythingV2 state dict -> the configuration and the tensors of a Dav2Coarse.
-
-    Args:
-        state: the authors' names -> tensors.
-        max_depth: metres; 20 (indoor, Hypersim) or 80 (outdoor, Virtual KITTI): the file does not say.
-    """
-    what = "Depth Anything V2"
-    tensors = rename(state, _DAV2_RULES, what)
-    sizes = {size.tokens: name for name, size in SIZES.items()}
-    tokens = shape_of(tensors, "vit.cls_token", _DAV2_RULES)[-1]
-    if tokens not in sizes:
-        raise CheckpointError(f"{what}: tokens of {tokens} channels; known are {sizes}")
-    config = Dav2Config.model_validate({"encoder": sizes[tokens], "max_depth": max_depth})
-    _check_dav2(tensors, config, _DAV2_RULES, what)
-    return config, tensors
-
-
-def convert_dav2_hf(state: Mapping[str, Tensor], settings: Mapping[str, Any]) -> tuple[Dav2Config, Tensors]:
-    """A metric Depth Anything V2 in transformers' layout -> the configuration and the tensors of a Dav2Coarse.
-
-    The result is the authors' network, not transformers': away from an input of 518 x 518 the two enlarge the
-    positional embedding differently (see `resize_positions`), and the weights were trained with the authors' way.
-
-    Args:
-        state: the tensors of model.safetensors, of a DepthAnythingForDepthEstimation.
-        settings: its config.json; it tells the range, and what shapes do not tell.
-
-    Raises:
-        CheckpointError: not a published size of the metric network, or as for convert_official.
-    """
-    what = "Depth Anything V2 (transformers' layout)"
-    config = _read_dav2_settings(settings, what)
-    size = SIZES[config.encoder]
-    tensors = rename(state, _DAV2_HF_RULES, what)
-    for block in range(size.taps[-1] + 1):
-        _join_attention(tensors, f"vit.blocks.{block}.attn", size.tokens, what)
-    _check_dav2(tensors, config, _DAV2_HF_RULES, what)
-    return config, tensors
-
-
-def _check_dav2(tensors: Tensors, config: Dav2Config, rules: Rules, what: str) -> None:
-    with torch.device("meta"):
-        expected = floating(Dav2Coarse(config))
-    check(tensors, expected, rules, what)
-
-
-def _read_dav2_settings(settings: Mapping[str, Any], what: str) -> Dav2Config:
-    """Size and range from a config.json. Left-out keys have transformers' defaults."""
-    if settings.get("model_type") != "depth_anything":
-        raise CheckpointError(f"{what}: config.json is of model_type {settings.get('model_type')!r}")
-    kind = settings.get("depth_estimation_type", "relative")
-    if kind != "metric":
-        raise CheckpointError(
-            f"{what}: a model of depth_estimation_type {kind!r} gives no metres; "
-            "run it through transformers: --coarse hf:org/name"
-        )
-    max_depth, backbone = settings.get("max_depth"), settings.get("backbone_config")
-    if not isinstance(max_depth, int | float) or not 0 < max_depth < math.inf:
-        raise CheckpointError(f"{what}: max_depth in config.json must be metres, got {max_depth!r}")
-    if not isinstance(backbone, dict):
-        raise CheckpointError(f"{what}: config.json has no backbone_config")
-    names = {size.tokens: name for name, size in SIZES.items()}
-    tokens = backbone.get("hidden_size", 768)
-    if tokens not in names:
-        raise CheckpointError(f"{what}: backbone_config.hidden_size is {tokens!r}; known are {names}")
-    _check_backbone(backbone, SIZES[names[tokens]], what)
-    return Dav2Config.model_validate({"encoder": names[tokens], "max_depth": float(max_depth)})
-
-
-def _check_backbone(backbone: Mapping[str, Any], size: Dav2Size, what: str) -> None:
-    """What the tensors' shapes do not tell: above all the blocks that are read, for version 1 reads others."""
-    stages = [tap + 1 for tap in size.taps]  # stage n is what block n - 1 gives
-    by_index = backbone.get("out_indices") is not None
-    expected = {
-        "model_type": ("dinov2", None),
-        "num_attention_heads": (size.tokens // DINOV2_HEAD_WIDTH, 12),
-        "hidden_act": ("gelu", "gelu"),
-        "layer_norm_eps": (1e-6, 1e-6),
-        "out_indices" if by_index else "out_features": (
-            stages if by_index else [f"stage{stage}" for stage in stages],
-            None,
-        ),
-    }
-    for key, (value, default) in expected.items():
-        if (found := backbone.get(key, default)) != value:
-            raise CheckpointError(
-                f"{what}: backbone_config.{key} is {found!r}, in the published networks {value!r}; "
-                "run it through transformers: --coarse hf:org/name"
-            )
-
-
-def _join_attention(tensors: Tensors, attention: str, tokens: int, what: str) -> None:
-    """Three matrices (and biases) of a block's attention -> timm's one: queries, keys, values."""
-    for leaf, shape in (("weight", (tokens, tokens)), ("bias", (tokens,))):
-        names = [f"{attention}.{part}.{leaf}" for part in ("query", "key", "value")]
-        refuse([original(n, _DAV2_HF_RULES) for n in names if n not in tensors], "missing", what)
-        for name in names:
-            check_shape(name, tensors[name], shape, _DAV2_HF_RULES, what)
-        tensors[f"{attention}.qkv.{leaf}"] = torch.cat([tensors.pop(name) for name in names])
 
 
 def _encoder_rules() -> Rules:
@@ -261,73 +138,8 @@ def _fusion_rules() -> Rules:
     return rules
 
 
-def _dav2_rules() -> Rules:
-    scratch = "depth_head.scratch"
-    rules: dict[str, str | None] = {
-        "pretrained.mask_token": None,  # for training DINOv2
-        "pretrained": "vit",
-        "depth_head.projects": "head.read",
-        "depth_head.resize_layers": "head.rescale",
-        f"{scratch}.output_conv1": "head.reduce",
-        f"{scratch}.output_conv2": "head.to_depth",
-        f"{scratch}.refinenet4.resConfUnit1": None,  # the lowest block has no previous map
-    }
-    for k in range(4):
-        theirs, ours = f"{scratch}.refinenet{k + 1}", f"head.blocks.{k}"
-        rules[f"{scratch}.layer{k + 1}_rn"] = f"head.levels.{k}"
-        rules[f"{theirs}.out_conv"] = f"{ours}.project"
-        rules |= _dpt_unit_rules(f"{theirs}.resConfUnit", "conv", ours, lowest=k == 3)
-    return rules
-
-
-def _dpt_unit_rules(
-    their_unit: str, their_conv: str, our_block: str, *, lowest: bool
-) -> dict[str, str | None]:
-    """The two residual units of a DPT block; the lowest block reads only its second."""
-    return {
-        f"{their_unit}{number}.{their_conv}{k}": f"{our_block}.{unit}.{conv}"
-        for number, unit in ((1, "skip_unit"), (2, "unit"))
-        for k, conv in ((1, "first"), (2, "second"))
-        if not (lowest and number == 1)
-    }
-
-
-def _dav2_hf_rules() -> Rules:
-    fusion, reassemble = "neck.fusion_stage.layers", "neck.reassemble_stage.layers"
-    rules: dict[str, str | None] = {
-        "backbone.embeddings.mask_token": None,  # for training DINOv2
-        "backbone.embeddings.cls_token": "vit.cls_token",
-        "backbone.embeddings.position_embeddings": "vit.pos_embed",
-        "backbone.embeddings.patch_embeddings.projection": "vit.patch_embed.proj",
-        "backbone.layernorm": "vit.norm",
-        f"{fusion}.0.residual_layer1": None,  # the lowest block has no previous map
-        "head.conv1": "head.reduce",
-        "head.conv2": "head.to_depth.0",
-        "head.conv3": "head.to_depth.2",
-    }
-    for block in range(max(size.taps[-1] for size in SIZES.values()) + 1):
-        theirs, ours = f"backbone.encoder.layer.{block}", f"vit.blocks.{block}"
-        rules |= {
-            f"{theirs}.attention.attention": f"{ours}.attn",  # query, key, value: joined afterwards
-            f"{theirs}.attention.output.dense": f"{ours}.attn.proj",
-            f"{theirs}.layer_scale1.lambda1": f"{ours}.ls1.gamma",
-            f"{theirs}.layer_scale2.lambda1": f"{ours}.ls2.gamma",
-        }
-        rules |= {f"{theirs}.{part}": f"{ours}.{part}" for part in ("norm1", "norm2", "mlp")}
-    for k in range(4):
-        theirs, ours = f"{fusion}.{3 - k}", f"head.blocks.{k}"  # theirs begin with the lowest
-        rules[f"{reassemble}.{k}.projection"] = f"head.read.{k}"
-        rules[f"{reassemble}.{k}.resize"] = f"head.rescale.{k}"
-        rules[f"neck.convs.{k}"] = f"head.levels.{k}"
-        rules[f"{theirs}.projection"] = f"{ours}.project"
-        rules |= _dpt_unit_rules(f"{theirs}.residual_layer", "convolution", ours, lowest=k == 3)
-    return rules
-
-
 _ENCODER_RULES = _encoder_rules()
 _FUSION_RULES = _fusion_rules()
-_DAV2_RULES = _dav2_rules()
-_DAV2_HF_RULES = _dav2_hf_rules()
 
 
 def _infer_refiner(tensors: Tensors, guidance: str) -> RefinerConfig:

@@ -17,8 +17,6 @@ from prv2cli.model.config import LiteConfig
 from prv2cli.model.layers import conv3x3, resize
 from prv2cli.model.timm_pyramid import create_pyramid
 
-SIZE_MULTIPLE = 32
-
 
 class _Merge(nn.Module):
     """Up-sample the lower map, add the skip, mix."""
@@ -75,11 +73,3 @@ class LiteCoarse(nn.Module):
     def _to_log_depth(self, x: Tensor) -> Tensor:
         low, high = math.log(self.config.min_depth), math.log(self.config.max_depth)
         return low + (high - low) * torch.sigmoid(self.to_depth(x).float())
-
-
-def input_size(height: int, width: int, long_side: int) -> tuple[int, int]:
-    """Size to which a photograph is resized for `lite`: its aspect kept, both sides multiples of 32."""
-    scale = long_side / max(height, width)
-    sides = (max(1, round(side * scale / SIZE_MULTIPLE)) * SIZE_MULTIPLE for side in (height, width))
-    rows, columns = sides
-    return rows, columns

@@ -1,4 +1,4 @@
-"""F2C, the Fine-to-Coarse module: fuse coarse and denoised refiner features into one decoded map (METHOD 2.4).
+"""F2C, the Fine-to-Coarse module: fuse coarse and denoised refiner features into one decoded map (docs/method.md 2.4).
 
 per level k:  f = unit([c_k, r_k]);  f = unit([f, D_c, D_aux])        unit = Conv3x3, LN, GELU
 upwards:      f = GELU(Conv(GELU(Conv([up(f_k+1), f_k, D_c, D_aux]))))

@@ -1,7 +1,8 @@
-"""The refiner: light encoder, C2F, F2C and head over tiles of a photograph (PRV2 section 3, METHOD 2).
+"""The refiner: light encoder, C2F, F2C and head over tiles of a photograph (PRV2 section 3, docs/method.md 2).
 
-encode_image   once per photograph: guidance features from the coarse branch
-refine_tiles   per batch of tiles:  crop the guidance, encode, C2F, F2C, head, residual on the coarse depth
+encode_image     once per photograph: guidance features, where the coarse network gives none
+crop             per batch of tiles:  the guidance of each
+refine_cropped   per batch of tiles:  encode, C2F, F2C, head, residual on the coarse depth
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class PatchRefiner(nn.Module):
     """A refiner for any timm encoder and any coarse branch. Knows no files, no losses, no tilings.
 
     Depth goes in and comes out in the space that `config.depth_space` names: metres (the authors'), or normalised
-    log-depth (model/normalise.py).
+    log-depth (model/depth_space.py).
     """
 
     def __init__(self, config: RefinerConfig) -> None:
@@ -79,32 +80,20 @@ class PatchRefiner(nn.Module):
         features = self.guide(rgb, seen)
         return [*features, nearest_and_farthest(seen, SURFACE_WINDOW)] if self.local else features
 
-    def refine_tiles(
-        self,
-        rgb: Tensor,
-        depth: Tensor,
-        features: Sequence[Tensor],
-        boxes: Tensor,
-        image_index: Tensor,
+    def refine_cropped(
+        self, rgb: Tensor, depth: Tensor, features: Sequence[Tensor], steeper: float = 1.0
     ) -> Tensor:
         """Refined depth of a batch of tiles.
 
         Args:
             rgb: (B, 3, H, W) in 0..1; H and W multiples of `config.tile_multiple`.
             depth: (B, 1, H, W) coarse depth of the tiles.
-            features: guidance of N whole images (from encode_image, or a coarse network's own).
-            boxes: (B, 4) where the tiles lie: x0, y0, x1, y1 as fractions of their image.
-            image_index: (B,) which image each tile belongs to.
+            features: guidance of each tile (from `crop`).
+            steeper: see TwoSurfaceHead.
 
         Returns:
             (B, 1, H, W) in the space of `depth`.
         """
-        return self.refine_cropped(rgb, depth, self.crop(features, boxes, image_index, rgb.shape[-2:]))
-
-    def refine_cropped(
-        self, rgb: Tensor, depth: Tensor, features: Sequence[Tensor], steeper: float = 1.0
-    ) -> Tensor:
-        """As refine_tiles, with the guidance features already cropped to each tile. `steeper`: see TwoSurfaceHead."""
         residual = self.residual(rgb, depth, features, steeper).residual
         if self.config.depth_space == "metres":
             return positive_part(depth + residual)
@@ -143,7 +132,14 @@ class PatchRefiner(nn.Module):
     def crop(
         self, features: Sequence[Tensor], boxes: Tensor, image_index: Tensor, tile: Sequence[int]
     ) -> list[Tensor]:
-        """Cut the guidance of whole images to tiles of a size: arguments as in refine_tiles."""
+        """Cut the guidance of whole images to tiles.
+
+        Args:
+            features: guidance of N whole images (from encode_image, or a coarse network's own).
+            boxes: (B, 4) where the tiles lie: x0, y0, x1, y1 as fractions of their image.
+            image_index: (B,) which image each tile belongs to.
+            tile: height and width of the tiles.
+        """
         # Joined with channels_last maps later on; a mixture of both layouts is slow to join.
         return [
             crop_to_boxes(feature, boxes, image_index, size).contiguous(memory_format=torch.channels_last)

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from prv2cli.coarse.load import load_model
 from prv2cli.errors import ConfigError
-from prv2cli.hub import resolve as hub
+from prv2cli.hub.resolve import resolve
 from prv2cli.model.build import Bundle
 from prv2cli.model.config import BundleConfig
 from prv2cli.model.layers import crop_to_boxes
 from prv2cli.model.refiner.patchrefiner import PatchRefiner
+from prv2cli.refine.load import load_model
 from prv2cli.training.config import Detail, TrainConfig, TransferConfig
 from prv2cli.training.losses import edge_guided_ranking, gradient_matching, ssi, ssigm
 from prv2cli.training.stages.base import Batch, Labeller, Stage, StepOutput, looked_at, truth_loss
@@ -99,7 +99,7 @@ def frozen_teacher(config: TrainConfig, device: torch.device) -> Labeller | None
     name = config.transfer.teacher
     if name is None:
         return None
-    checkpoint = load_model(hub.resolve(name))
+    checkpoint = load_model(resolve(name))
     if not isinstance(checkpoint.config, BundleConfig):
         raise ConfigError(f"transfer.teacher: {name} is a {checkpoint.config.kind}; a bundle is needed")
     if checkpoint.config.process_size != config.process_size:

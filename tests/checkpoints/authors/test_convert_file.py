@@ -21,7 +21,7 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 from prv2cli.checkpoints.authors.convert_file import convert_file
-from prv2cli.checkpoints.authors.patchrefiner import convert_official
+from prv2cli.checkpoints.authors.patchrefiner import convert_patchrefiner
 from prv2cli.checkpoints.model_file import read_checkpoint
 from prv2cli.cli.models_convert import convert
 from prv2cli.errors import CheckpointError, OutputError, UsageError
@@ -231,7 +231,7 @@ def test_their_larger_encoders(name: str, stem: str) -> None:
     """
     shapes = json.loads((DATA / f"official_{name}.json").read_text())
     theirs = {key: torch.tensor(float(i)).expand(shape) for i, (key, shape) in enumerate(shapes.items())}
-    config, ours = convert_official(theirs)
+    config, ours = convert_patchrefiner(theirs)
     assert config.encoder.name == {"efficientnet": "tf_efficientnet_b5.ap_in1k"}.get(name, "convnext_large")
     assert config.coarse.channels == config.c2f.widths == (32, *5 * (256,))
 

@@ -10,13 +10,13 @@ import torch
 from golden_rules import Golden
 from torch import Tensor
 
+from prv2cli.checkpoints.authors.dav2 import convert_dav2
 from prv2cli.checkpoints.authors.patchrefiner import (
     ENCODERS,
-    convert_dav2,
     convert_encoder,
     convert_fusion,
-    convert_official,
-    split_official,
+    convert_patchrefiner,
+    split_networks,
 )
 from prv2cli.errors import CheckpointError
 from prv2cli.model.build import build_model
@@ -35,7 +35,7 @@ def shapes(name: str) -> dict[str, Tensor]:
 
 
 def test_configuration_is_read_from_the_shapes() -> None:
-    config, tensors = convert_official(shapes("whole_448x448"))
+    config, tensors = convert_patchrefiner(shapes("whole_448x448"))
     assert config.encoder.name == "mobilenetv4_conv_small.e2400_r224_in1k"
     assert config.coarse.kind == "external"
     assert config.coarse.channels == config.c2f.widths == (32, 64, 64, 64, 64, 64)
@@ -90,7 +90,7 @@ def test_dav2_sizes_have_the_published_number_of_parameters(size: str) -> None:
 
 def test_dav2_alone_and_inside_a_patchrefiner() -> None:
     alone = convert_dav2(shapes("dav2_vits"), max_depth=20)
-    inside = convert_dav2(split_official(shapes("whole_448x448")).coarse, max_depth=80)
+    inside = convert_dav2(split_networks(shapes("whole_448x448")).coarse, max_depth=80)
     assert alone[0] == Dav2Config(encoder="vits", max_depth=20)
     assert inside[0] == Dav2Config(encoder="vits", max_depth=80)
     assert alone[1].keys() == inside[1].keys()
@@ -125,7 +125,7 @@ def faulty(state: dict[str, Tensor], name: str, shape: tuple[int, ...] | None) -
 )
 def test_faults_are_named_in_their_words(name: str, shape: tuple[int, ...] | None, words: list[str]) -> None:
     with pytest.raises(CheckpointError) as caught:
-        convert_official(faulty(shapes("whole_448x448"), name, shape))
+        convert_patchrefiner(faulty(shapes("whole_448x448"), name, shape))
     assert all(word in str(caught.value) for word in words)
 
 

@@ -28,18 +28,19 @@ from golden_rules import DATA, TOLERANCE, Golden, image, weight
 from torch import Tensor
 from typer.testing import CliRunner
 
-from prv2cli import Refiner
 from prv2cli.checkpoints.authors.zoedepth import convert_zoedepth
 from prv2cli.checkpoints.model_file import load_strictly, read_checkpoint
 from prv2cli.cli.models_convert import convert
 from prv2cli.coarse.load import load_coarse
 from prv2cli.coarse.network import bundle_input
+from prv2cli.coarse.zoedepth import ZoeDepthNetwork
 from prv2cli.errors import CheckpointError, ConfigError, MissingExtraError, UsageError
-from prv2cli.hub import resolve as hub
+from prv2cli.hub.resolve import resolve
 from prv2cli.model.coarse import zoedepth
-from prv2cli.model.coarse.zoedepth import ZoeDepthCoarse, ZoeDepthNetwork
+from prv2cli.model.coarse.zoedepth import ZoeDepthCoarse
 from prv2cli.model.config import BundleConfig, Dav2Config, LiteConfig, ZoeDepthConfig
 from prv2cli.refine import authors_tiling as paper
+from prv2cli.refine.refiner import Refiner
 from prv2cli.resampling.area import resize_photograph, shrink
 
 # The bins are moved by d / (1 + 300 d^2), level after level, which multiplies what rounding leaves: 1.6e-5 was seen.
@@ -234,7 +235,7 @@ def test_a_published_file(state: State, tmp_path: Path) -> None:
     result = run(source, target)
     assert "a coarse of 0.8 million parameters, coarse network zoedepth" in result.stderr
     assert " m\n" not in result.stderr  # there is no range to be told
-    network = load_coarse(hub.resolve(target), torch.device("cpu"))
+    network = load_coarse(resolve(target), torch.device("cpu"))
     assert isinstance(network, ZoeDepthNetwork)
     rgb = photograph(300, 420)
     with torch.inference_mode():

@@ -1,0 +1,148 @@
+"""A data set through the whole pipeline: the figures of the refined and, beside them, of the coarse depth."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from prv2cli.datasets.samples import DataSet, Readable, Sample, left_out
+from prv2cli.errors import InputError, UsageError
+from prv2cli.evaluation.alignment import Aligned
+from prv2cli.evaluation.config import Measuring
+from prv2cli.evaluation.measure import as_result, measure, with_boundaries
+from prv2cli.evaluation.metrics import consistency_error
+from prv2cli.evaluation.report import ImageResult, Progress, Report, not_empty
+from prv2cli.resampling.maps import bilinear
+
+logger = logging.getLogger("prv2cli")
+
+CONSISTENCY_SPLIT = 4  # tiles of a quarter of the photograph, overlapping by half, as PatchFusion takes them
+
+
+class Estimate(Protocol):
+    """What a refiner gives (refine.result.Depth)."""
+
+    @property
+    def depth(self) -> np.ndarray: ...
+    @property
+    def coarse(self) -> np.ndarray: ...
+    @property
+    def seam(self) -> float: ...
+    @property
+    def unit(self) -> str: ...
+
+
+class RefinerLike(Protocol):
+    """What is needed of refine.refiner.Refiner."""
+
+    @property
+    def bundle(self) -> Any: ...
+
+    def refine(self, rgb: np.ndarray, **options: Any) -> Estimate: ...
+
+
+def evaluate_model(
+    refiner: RefinerLike,
+    data: DataSet,
+    how: Measuring,
+    *,
+    tiling: dict[str, Any] | None = None,
+    limit: int | None = None,
+    consistency: bool = False,
+    error_maps: Path | None = None,
+    tell: Callable[[str], None] = logger.warning,
+    progress: Progress = lambda done, total: None,
+) -> Report:
+    """Run the pipeline over a data set: the figures of the refined and, beside them, of the coarse depth.
+
+    The coarse map is brought to the photograph's size bilinearly. A broken sample is told once and left out.
+
+    Args:
+        tiling: further arguments of Refiner.refine. limit: only so many images, from the start.
+        consistency: also measure `tile_consistency`. error_maps: a folder for one PNG per image and row.
+
+    Raises:
+        UsageError: depth without a physical unit and no alignment; tile consistency of a bundle.
+        InputError: not one sample could be read.
+    """
+    if consistency and refiner.bundle is not None:
+        raise UsageError(
+            "consistency: a bundle refines its own depth of a whole photograph only; leave it out"
+        )
+    how, notes = with_boundaries(how)
+    report = Report(how, notes=notes)
+    readable = Readable(data, tell, limit)
+    for done, sample in enumerate(readable):
+        progress(done, readable.count)
+        try:
+            result = _evaluate_sample(refiner, sample, how, tiling or {}, consistency, error_maps)
+        except InputError as error:
+            readable.broken[sample.name] = str(error)
+            tell(left_out(sample.name, error))
+        else:
+            report.images.append(result)
+    progress(readable.count, readable.count)
+    report.broken = readable.broken
+    return not_empty(report)
+
+
+def _evaluate_sample(
+    refiner: RefinerLike,
+    sample: Sample,
+    how: Measuring,
+    tiling: dict[str, Any],
+    consistency: bool,
+    error_maps: Path | None,
+) -> ImageResult:
+    estimate = refiner.refine(sample.rgb, focal_px=sample.focal_px, **tiling)
+    if estimate.unit != "metre" and how.align == "none":
+        raise UsageError(
+            "the coarse depth has no physical unit; measure it with align: scale-shift (--align scale-shift)"
+        )
+    coarse = bilinear(estimate.coarse, sample.truth.shape)
+    rows = {"coarse": coarse, "refined": estimate.depth}
+    found = {row: measure(depth, sample.truth, how, sample.disparity) for row, depth in rows.items()}
+    found["refined"].figures["seam"] = estimate.seam
+    if consistency:
+        found["refined"].figures["consistency_error"] = tile_consistency(
+            refiner, sample.rgb, coarse, estimate.unit, found["refined"].fit
+        )
+    return as_result(sample.name, sample.truth, found, error_maps)
+
+
+def tile_consistency(
+    refiner: RefinerLike, rgb: np.ndarray, coarse: np.ndarray, unit: str = "metre", fit: Aligned | None = None
+) -> float:
+    """Tile consistency error: how much neighbouring tiles disagree where they overlap, metres.
+
+    A grid of tiles of a quarter of the photograph that overlap by half, as PatchFusion measures (540 x 960 of
+    2160 x 3840). Each goes through the pipeline as a photograph of its own, with its part of the one coarse map,
+    so nothing but the refinement can disagree.
+
+    Args:
+        rgb: (H, W, 3). coarse: (H, W), the coarse map of the whole photograph, in `unit`.
+        fit: of the photograph's depth, which brings the tiles to metres too; None: they are metres.
+
+    Raises:
+        InputError: a photograph of less than 8 x 8.
+    """
+    height, width = (side // CONSISTENCY_SPLIT for side in coarse.shape)
+    if min(height, width) < 2:
+        raise InputError(
+            f"a photograph of {coarse.shape[1]} x {coarse.shape[0]} is too small to measure its tiles"
+        )
+    down, across = height // 2, width // 2
+    tops = range(0, coarse.shape[0] - height + 1, height - down)
+    lefts = range(0, coarse.shape[1] - width + 1, width - across)
+    windows = [[np.s_[top : top + height, left : left + width] for left in lefts] for top in tops]
+    tiles = [
+        [refiner.refine(rgb[w], coarse_depth=coarse[w], coarse_unit=unit).depth for w in line]
+        for line in windows
+    ]
+    if fit is not None:
+        tiles = [[fit.apply(tile) for tile in line] for line in tiles]
+    return consistency_error(np.array(tiles), (down, across))
