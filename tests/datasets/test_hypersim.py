@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from dataset_files import opened, picture, text
 
+from prv2cli import extras
 from prv2cli.datasets import hypersim
 from prv2cli.errors import InputError, MissingExtraError, UsageError
 
@@ -94,7 +95,7 @@ def test_hypersim_says_what_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyP
     path.write_bytes(path.read_bytes()[:300])
     with pytest.raises(InputError, match=r"depth_meters\.hdf5: damaged, or no HDF5 file"):
         data[0]
-    monkeypatch.setattr(hypersim.importlib, "import_module", _not_installed)
+    monkeypatch.setattr(extras.importlib, "import_module", _not_installed)
     with pytest.raises(MissingExtraError, match=r"prv2cli\[train\]"):
         opened(layout="hypersim", root=tmp_path)
 
