@@ -27,7 +27,8 @@ def train(
     TensorBoard's files. Several GPUs or machines: torchrun ... -m prv2cli train --config FILE.
     """
     from prv2cli.scenes.textures import opencv
-    from prv2cli.training.config import SceneDataConfig, load_train_config
+    from prv2cli.training.config.load import load_train_config
+    from prv2cli.training.config.scenes import SceneDataConfig
 
     settings = load_train_config(config, overrides or [])
     folder = out or Path("runs") / config.stem

@@ -9,7 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from prv2cli.training.config import OptimiserConfig, TrainConfig
+from prv2cli.training.config.optimiser import OptimiserConfig
+from prv2cli.training.config.run import TrainConfig
 
 _ENCODERS = (
     "encoder.network.",

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from prv2cli.checkpoints.safe_read import first_line
 from prv2cli.errors import CheckpointError, ConfigError
 from prv2cli.files.atomic import atomic_write
-from prv2cli.training.config import TrainConfig
+from prv2cli.training.config.run import TrainConfig
 
 STATE, LAST, BEST = "state.pt", "last.safetensors", "best.safetensors"
 

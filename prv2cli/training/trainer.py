@@ -31,7 +31,8 @@ from torch.utils.data import DataLoader, Subset
 from prv2cli.checkpoints.model_file import save_checkpoint
 from prv2cli.errors import ConfigError, DeviceError, OutputError, Prv2Error
 from prv2cli.files.atomic import remove_leftovers
-from prv2cli.training.config import SceneDataConfig, TrainConfig
+from prv2cli.training.config.run import TrainConfig
+from prv2cli.training.config.scenes import SceneDataConfig
 from prv2cli.training.distributed import World
 from prv2cli.training.evaluate import Evaluator
 from prv2cli.training.logs import Log, NoLog, RunLog, picture_strip

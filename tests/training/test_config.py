@@ -19,7 +19,8 @@ from prv2cli.errors import ConfigError, UsageError
 from prv2cli.hub import resolve as hub
 from prv2cli.model.build import build_model
 from prv2cli.model.config import AnyModelConfig, BundleConfig
-from prv2cli.training.config import TrainConfig, load_train_config
+from prv2cli.training.config.load import load_train_config
+from prv2cli.training.config.run import TrainConfig
 from prv2cli.training.distributed import World
 from prv2cli.training.optimise import parameter_groups
 from prv2cli.training.trainer import resolve

@@ -19,8 +19,12 @@ from prv2cli.model.build import Bundle, build_model
 from prv2cli.model.config import BundleConfig
 from prv2cli.model.refiner.patchrefiner import PatchRefiner
 from prv2cli.model.timm_pyramid import import_timm
-from prv2cli.training.config import AugmentConfig, TrainConfig, TransferConfig
-from prv2cli.training.losses import gradient_matching, silog, ssi, ssigm
+from prv2cli.training.config.losses import TransferConfig
+from prv2cli.training.config.run import TrainConfig
+from prv2cli.training.config.samples import AugmentConfig
+from prv2cli.training.losses.detail import ssi, ssigm
+from prv2cli.training.losses.differences import gradient_matching
+from prv2cli.training.losses.truth import silog
 from prv2cli.training.samples.augment import augment
 from prv2cli.training.samples.photos import PhotoSamples
 from prv2cli.training.samples.procedural import BROKEN, collate

@@ -33,7 +33,7 @@ from prv2cli.errors import (
 )
 from prv2cli.files import atomic
 from prv2cli.model.build import build_model
-from prv2cli.training.config import TrainConfig
+from prv2cli.training.config.run import TrainConfig
 from prv2cli.training.distributed import World, join_world
 from prv2cli.training.evaluate import Evaluator
 from prv2cli.training.logs import RunLog, picture_strip
@@ -213,7 +213,13 @@ def test_a_run_without_end_is_refused(data: Path) -> None:
 
 def in_processes(mode: str, out: Path, config: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(ROOT / "tests" / "training_runs.py"), mode, str(out), str(config)]
+    command = [
+        sys.executable,
+        str(ROOT / "tests" / "support" / "training_runs.py"),
+        mode,
+        str(out),
+        str(config),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
     assert done.returncode == 0, done.stderr
 

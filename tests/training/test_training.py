@@ -21,8 +21,11 @@ from prv2cli.cli import app
 from prv2cli.errors import ConfigError, Prv2Error
 from prv2cli.model.config import LiteConfig, RefinerConfig
 from prv2cli.scenes.make import Style, make_scene
-from prv2cli.training.config import SceneDataConfig, TrainConfig, load_train_config
-from prv2cli.training.losses import drift_loss, edge_loss, silog, weighted_residual_loss
+from prv2cli.training.config.load import load_train_config
+from prv2cli.training.config.run import TrainConfig
+from prv2cli.training.config.scenes import SceneDataConfig
+from prv2cli.training.losses.residual import drift_loss, edge_loss, weighted_residual_loss
+from prv2cli.training.losses.truth import silog
 from prv2cli.training.optimise import Ema, learning_rate
 from prv2cli.training.samples.photos import PhotoSamples, PooledScenes
 from prv2cli.training.samples.procedural import (

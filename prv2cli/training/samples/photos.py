@@ -27,7 +27,8 @@ from prv2cli.depth_files.read import read_depth
 from prv2cli.errors import InputError, MissingExtraError, Prv2Error, UsageError
 from prv2cli.model.layers import resize
 from prv2cli.restoration.coarse_map import shrink
-from prv2cli.training.config import SceneDataConfig, TrainConfig
+from prv2cli.training.config.run import TrainConfig
+from prv2cli.training.config.scenes import SceneDataConfig
 from prv2cli.training.samples.augment import augment
 from prv2cli.training.samples.procedural import BROKEN, Sample, ScenePool
 

@@ -21,7 +21,8 @@ from prv2cli.model.depth_space import LogNormalisation
 from prv2cli.model.refiner.guide import to_guide
 from prv2cli.restoration.coarse_map import WIDE_EDGES
 from prv2cli.scenes.textures import opencv
-from prv2cli.training.config import DegradeConfig, SceneDataConfig
+from prv2cli.training.config.samples import DegradeConfig
+from prv2cli.training.config.scenes import SceneDataConfig
 from prv2cli.training.samples.augment import photograph
 from prv2cli.training.samples.degrade import degrade
 

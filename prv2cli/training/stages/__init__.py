@@ -8,7 +8,7 @@ coarse.py       coarse
 
 from __future__ import annotations
 
-from prv2cli.training.config import TrainConfig
+from prv2cli.training.config.run import TrainConfig
 from prv2cli.training.stages.base import Batch, Stage, StepOutput
 from prv2cli.training.stages.coarse import COARSE_ON_PHOTOGRAPHS, COARSE_ON_SCENES
 from prv2cli.training.stages.end_to_end import END_TO_END, TRANSFER

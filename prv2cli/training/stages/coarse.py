@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from prv2cli.training.config import SceneDataConfig, TrainConfig
-from prv2cli.training.losses import log_gradient_loss
+from prv2cli.training.config.run import TrainConfig
+from prv2cli.training.config.scenes import SceneDataConfig
+from prv2cli.training.losses.truth import log_gradient_loss
 from prv2cli.training.samples.procedural import CoarseSamples, Sample
 from prv2cli.training.stages.base import Batch, Stage, StepOutput, looked_at, truth_loss
 from prv2cli.training.stages.pretrain import photo_samples

@@ -18,8 +18,11 @@ from prv2cli.model.build import Bundle
 from prv2cli.model.config import BundleConfig
 from prv2cli.model.layers import crop_to_boxes
 from prv2cli.model.refiner.patchrefiner import PatchRefiner
-from prv2cli.training.config import Detail, TrainConfig, TransferConfig
-from prv2cli.training.losses import edge_guided_ranking, gradient_matching, ssi, ssigm
+from prv2cli.training.config.losses import Detail, TransferConfig
+from prv2cli.training.config.run import TrainConfig
+from prv2cli.training.losses.detail import ssi, ssigm
+from prv2cli.training.losses.differences import gradient_matching
+from prv2cli.training.losses.ranking import edge_guided_ranking
 from prv2cli.training.stages.base import Batch, Labeller, Stage, StepOutput, looked_at, truth_loss
 from prv2cli.training.stages.pretrain import photo_samples
 

@@ -10,8 +10,9 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from prv2cli.model.refiner.patchrefiner import PatchRefiner, Residual
-from prv2cli.training.config import SceneDataConfig, TrainConfig
-from prv2cli.training.losses import drift_loss, edge_loss, weighted_residual_loss
+from prv2cli.training.config.run import TrainConfig
+from prv2cli.training.config.scenes import SceneDataConfig
+from prv2cli.training.losses.residual import drift_loss, edge_loss, weighted_residual_loss
 from prv2cli.training.samples.procedural import RefineSamples, Sample
 from prv2cli.training.stages.base import Batch, Stage, StepOutput, looked_at
 

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 
 from prv2cli.model.config import AnyModelConfig, BundleConfig
 from prv2cli.model.refiner.patchrefiner import PatchRefiner
-from prv2cli.training.config import TrainConfig
+from prv2cli.training.config.run import TrainConfig
 from prv2cli.training.samples.photos import PhotoSamples
 from prv2cli.training.samples.procedural import Sample
 from prv2cli.training.stages.base import Batch, Stage, StepOutput, looked_at, truth_loss
