@@ -41,8 +41,9 @@ def train(
         import_tensorboard()
     _make_folder(folder)
 
+    from prv2cli.training.batches import samples_per_step
     from prv2cli.training.distributed import join_world
-    from prv2cli.training.trainer import fit, resolve, samples_per_step
+    from prv2cli.training.run import fit, resolve
 
     with join_world(settings.device) as (world, device):
         quiet = quiet or not world.first

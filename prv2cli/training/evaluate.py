@@ -1,4 +1,4 @@
-"""Evaluation during a run: the model as it would be saved, through the same way as `prv2 eval` (evaluation.py)."""
+"""Evaluation during a run: the model as it would be saved, measured as `prv2 eval` does (evaluation/measure.py)."""
 
 from __future__ import annotations
 

@@ -76,11 +76,6 @@ def rates(config: TrainConfig, step: int) -> Rates:
     return Rates(_cosine(1, start / optimiser.final_div, done), _cosine(low, high, done))
 
 
-def learning_rate(config: TrainConfig, step: int) -> float:
-    """Of the parameters that have no rate of their own."""
-    return config.optimiser.lr * rates(config, step).share
-
-
 def _cosine(start: float, end: float, done: float) -> float:
     return end + (start - end) / 2 * (1 + math.cos(math.pi * done))
 

@@ -4,7 +4,7 @@
     best.safetensors   the same at the best evaluation so far
     state.pt           what --resume needs: weights, their mean, the optimiser, the step, the best figure
 
-Each file is written whole or not at all (atomic.py), so a killed run leaves the one before. Randomness needs no
+Each file is written whole or not at all (files/atomic.py), so a killed run leaves the one before. Randomness needs no
 state: what a sample or a step draws depends on the seed and its number alone.
 """
 

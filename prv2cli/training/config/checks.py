@@ -6,6 +6,7 @@ import math
 
 from prv2cli.datasets.layouts import ProceduralData
 from prv2cli.model.config import AnyModelConfig, BundleConfig, Dav2Config, RefinerConfig
+from prv2cli.tiling.plan import REDUCED
 from prv2cli.training.config.losses import TransferConfig
 from prv2cli.training.config.numbers import Size
 from prv2cli.training.config.samples import SamplingConfig
@@ -75,7 +76,7 @@ def check_tile_of_scenes(data: TrainData, model: AnyModelConfig) -> None:
     if data.tile > data.size:
         raise ValueError(f"data.tile ({data.tile}) is larger than data.size ({data.size})")
     if isinstance(model, RefinerConfig):
-        multiple = 2 * model.tile_multiple  # the pass at half size needs one too
+        multiple = REDUCED * model.tile_multiple  # the pass at half size needs one too
         if data.tile % multiple:
             raise ValueError(f"data.tile must be a multiple of {multiple}, not {data.tile}")
 

@@ -104,11 +104,10 @@ def ranking(
     pairs: Sequence[Tensor],
     *,
     unit: float = 1.0,
-    equal: float = _EQUAL,
 ) -> Tensor:
     """Does the prediction order pairs of pixels as the pseudo-label does? Mean over images of the mean over pairs.
 
-    A pair (a, b) has order l = 1 if the pseudo-label's ratio a / b reaches 1 + equal, -1 if b / a does, else
+    A pair (a, b) has order l = 1 if the pseudo-label's ratio a / b reaches 1.03, -1 if b / a does, else
     0; it costs log(1 + exp(-l * (a - b))), or (a - b)^2 if l is 0, a and b being the prediction's depths.
 
     Args:
@@ -121,7 +120,7 @@ def ranking(
     for depth, label, (first, second) in maps:
         difference = depth[first] - depth[second]
         ratio = torch.log(label[first] + 1e-6) - torch.log(label[second] + 1e-6)
-        order = torch.sign(ratio) * (ratio.abs() >= math.log1p(equal))
+        order = torch.sign(ratio) * (ratio.abs() >= math.log1p(_EQUAL))
         cost = torch.where(order == 0, difference**2, F.softplus(-order * difference))
         total = total + cost.sum() / max(len(first), 1)
     return total / len(prediction)
