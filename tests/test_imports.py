@@ -54,8 +54,6 @@ STILL_LONG = {
     "evaluation.metrics",
     "jobs.batch",
     "refine.refiner",
-    "training.config",
-    "training.trainer",
 }
 STILL_HEAVY = {"training.stages"}
 
