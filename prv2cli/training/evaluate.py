@@ -1,4 +1,4 @@
-"""Evaluation during a run: the model as it would be saved, through the same way as `prv2 eval` (evaluation.py)."""
+"""Evaluation during a run: the model as it would be saved, measured as `prv2 eval` does (evaluation/measure.py)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ from prv2cli.model.config import AnyModelConfig, BundleConfig, RefinerConfig
 from prv2cli.model.layers import resize
 from prv2cli.refine.refiner import Refiner
 from prv2cli.resampling.area import shrink
-from prv2cli.training.config import EvaluationConfig, TrainConfig
+from prv2cli.training.config.evaluation import EvaluationConfig
+from prv2cli.training.config.run import TrainConfig
 from prv2cli.training.stages.pretrain import predict_from_noise
 
 
