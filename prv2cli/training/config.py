@@ -20,7 +20,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from prv2cli.datasets.layouts import AnyData, DataConfig, ProceduralData
 from prv2cli.errors import ConfigError, UsageError
-from prv2cli.evaluation.config import USUAL, Measuring
+from prv2cli.evaluation.config import Measuring, with_usual_measure
 from prv2cli.evaluation.report import METRICS
 from prv2cli.files.text import shown
 from prv2cli.model.config import (
@@ -262,11 +262,7 @@ class EvaluationConfig(Settings):
     @model_validator(mode="before")
     @classmethod
     def _usual_measure(cls, raw: Any) -> Any:
-        if isinstance(raw, dict) and isinstance(raw.get("data"), dict):
-            given = raw.get("measure", {})
-            if isinstance(given, dict):
-                return {**raw, "measure": {**USUAL.get(str(raw["data"].get("layout")), {}), **given}}
-        return raw
+        return with_usual_measure(raw)
 
     @model_validator(mode="after")
     def _best_is_a_figure(self) -> EvaluationConfig:
