@@ -17,6 +17,7 @@ from prv2cli.checkpoints.safe_read import FLOATING, INTEGERS, check_header, chec
 from prv2cli.errors import CheckpointError
 from prv2cli.extras import import_transformers
 from prv2cli.files.text import first_line
+from prv2cli.model.torchvision_ops import make_torchvision_importable
 
 # Types that transformers counts among the depth networks, but that give something else.
 _NO_DEPTH = {"chmv2": "the height of trees in aerial photographs"}
@@ -32,6 +33,7 @@ _SURPLUS = re.compile(
 def load_pretrained(folder: Path, name: str) -> Any:
     """The network alone, float32, on the CPU, in eval mode, without gradients. Arguments and errors as above."""
     transformers = import_transformers()
+    make_torchvision_importable()
     _check_settings(folder, name)
     for path in _weight_files(folder, name):
         check_header(path)

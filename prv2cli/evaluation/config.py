@@ -61,6 +61,15 @@ USUAL: dict[str, dict[str, Any]] = {
 }
 
 
+def with_usual_measure(raw: Any) -> Any:
+    """Settings that hold `data` and `measure`, not validated: what the second leaves out is as usual on the first."""
+    if isinstance(raw, dict) and isinstance(raw.get("data"), dict):
+        given = raw.get("measure", {})
+        if isinstance(given, dict):
+            return {**raw, "measure": {**USUAL.get(str(raw["data"].get("layout")), {}), **given}}
+    return raw
+
+
 class EvalConfig(Settings):
     """A whole evaluation: `prv2 eval --config FILE`.
 
@@ -91,11 +100,7 @@ class EvalConfig(Settings):
     @model_validator(mode="before")
     @classmethod
     def _usual_measure(cls, raw: Any) -> Any:
-        if isinstance(raw, dict) and isinstance(raw.get("data"), dict):
-            given = raw.get("measure", {})
-            if isinstance(given, dict):
-                return {**raw, "measure": {**USUAL.get(str(raw["data"].get("layout")), {}), **given}}
-        return raw
+        return with_usual_measure(raw)
 
 
 def load_eval_config(path: Path, changes: dict[str, Any] | None = None) -> EvalConfig:

@@ -1,4 +1,4 @@
-"""The one place that imports timm, and what it takes to import it next to a CPU-only torch."""
+"""The one place that imports timm: its feature pyramids, and what it takes to import it quickly."""
 
 from __future__ import annotations
 
@@ -11,43 +11,14 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
-import torch
-
 from prv2cli.errors import ConfigError
-
-_SCHEMAS = {
-    "nms": "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
-    "qnms": "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
-}
-_libraries: list[torch.library.Library] = []  # a definition lives as long as its Library object
-
-
-def declare_missing_torchvision_ops() -> list[str]:
-    """Declare the torchvision operators that no compiled torchvision extension has registered.
-
-    PyPI's torchvision is compiled against PyPI's torch. Beside a CPU-only torch its extension cannot load,
-    and `import torchvision` (which timm needs) stops at "operator torchvision::nms does not exist". prv2
-    calls none of these operators, so their bare schemas are enough.
-
-    Returns:
-        The names that had to be declared.
-    """
-    missing = [name for name in _SCHEMAS if not hasattr(torch.ops.torchvision, name)]
-    if missing:
-        library = torch.library.Library("torchvision", "FRAGMENT")
-        for name in missing:
-            library.define(_SCHEMAS[name])
-        _libraries.append(library)
-    return missing
+from prv2cli.model.torchvision_ops import make_torchvision_importable
 
 
 def import_timm() -> ModuleType:
     """timm, importable whatever the torchvision build, and without the compiler that nothing here asks for."""
     with _dynamo_on_demand():
-        try:
-            import torchvision  # noqa: F401
-        except RuntimeError:
-            declare_missing_torchvision_ops()
+        make_torchvision_importable()
         import timm
 
     return timm

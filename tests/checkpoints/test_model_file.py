@@ -2,18 +2,47 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import math
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import save_file
 from small_refiners import SMALL_ENCODER, build, run, small_config
+from torch import Tensor
+from weights_files import GIGABYTE, peak_memory, refused
 
 from prv2cli.checkpoints.model_file import Checkpoint, load_strictly, read_checkpoint, save_checkpoint
 from prv2cli.errors import CheckpointError
+from prv2cli.model.build import build_model
 from prv2cli.model.coarse.lite import LiteCoarse
-from prv2cli.model.config import LiteConfig
+from prv2cli.model.config import LiteConfig, RefinerConfig
 from prv2cli.model.refiner.patchrefiner import PatchRefiner
+
+ENCODER = "mobilenetv3_small_050"
+SMALL = RefinerConfig.model_validate(
+    {
+        "coarse": {"channels": [4, 6, 8]},
+        "encoder": {"name": ENCODER, "levels": 2},
+        "c2f": {"widths": [8, 8, 12]},
+        "f2c": {"widths": [8, 8, 12], "decoder_widths": [8, 8]},
+    }
+)
+
+
+@pytest.fixture(scope="module")
+def tensors() -> dict[str, Tensor]:
+    torch.manual_seed(0)
+    return {k: v for k, v in build_model(SMALL).state_dict().items() if v.is_floating_point()}
+
+
+def write(path: Path, tensors: dict[str, Tensor], config: object, **more: object) -> Path:
+    save_file(tensors, path, {"prv2": json.dumps({"format": 1, "config": config, **more})})
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -106,3 +135,115 @@ def test_wrong_headers_are_refused(tmp_path: Path, header: str) -> None:
     save_file({"weight": torch.zeros(1)}, path, {"prv2": header})
     with pytest.raises(CheckpointError, match=path.name):
         read_checkpoint(path)
+
+
+def load(path: Path) -> object:
+    return read_checkpoint(path).build()
+
+
+NAME = "c2f.to_depth.weight"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda t: {k: v for k, v in t.items() if k != NAME}, ["1 missing", NAME]),
+        (lambda t: t | {"c2f.more": torch.zeros(2)}, ["1 surplus", "c2f.more"]),
+        (lambda t: t | {NAME: torch.zeros(3, 2)}, [NAME, "(3, 2)"]),
+        (lambda t: t | {NAME: torch.full_like(t[NAME], math.nan)}, [NAME, "NaN"]),
+        (lambda t: t | {NAME: torch.full_like(t[NAME], -math.inf)}, [NAME, "infinite"]),
+        (lambda t: t | {NAME: t[NAME].double().fill_(1e300)}, [NAME, "infinite"]),
+        (lambda t: t | {NAME: t[NAME].to(torch.int64)}, [NAME, "int64"]),
+        (lambda t: t | {NAME: t[NAME].to(torch.float8_e4m3fn)}, [NAME, "float8"]),
+    ],
+)
+def test_tensors_of_a_checkpoint(
+    tmp_path: Path, tensors: dict[str, Tensor], change: Callable[..., dict[str, Tensor]], words: list[str]
+) -> None:
+    path = write(tmp_path / "model.safetensors", change(tensors), SMALL.model_dump(mode="json"))
+    refused(load, path, *words)
+
+
+def test_half_precision_is_read(tmp_path: Path, tensors: dict[str, Tensor]) -> None:
+    halves = {name: tensor.bfloat16() for name, tensor in tensors.items()}
+    path = write(tmp_path / "model.safetensors", halves, SMALL.model_dump(mode="json"))
+    weights = read_checkpoint(path).build().state_dict()
+    assert weights[NAME].dtype == torch.float32
+    assert torch.equal(weights[NAME], halves[NAME].float())
+
+
+def monstrous(key: str, value: object) -> dict[str, Any]:
+    """The small refiner's configuration with one setting changed."""
+    config = SMALL.model_dump(mode="json")
+    *parents, leaf = key.split(".")
+    group = config
+    for name in parents:
+        group = group[name]
+    group[leaf] = value
+    return config
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        monstrous("c2f.widths", [8, 10**9, 12]),
+        monstrous("c2f.widths", [8, 40_000, 40_000]),  # 58 GB a layer: the system may promise that
+        monstrous("f2c.widths", [10**9, 8, 12]),
+        monstrous("f2c.decoder_widths", [10**12, 8]),
+        monstrous("coarse.channels", [10**18, 6, 8]),
+        monstrous("coarse.channels", [4, 6, 10**30]),
+        LiteConfig(encoder=ENCODER, width=10**9).model_dump(mode="json"),
+        LiteConfig(encoder=ENCODER, width=30_000).model_dump(mode="json"),
+        monstrous("encoder.levels", 10**9),
+        monstrous("encoder.name", "no_such_network"),
+        monstrous("encoder.name", "hf-hub:someone/something"),
+    ],
+)
+def test_configurations_of_monsters(tmp_path: Path, tensors: dict[str, Tensor], config: object) -> None:
+    """Refused when the file is read or the model built, without the memory that they ask for."""
+    path = write(tmp_path / "model.safetensors", tensors, config)
+    before = peak_memory()
+    refused(load, path)
+    assert peak_memory() - before < GIGABYTE
+
+
+def test_nothing_is_downloaded(
+    tmp_path: Path, tensors: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The header of a model that started from pretrained weights says so; its own are in the file."""
+    from prv2cli.model.refiner import encoder
+
+    asked: list[object] = []
+    create = encoder.create_pyramid
+
+    def watched(name: str, key: str, **options: Any) -> Any:
+        asked.append(options.get("pretrained", False))
+        return create(name, key, **options)
+
+    monkeypatch.setattr(encoder, "create_pyramid", watched)
+    config = monstrous("encoder.pretrained", True)
+    assert load(write(tmp_path / "model.safetensors", tensors, config)) is not None
+    assert asked
+    assert not any(asked)
+
+
+def test_provenance_is_a_dictionary(tmp_path: Path, tensors: dict[str, Tensor]) -> None:
+    config = SMALL.model_dump(mode="json")
+    path = write(tmp_path / "model.safetensors", tensors, config, provenance=["who", "knows"])
+    refused(load, path, "provenance")
+
+
+def test_the_hash_is_that_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    save_checkpoint(path, build_model(SMALL), SMALL, {})
+    assert read_checkpoint(path).sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_tied_weights_are_saved_twice(tmp_path: Path) -> None:
+    model = build_model(SMALL)
+    blocks = [m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d) and m.num_features == 16]
+    assert len(blocks) > 1
+    blocks[1].weight = blocks[0].weight
+    save_checkpoint(tmp_path / "model.safetensors", model, SMALL, {})
+    again = read_checkpoint(tmp_path / "model.safetensors").build().state_dict()
+    assert all(torch.equal(v, again[k]) for k, v in model.state_dict().items())

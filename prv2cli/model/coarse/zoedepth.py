@@ -23,6 +23,7 @@ from prv2cli.extras import import_transformers
 from prv2cli.files.text import first_line
 from prv2cli.model.coarse.output import CoarseOutput
 from prv2cli.model.config import ZoeDepthConfig
+from prv2cli.model.torchvision_ops import make_torchvision_importable
 
 SIZE_MULTIPLE = 32  # the stride of the lowest level
 OLDEST_TRANSFORMERS = (5, 9)
@@ -84,6 +85,7 @@ class ZoeDepthCoarse(nn.Module):
 def _build(settings: dict[str, Any]) -> Any:
     """transformers' network with fresh weights; nothing is downloaded. Raises ConfigError."""
     transformers = import_transformers()
+    make_torchvision_importable()
     _check_version(transformers.__version__)
     if settings.get("model_type", "zoedepth") != "zoedepth":
         raise ConfigError(f"transformers.model_type must be zoedepth, not {settings['model_type']!r}")
