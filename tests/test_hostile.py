@@ -37,7 +37,7 @@ from prv2cli.jobs.claims import Claims
 from prv2cli.jobs.find import find_photographs, listed_photographs, plan
 from prv2cli.photo.bands import spool_photo
 from prv2cli.photo.read import read_photo
-from prv2cli.training.config import load_train_config
+from prv2cli.training.config.load import load_train_config
 
 PHOTOGRAPHS, DEPTH_MAPS = photographs(), depth_maps()
 SECONDS = 2.0  # of this process's time, for any one input

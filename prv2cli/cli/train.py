@@ -27,7 +27,8 @@ def train(
     TensorBoard's files. Several GPUs or machines: torchrun ... -m prv2cli train --config FILE.
     """
     from prv2cli.extras import import_opencv
-    from prv2cli.training.config import SceneDataConfig, load_train_config
+    from prv2cli.training.config.load import load_train_config
+    from prv2cli.training.config.scenes import SceneDataConfig
 
     settings = load_train_config(config, overrides or [])
     folder = out or Path("runs") / config.stem
@@ -40,8 +41,9 @@ def train(
         import_tensorboard()
     _make_folder(folder)
 
+    from prv2cli.training.batches import samples_per_step
     from prv2cli.training.distributed import join_world
-    from prv2cli.training.trainer import fit, resolve, samples_per_step
+    from prv2cli.training.run import fit, resolve
 
     with join_world(settings.device) as (world, device):
         quiet = quiet or not world.first

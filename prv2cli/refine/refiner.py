@@ -71,11 +71,11 @@ from prv2cli.restoration.coarse_map import WIDE_EDGES, check_aspect, edge_width,
 from prv2cli.restoration.noise import find_noise, without
 from prv2cli.restoration.shock_filter import shock_filter
 from prv2cli.tiling.disagreement import to_confidence
-from prv2cli.tiling.plan import Blender, TilePlan, seam_excess
+from prv2cli.tiling.plan import REDUCED, Blender, TilePlan, seam_excess
 
 logger = logging.getLogger("prv2cli")
 
-REDUCED_PASSES = (2,)  # divisors of the photograph's size, before the pass at full size
+REDUCED_PASSES = (REDUCED,)  # divisors of the photograph's size, before the pass at full size
 
 
 class Refiner:

@@ -22,6 +22,7 @@ from prv2cli.tiling.disagreement import Disagreement
 
 PAPER_SPLIT = 4
 PAPER_INSET = 0.15
+REDUCED = 2  # divisor of the photograph's size in the pass before the one at full size
 _EDGE_TRIM = (
     0.125  # of the overlap: pixels nearest to a tile's border, where zero padding shows, count nothing
 )

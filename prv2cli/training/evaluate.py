@@ -1,4 +1,4 @@
-"""Evaluation during a run: the model as it would be saved, through the same way as `prv2 eval` (evaluation.py)."""
+"""Evaluation during a run: the model as it would be saved, measured as `prv2 eval` does (evaluation/measure.py)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from torch import nn
 from prv2cli.checkpoints.model_file import Checkpoint
 from prv2cli.coarse.load import load_coarse, wrap
 from prv2cli.coarse.network import CoarseNetwork
-from prv2cli.datasets.layouts import DataSet, open_data
+from prv2cli.datasets.layouts import open_data
+from prv2cli.datasets.samples import DataSet
 from prv2cli.evaluation.measure import with_boundaries
 from prv2cli.evaluation.of_model import evaluate_model
 from prv2cli.evaluation.report import METRICS, Report
@@ -23,7 +24,8 @@ from prv2cli.model.config import AnyModelConfig, BundleConfig, RefinerConfig
 from prv2cli.model.layers import resize
 from prv2cli.refine.refiner import Refiner
 from prv2cli.restoration.coarse_map import shrink
-from prv2cli.training.config import EvaluationConfig, TrainConfig
+from prv2cli.training.config.evaluation import EvaluationConfig
+from prv2cli.training.config.run import TrainConfig
 from prv2cli.training.stages.pretrain import predict_from_noise
 
 

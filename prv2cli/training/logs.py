@@ -17,7 +17,7 @@ from torch import Tensor
 from prv2cli.depth_files.preview import colourise
 from prv2cli.errors import MissingExtraError
 from prv2cli.files.atomic import atomic_write, output_error
-from prv2cli.training.config import TrainConfig
+from prv2cli.training.config.run import TrainConfig
 
 Numbers = dict[str, Any]
 _DEPTHS = ("coarse", "refined", "pseudo-label", "truth")

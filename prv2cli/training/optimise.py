@@ -9,7 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from prv2cli.training.config import OptimiserConfig, TrainConfig
+from prv2cli.training.config.optimiser import OptimiserConfig
+from prv2cli.training.config.run import TrainConfig
 
 _ENCODERS = (
     "encoder.network.",
@@ -73,11 +74,6 @@ def rates(config: TrainConfig, step: int) -> Rates:
         return Rates(_cosine(start, 1, done), _cosine(high, low, done))
     done = (step - top) / max(last - top, 1e-9)
     return Rates(_cosine(1, start / optimiser.final_div, done), _cosine(low, high, done))
-
-
-def learning_rate(config: TrainConfig, step: int) -> float:
-    """Of the parameters that have no rate of their own."""
-    return config.optimiser.lr * rates(config, step).share
 
 
 def _cosine(start: float, end: float, done: float) -> float:

@@ -19,7 +19,7 @@ from prv2cli.errors import CheckpointError, ConfigError
 from prv2cli.hub.resolve import resolve
 from prv2cli.model.build import Bundle, build_model
 from prv2cli.model.config import AnyModelConfig, BundleConfig, RefinerConfig, ZoeDepthConfig
-from prv2cli.training.config import TrainConfig
+from prv2cli.training.config.run import TrainConfig
 
 CPU = torch.device("cpu")
 

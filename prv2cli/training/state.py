@@ -4,7 +4,7 @@
     best.safetensors   the same at the best evaluation so far
     state.pt           what --resume needs: weights, their mean, the optimiser, the step, the best figure
 
-Each file is written whole or not at all (atomic.py), so a killed run leaves the one before. Randomness needs no
+Each file is written whole or not at all (files/atomic.py), so a killed run leaves the one before. Randomness needs no
 state: what a sample or a step draws depends on the seed and its number alone.
 """
 
@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from prv2cli.errors import CheckpointError, ConfigError
 from prv2cli.files.atomic import atomic_write
 from prv2cli.files.text import first_line
-from prv2cli.training.config import TrainConfig
+from prv2cli.training.config.run import TrainConfig
 
 STATE, LAST, BEST = "state.pt", "last.safetensors", "best.safetensors"
 

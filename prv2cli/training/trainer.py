@@ -1,23 +1,17 @@
-"""The one training loop: data, precision, schedule, several processes, evaluation, checkpoints, resume.
+"""The one training loop: precision, schedule, several processes, evaluation, checkpoints, resume.
 
-What a step computes is in stages/. One step, in each of W processes:
+What a step computes is in stages/, what it is fed comes from batches.py. One step, in each of the processes:
 
     accumulate x ( batch_size samples ─ labeller ─ stage.step ─ loss ─ backward )
     ─ mean of the gradients over the processes ─ clip ─ AdamW ─ mean of the weights
-
-Step s takes samples s * G .. (s + 1) * G - 1 of the run, G = batch_size * accumulate * W, dealt to the processes in
-turn; sample i and what is drawn for it depend on the seed and i alone. So W processes learn what one would with W times
-the batch, and resuming is skipping.
 """
 
 from __future__ import annotations
 
 import math
-import os
 import platform
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -25,16 +19,15 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import DataLoader, Subset
 
 from prv2cli.checkpoints.model_file import save_checkpoint
-from prv2cli.errors import ConfigError, DeviceError, OutputError, Prv2Error
-from prv2cli.files.atomic import remove_leftovers
-from prv2cli.training.config import SceneDataConfig, TrainConfig
+from prv2cli.errors import DeviceError, OutputError, Prv2Error
+from prv2cli.training.batches import Tell, steps
+from prv2cli.training.config.run import TrainConfig
 from prv2cli.training.distributed import World
 from prv2cli.training.evaluate import Evaluator
-from prv2cli.training.logs import Log, NoLog, RunLog, picture_strip
+from prv2cli.training.forward import wrapped
+from prv2cli.training.logs import Log, NoLog, picture_strip
 from prv2cli.training.optimise import (
     Ema,
     make_optimiser,
@@ -43,32 +36,17 @@ from prv2cli.training.optimise import (
     set_rates,
     set_training_mode,
 )
-from prv2cli.training.samples.photos import open_pseudo_labels, open_training_data
-from prv2cli.training.samples.procedural import BROKEN, ScenePool, collate
-from prv2cli.training.stages import Batch, StepOutput, stage_of
+from prv2cli.training.stages import stage_of
+from prv2cli.training.stages.base import Batch, StepOutput
 from prv2cli.training.start import build_to_train
 from prv2cli.training.state import BEST, LAST, STATE, check_same_run, read_state, write_state
-from prv2cli.training.workers import Carried, join, unpacked
 from prv2cli.version import __version__
 
 Report = Callable[[dict[str, Any]], None]
-Tell = Callable[[str], None]
-Progress = Callable[[int, int], None]
 MAX_SKIPPED_IN_A_ROW = 20
 FIRST_SCALE = (
     2.0**12
 )  # of fp16 losses; torch's 2^16 begins with skipped steps, as SILog is of the order of 10
-
-
-class _Forward(nn.Module):
-    """A step's forward pass as a module: what DDP wraps."""
-
-    def __init__(self, model: nn.Module, config: TrainConfig) -> None:
-        super().__init__()
-        self.model, self.config, self.step = model, config, stage_of(config).step
-
-    def forward(self, batch: Batch, progress: float) -> StepOutput:
-        return self.step(self.model, batch, progress, self.config)
 
 
 class Trainer:
@@ -101,27 +79,11 @@ class Trainer:
         self.labeller = stage.labeller(config, device)
         evaluates = config.evaluation is not None and self.world.first
         self.evaluator = Evaluator(config, self.trained, device, tell) if evaluates else None
-        self.forward = self._wrap()
+        self.model, self.forward = wrapped(self.model, config, self.world, device)
         self.step = self.skipped = 0
         self.seconds = 0.0
         self.best = math.inf
         self._saved_step: int | None = None
-        self._broken: set[str] = set()
-
-    def _wrap(self) -> nn.Module:
-        if self.config.batchnorm == "synchronised":
-            if self.device.type != "cuda":
-                raise ConfigError(
-                    "batchnorm: synchronised works on CUDA devices only; use per-process or frozen"
-                )
-            self.model = nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
-        if self.config.compile:
-            compile_parts(self.model)
-        forward = _Forward(self.model, self.config)
-        if self.world.size == 1:
-            return forward
-        # BatchNorm's running statistics are the first process's.
-        return DistributedDataParallel(forward, find_unused_parameters=self.config.has_zoedepth)
 
     def run(self) -> None:
         """Train to the configured number of steps, evaluating and saving on the way.
@@ -142,7 +104,7 @@ class Trainer:
 
     def _run(self) -> None:
         in_a_row, last = 0, time.perf_counter()
-        for batches in self._steps():
+        for batches in steps(self.config, self.world, self.device, self.tell, done=self.step):
             numbers, pictures = self._take_step(batches)
             now = time.perf_counter()
             self.seconds, last = self.seconds + now - last, now
@@ -229,44 +191,6 @@ class Trainer:
         if wanted and pictures and self.world.first:
             self.log.pictures(self.step, picture_strip(pictures))
         self.report(told)
-
-    def _steps(self) -> Iterator[list[Batch]]:
-        """The batches of each step still to do, on the device."""
-        batches: list[Batch] = []
-        for batch in self._batches():
-            batches.append(batch)
-            if len(batches) == self.config.accumulate:
-                yield batches
-                batches = []
-
-    def _batches(self) -> Iterator[Batch]:
-        config, world = self.config, self.world
-        together = samples_per_step(config, world)
-        samples = stage_of(config).samples(config, config.total_steps * together)
-        mine = range(self.step * together + world.rank, config.total_steps * together, world.size)
-        loader = DataLoader(
-            Subset(Carried(samples), mine),
-            batch_size=config.batch_size,
-            num_workers=config.workers,
-            collate_fn=join,
-            worker_init_fn=_one_thread,
-            persistent_workers=False,
-            pin_memory=self.device.type == "cuda",
-            multiprocessing_context="spawn" if config.workers else None,
-        )
-        for batch in unpacked(loader):
-            self._tell_broken(batch.pop(BROKEN))
-            moved = {key: tensor.to(self.device, non_blocking=True) for key, tensor in batch.items()}
-            if config.channels_last and "rgb" in moved:
-                moved["rgb"] = moved["rgb"].contiguous(memory_format=torch.channels_last)
-            yield moved
-
-    def _tell_broken(self, broken: list[tuple[str, str]]) -> None:
-        """Each sample that could not be used, once."""
-        for name, why in broken:
-            if name not in self._broken:
-                self._broken.add(name)
-                self.tell(f"{name} is left out: {why}")
 
     def _evaluate_if_due(self) -> None:
         evaluation = self.config.evaluation
@@ -356,106 +280,3 @@ class Trainer:
 def _out_of_memory(error: Exception) -> bool:
     """On a CPU torch says so in the message alone."""
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-
-
-def _one_thread(_worker: int) -> None:
-    torch.set_num_threads(1)
-
-
-def compile_parts(model: nn.Module) -> None:
-    """torch.compile the parts of a model that do the work, in place: names and checkpoints stay as they are."""
-    for name, part in model.named_children():
-        if name in ("coarse", "refiner"):
-            compile_parts(part)
-        elif any(True for _ in part.parameters()):
-            part.compile()
-
-
-def samples_per_step(config: TrainConfig, world: World) -> int:
-    """In all processes."""
-    return config.batch_size * config.accumulate * world.size
-
-
-def resolve(config: TrainConfig, world: World) -> TrainConfig:
-    """The settings with the number of steps, where they say epochs; the data set and the labels are opened for it.
-
-    Raises UsageError, InputError: a data set or a folder that is not there, or has no sample. ConfigError: a run
-    without end.
-    """
-    data = None if config.on_scenes_alone else open_training_data(config)
-    open_pseudo_labels(config)
-    together = samples_per_step(config, world)
-    steps, length = config.steps, "steps"
-    if steps is None:
-        assert config.epochs is not None
-        if data is None:
-            assert isinstance(config.data, SceneDataConfig)
-            count = len(ScenePool(config.data))
-        else:
-            count = len(data)
-        steps, length = max(1, math.ceil(config.epochs * count / together)), "epochs"
-    if steps * together > sys.maxsize:
-        raise ConfigError(
-            f"{length}: so many steps of batch_size x accumulate samples cannot be counted; lower it"
-        )
-    return config.model_copy(update={"steps": steps, "epochs": None})
-
-
-def fit(
-    config: TrainConfig,
-    out: Path,
-    *,
-    device: torch.device,
-    resume: bool = False,
-    report: Report = lambda parts: None,
-    tell: Tell = lambda message: None,
-    scene_progress: Progress = lambda done, total: None,
-    world: World | None = None,
-) -> Path:
-    """Train as configured; returns the model file.
-
-    Args:
-        out: folder of the run; made if missing.
-        report: called after every step with step, seconds, loss and its parts; a skipped step has no loss.
-        tell: called with a line for a person: samples that are left out, checkpoints that could not be written.
-        scene_progress: called with (done, total) while missing scenes are made.
-        world: this process's place among several.
-    """
-    world = world or World()
-    config = resolve(config, world)
-    out.mkdir(parents=True, exist_ok=True)
-    log = RunLog(out, config, tell) if world.first else NoLog()
-    if world.first:
-        remove_leftovers(out)  # of a run that was killed while it saved
-    trainer = Trainer(config, out, device, report, world=world, log=log, tell=tell)
-    if resume:
-        trainer.resume()
-    elif world.first and (out / STATE).exists():
-        tell(f"{out} holds another run, which this one will replace; --resume would go on with it")
-    if world.first:
-        prepare_scenes(config, scene_progress)
-    world.wait()
-    if world.first_here and not world.first:  # on another machine, whose disk may be its own
-        prepare_scenes(config, scene_progress)
-    world.wait()
-    try:
-        trainer.run()
-    finally:
-        if isinstance(log, RunLog):
-            log.close()
-    return out / LAST
-
-
-def prepare_scenes(config: TrainConfig, progress: Progress) -> None:
-    """Make the procedural scenes that the run lacks, on all cores."""
-    if isinstance(config.data, SceneDataConfig):
-        ScenePool(config.data).make(os.cpu_count() or 1, progress)
-
-
-def first_batch(config: TrainConfig) -> dict[str, Tensor]:
-    """The first batch of a run, for inspection and tests."""
-    config = resolve(config, World())
-    samples = stage_of(config).samples(config, config.total_steps * samples_per_step(config, World()))
-    batch = collate([samples[i] for i in range(config.batch_size)])
-    batch.pop(BROKEN)
-    return batch

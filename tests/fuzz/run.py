@@ -53,7 +53,7 @@ from prv2cli.jobs.find import find_photographs, listed_photographs, plan  # noqa
 from prv2cli.model.config import parse_model_config  # noqa: E402
 from prv2cli.photo.bands import spool_photo  # noqa: E402
 from prv2cli.photo.read import read_photo  # noqa: E402
-from prv2cli.training.config import load_train_config  # noqa: E402
+from prv2cli.training.config.load import load_train_config  # noqa: E402
 
 SECONDS = 5  # an input that takes longer hangs
 MEMORY = 3 << 30  # bytes of address space, libraries included

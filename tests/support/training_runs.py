@@ -158,8 +158,8 @@ def spoilt(out: Path, config: str) -> int:
 def _import_all(config: str) -> None:
     """What the children will need, once for all of them."""
     from prv2cli.model.build import build_model
-    from prv2cli.training import trainer as loop  # noqa: F401
-    from prv2cli.training.config import load_train_config
+    from prv2cli.training import run as loop  # noqa: F401
+    from prv2cli.training.config.load import load_train_config
 
     build_model(load_train_config(Path(config)).model)
 

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from prv2cli.extras import import_opencv
-from prv2cli.training.config import AugmentConfig
+from prv2cli.training.config.samples import AugmentConfig
 
 
 def photograph(rgb: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from prv2cli.training.config import DegradeConfig
+from prv2cli.training.config.samples import DegradeConfig
 
 _MIN_SIDE = 6  # low-resolution pixels
 _LIMITS = (1e-3, 1e4)  # metres

@@ -1,4 +1,4 @@
-"""Training samples from photographs with their truth: any data set of data/layouts.py, or the pool of scenes.
+"""Training samples from photographs with their truth: any data set of datasets/layouts.py, or the pool of scenes.
 
 Sample i depends on the seed and i alone: an epoch is one permutation of the data set, and whatever is drawn for a
 sample comes from a generator of its own. So any number of workers, processes and interruptions gives one stream.
@@ -27,9 +27,11 @@ from prv2cli.depth_files.read import read_depth
 from prv2cli.errors import InputError, MissingExtraError, Prv2Error, UsageError
 from prv2cli.model.layers import resize
 from prv2cli.restoration.coarse_map import shrink
-from prv2cli.training.config import SceneDataConfig, TrainConfig
+from prv2cli.training.config.run import TrainConfig
+from prv2cli.training.config.scenes import SceneDataConfig
 from prv2cli.training.samples.augment import augment
-from prv2cli.training.samples.procedural import BROKEN, Sample, ScenePool
+from prv2cli.training.samples.collate import BROKEN, Sample
+from prv2cli.training.samples.scene_pool import ScenePool
 
 MAX_BROKEN = 20  # samples in a row
 MAX_DRAWS = 5  # tiles, in search of one with truth

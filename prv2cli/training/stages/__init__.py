@@ -1,4 +1,4 @@
-"""The stages of training (METHOD 3), one module each kind. The loop knows nothing of their insides.
+"""The stages of training, one module each kind. The loop knows nothing of their insides.
 
 given.py        refine     a refiner behind any coarse map, on spoilt depth of procedural scenes
 end_to_end.py   refine     a bundle on random tiles;  transfer: with pseudo-labels
@@ -8,7 +8,7 @@ coarse.py       coarse
 
 from __future__ import annotations
 
-from prv2cli.training.config import TrainConfig
+from prv2cli.training.config.run import TrainConfig
 from prv2cli.training.stages.base import Batch, Stage, StepOutput
 from prv2cli.training.stages.coarse import COARSE_ON_PHOTOGRAPHS, COARSE_ON_SCENES
 from prv2cli.training.stages.end_to_end import END_TO_END, TRANSFER
@@ -17,7 +17,7 @@ from prv2cli.training.stages.pretrain import NOISY_PRETRAIN
 
 __all__ = ["STAGES", "Batch", "Stage", "StepOutput", "stage_of"]
 
-# By the name of the stage and whether its samples are made by data/procedural.py.
+# By the name of the stage and whether its samples are made by samples/scenes.py.
 STAGES: dict[tuple[str, bool], Stage] = {
     ("coarse", True): COARSE_ON_SCENES,
     ("coarse", False): COARSE_ON_PHOTOGRAPHS,

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from prv2cli.model.config import AnyModelConfig
-from prv2cli.training.config import TrainConfig
-from prv2cli.training.losses import gradient_matching, silog, usable_depths
+from prv2cli.training.config.run import TrainConfig
+from prv2cli.training.losses.differences import gradient_matching
+from prv2cli.training.losses.truth import silog, usable_depths
 
 Batch = dict[str, Tensor]
 Pictures = dict[str, Tensor]

@@ -8,11 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from prv2cli.training.config import SceneDataConfig, TrainConfig
-from prv2cli.training.losses import log_gradient_loss
-from prv2cli.training.samples.procedural import CoarseSamples, Sample
+from prv2cli.training.config.run import TrainConfig
+from prv2cli.training.config.scenes import SceneDataConfig
+from prv2cli.training.losses.truth import log_gradient_loss
+from prv2cli.training.samples.collate import Sample
+from prv2cli.training.samples.photos import PhotoSamples
+from prv2cli.training.samples.scenes import CoarseSamples
 from prv2cli.training.stages.base import Batch, Stage, StepOutput, looked_at, truth_loss
-from prv2cli.training.stages.pretrain import photo_samples
 
 
 def _scene_samples(config: TrainConfig, length: int) -> Dataset[Sample]:
@@ -63,4 +65,4 @@ def photo_step(model: nn.Module, batch: Batch, progress: float, config: TrainCon
 
 
 COARSE_ON_SCENES = Stage(_scene_samples, scene_step)
-COARSE_ON_PHOTOGRAPHS = Stage(photo_samples, photo_step)
+COARSE_ON_PHOTOGRAPHS = Stage(PhotoSamples, photo_step)

@@ -1,4 +1,4 @@
-"""The coarse network and its refiner together on random tiles (METHOD 3): `refine` of a bundle, and `transfer`.
+"""The coarse network and its refiner together on random tiles: `refine` of a bundle, and `transfer`.
 
 whole photograph ─ coarse network ─ depth, features ─ cropped to the tile ─┐
 tile ──────────────────────────────────────────────── refiner ─────────────┴─ depth ─┬─ SILog with the truth
@@ -18,10 +18,13 @@ from prv2cli.model.config import BundleConfig
 from prv2cli.model.layers import crop_to_boxes
 from prv2cli.model.refiner.patchrefiner import PatchRefiner
 from prv2cli.refine.load import load_model
-from prv2cli.training.config import Detail, TrainConfig, TransferConfig
-from prv2cli.training.losses import edge_guided_ranking, gradient_matching, ssi, ssigm
+from prv2cli.training.config.losses import Detail, TransferConfig
+from prv2cli.training.config.run import TrainConfig
+from prv2cli.training.losses.detail import ssi, ssigm
+from prv2cli.training.losses.differences import gradient_matching
+from prv2cli.training.losses.ranking import edge_guided_ranking
+from prv2cli.training.samples.photos import PhotoSamples
 from prv2cli.training.stages.base import Batch, Labeller, Stage, StepOutput, looked_at, truth_loss
-from prv2cli.training.stages.pretrain import photo_samples
 
 
 def end_to_end_step(model: nn.Module, batch: Batch, progress: float, config: TrainConfig) -> StepOutput:
@@ -66,7 +69,7 @@ def refine_tile(model: Bundle, batch: Batch, *, frozen: bool) -> tuple[Tensor, T
 def detail_loss(
     kind: Detail, prediction: Tensor, pseudo: Tensor, seeds: list[int], config: TransferConfig
 ) -> Tensor:
-    """One of the detail losses (losses.py).
+    """One of the detail losses (losses/detail.py, losses/ranking.py).
 
     Args:
         prediction: (B, 1, h, w) metres. pseudo: (B, 1, H, W), 0 = none. seeds: of what is drawn for each tile.
@@ -117,5 +120,5 @@ def frozen_teacher(config: TrainConfig, device: torch.device) -> Labeller | None
     return label
 
 
-END_TO_END = Stage(photo_samples, end_to_end_step)
-TRANSFER = Stage(photo_samples, transfer_step, labeller=frozen_teacher)
+END_TO_END = Stage(PhotoSamples, end_to_end_step)
+TRANSFER = Stage(PhotoSamples, transfer_step, labeller=frozen_teacher)

@@ -1,4 +1,4 @@
-"""A refiner behind any coarse map, on tiles of procedural scenes whose depth was spoilt (data/degrade.py)."""
+"""A refiner behind any coarse map, on tiles of procedural scenes whose depth was spoilt (samples/degrade.py)."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from prv2cli.model.refiner.patchrefiner import PatchRefiner, Residual
-from prv2cli.training.config import SceneDataConfig, TrainConfig
-from prv2cli.training.losses import drift_loss, edge_loss, weighted_residual_loss
-from prv2cli.training.samples.procedural import RefineSamples, Sample
+from prv2cli.tiling.plan import REDUCED
+from prv2cli.training.config.run import TrainConfig
+from prv2cli.training.config.scenes import SceneDataConfig
+from prv2cli.training.losses.residual import drift_loss, edge_loss, weighted_residual_loss
+from prv2cli.training.samples.collate import Sample
+from prv2cli.training.samples.scenes import RefineSamples
 from prv2cli.training.stages.base import Batch, Stage, StepOutput, looked_at
 
 AUXILIARY_WEIGHT = 0.5
-REDUCED = 2  # divisor of the tile's size, for the pass before the one that learns
 
 
 def _samples(config: TrainConfig, length: int) -> Dataset[Sample]:
@@ -40,7 +42,7 @@ class _Target(NamedTuple):
 def refine_step(model: nn.Module, batch: Batch, progress: float, config: TrainConfig) -> StepOutput:
     """Refine a batch of tiles of spoilt coarse maps (behind `given`).
 
-    As in use (inference.py), tiles with wide edges go through a pass at half size first, which learns as well.
+    As in use (refine/refiner.py), tiles with wide edges go through a pass at half size first, which learns as well.
     """
     assert isinstance(model, PatchRefiner)
     scenes, tiles = len(batch["guide_rgb"]), len(batch["rgb"])
@@ -124,7 +126,7 @@ def _reduced_pass(
 
 
 def _reduce_depth(depth: Tensor) -> Tensor:
-    """(B, 1, H, W) at half size: of each four depths the second nearest, as in scenes.py, never a mean."""
+    """(B, 1, H, W) at half size: of each four depths the second nearest, as in scenes/make.py, never a mean."""
     quarters = [depth[..., y::REDUCED, x::REDUCED] for y in range(REDUCED) for x in range(REDUCED)]
     return torch.stack(quarters).median(dim=0).values
 

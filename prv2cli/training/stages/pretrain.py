@@ -11,13 +11,11 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Dataset
 
 from prv2cli.model.config import AnyModelConfig, BundleConfig
 from prv2cli.model.refiner.patchrefiner import PatchRefiner
-from prv2cli.training.config import TrainConfig
+from prv2cli.training.config.run import TrainConfig
 from prv2cli.training.samples.photos import PhotoSamples
-from prv2cli.training.samples.procedural import Sample
 from prv2cli.training.stages.base import Batch, Stage, StepOutput, looked_at, truth_loss
 
 
@@ -25,11 +23,6 @@ def refiner_of(config: TrainConfig) -> AnyModelConfig:
     """The part of the bundle that is trained and saved."""
     assert isinstance(config.model, BundleConfig)
     return config.model.refiner
-
-
-def photo_samples(config: TrainConfig, length: int) -> Dataset[Sample]:
-    """Samples of the run's data set (data/photos.py)."""
-    return PhotoSamples(config, length)
 
 
 def pretrain_step(model: nn.Module, batch: Batch, progress: float, config: TrainConfig) -> StepOutput:
@@ -58,4 +51,4 @@ def noise_features(model: PatchRefiner, image: Tensor, seeds: Sequence[int]) -> 
     return features
 
 
-NOISY_PRETRAIN = Stage(photo_samples, pretrain_step, trained=refiner_of)
+NOISY_PRETRAIN = Stage(PhotoSamples, pretrain_step, trained=refiner_of)

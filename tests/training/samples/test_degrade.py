@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from prv2cli.training.config import DegradeConfig
+from prv2cli.training.config.samples import DegradeConfig
 from prv2cli.training.samples.degrade import degrade
 
 SIDE = 128

@@ -1,16 +1,9 @@
-"""Training samples from procedural scenes: a pool made once on disk, or a new scene for each, and two views of them.
+"""Training samples from procedural scenes: tiles for a refiner behind any coarse map, whole scenes for `lite`.
 
 Sample i of a data set depends on (seed, i) alone, so any number of workers and any interruption give the same stream.
 """
 
 from __future__ import annotations
-
-import os
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -21,96 +14,16 @@ from prv2cli.extras import import_opencv
 from prv2cli.model.depth_space import LogNormalisation
 from prv2cli.model.refiner.guide import to_guide
 from prv2cli.restoration.coarse_map import WIDE_EDGES
-from prv2cli.training.config import DegradeConfig, SceneDataConfig
+from prv2cli.training.config.samples import DegradeConfig
+from prv2cli.training.config.scenes import SceneDataConfig
 from prv2cli.training.samples.augment import photograph
+from prv2cli.training.samples.collate import Sample
 from prv2cli.training.samples.degrade import degrade
+from prv2cli.training.samples.scene_pool import ScenePool
 
-if TYPE_CHECKING:
-    from prv2cli.scenes.make import Style
-
-Sample = dict[str, Any]  # tensors that are joined along their first dimension, and BROKEN
-BROKEN = "broken"  # in a sample or a batch: [(name, why)] of what could not be used on the way to it
-_Job = tuple[int, int, "Style", int, str]  # seed, index, style, size, path
 _GUIDE_SIZES = (96, 72, 56)
 _SCALES = (1.0, 1.0, 0.75, 1.333)
 _MIN_TILE_SPREAD = 0.05  # log-depth; a tile of one plain wall teaches little
-
-
-class ScenePool:
-    """Scenes 0..count-1 of a seed, made on first use and kept as .npz files below `cache`.
-
-    Endless: scenes 0, 1, ... without end, drawn when asked for; of each `len(pool)` in a row the first are of any kind,
-    the others still lifes.
-    """
-
-    def __init__(self, config: SceneDataConfig) -> None:
-        self.config = config
-        self.folder = config.cache / f"size{config.size}-seed{config.seed}"
-
-    def __len__(self) -> int:
-        return self.config.scenes + self.config.still_lifes
-
-    def path(self, index: int) -> Path:
-        """Where a scene lies; those from `scenes` on are still lifes."""
-        number = index - self.config.scenes
-        return self.folder / (f"{index:06d}.npz" if number < 0 else f"still-{number:06d}.npz")
-
-    def missing(self) -> list[int]:
-        """Indices of the scenes that have not been made yet."""
-        if self.config.endless:
-            return []
-        return [i for i in range(len(self)) if not self.path(i).exists()]
-
-    def make(self, processes: int, progress: Callable[[int, int], None] = lambda done, total: None) -> None:
-        """Make every missing scene. A killed run goes on where it stopped."""
-        missing = self.missing()
-        if not missing:
-            return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        jobs = [self._job(index) for index in missing]
-        with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as executor:
-            for done, _ in enumerate(executor.map(_make_and_save, jobs, chunksize=4), 1):
-                progress(done, len(jobs))
-
-    def _job(self, index: int) -> _Job:
-        number = index - self.config.scenes
-        style: Style = "any" if number < 0 else "still-life"
-        return (
-            self.config.seed,
-            index if number < 0 else number,
-            style,
-            self.config.size,
-            str(self.path(index)),
-        )
-
-    def load(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """rgb (H, W, 3) uint8 and depth (H, W) float32 metres of one scene."""
-        if self.config.endless:
-            return self._draw(index)
-        with np.load(self.path(index)) as arrays:
-            return arrays["rgb"], arrays["depth"]
-
-    def _draw(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        from prv2cli.scenes.make import make_scene
-
-        style: Style = "any" if index % len(self) < self.config.scenes else "still-life"
-        scene = make_scene((self.config.seed, index), self.config.size, style=style)
-        return scene.rgb, scene.depth
-
-    def choose(self, sample: int, rng: np.random.Generator) -> int:
-        """The index of the scene that a sample of a run is of."""
-        return sample if self.config.endless else int(rng.integers(len(self)))
-
-
-def _make_and_save(job: _Job) -> None:
-    from prv2cli.scenes.make import make_scene
-
-    seed, index, style, size, path = job
-    scene = make_scene((seed, index), size, style=style)
-    partial = f"{path}.{os.getpid()}.tmp"
-    with Path(partial).open("wb") as file:
-        np.savez(file, rgb=scene.rgb, depth=scene.depth)
-    Path(partial).replace(path)
 
 
 class _SceneSamples(Dataset[Sample]):
@@ -222,11 +135,3 @@ class CoarseSamples(_SceneSamples):
 def _to_tensor(rgb: np.ndarray) -> Tensor:
     """(H, W, 3) uint8 -> (3, H, W) float in 0..1."""
     return torch.from_numpy(np.ascontiguousarray(rgb)).permute(2, 0, 1).float() / 255
-
-
-def collate(samples: list[Sample]) -> dict[str, Any]:
-    """Join the samples of a batch key by key."""
-    batch: dict[str, Any] = {
-        key: torch.cat([sample[key] for sample in samples]) for key in samples[0] if key != BROKEN
-    }
-    return {**batch, BROKEN: [told for sample in samples for told in sample.get(BROKEN, [])]}

@@ -1,16 +1,29 @@
-"""Samples from other processes: what is raised there arrives as it was; torch makes text of it, with a traceback."""
+"""What a sample is, and how samples are joined to a batch. What another process raises meanwhile arrives as it was.
+
+By itself torch makes text of it, with a traceback.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import torch
 from torch.utils.data import Dataset
 
 from prv2cli.errors import Prv2Error
-from prv2cli.training.samples.procedural import Sample, collate
 
+Sample = dict[str, Any]  # tensors that are joined along their first dimension, and BROKEN
+BROKEN = "broken"  # in a sample or a batch: [(name, why)] of what could not be used on the way to it
 _FAILED = "failed"  # in a sample or a batch: the error that came in its place
+
+
+def collate(samples: list[Sample]) -> dict[str, Any]:
+    """Join the samples of a batch key by key."""
+    batch: dict[str, Any] = {
+        key: torch.cat([sample[key] for sample in samples]) for key in samples[0] if key != BROKEN
+    }
+    return {**batch, BROKEN: [told for sample in samples for told in sample.get(BROKEN, [])]}
 
 
 class Carried(Dataset[Sample]):

@@ -1,0 +1,34 @@
+"""Settings of what changes the weights."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from prv2cli.settings import Probability, Settings
+from prv2cli.training.config.numbers import NonNegative, Positive
+
+
+class OptimiserConfig(Settings):
+    """AdamW, its schedule, and the mean of the weights.
+
+    lr: of everything that has no rate of its own. encoder_lr: of the pretrained encoder, coarse_lr: of a bundle's
+        coarse network; None: lr; 0: frozen, BatchNorm's statistics included.
+    schedule: cosine: a linear warm-up and a cosine decay to 1/1000; one-cycle: from lr / div up to lr and down to
+        lr / div / final_div, beta1 the other way between the two of `momentum`. warmup: share of the run.
+    clip: largest norm of the gradient. ema: decay of the mean that is saved; 0 saves the weights themselves.
+    """
+
+    lr: Positive = 2.5e-3
+    encoder_lr: NonNegative | None = None
+    coarse_lr: NonNegative | None = None
+    weight_decay: NonNegative = 1e-4
+    coarse_weight_decay: NonNegative | None = None
+    schedule: Literal["cosine", "one-cycle"] = "cosine"
+    warmup: Probability = 0.04
+    div: Annotated[float, Field(ge=1)] = 2.0
+    final_div: Annotated[float, Field(ge=1)] = 100.0
+    momentum: tuple[Probability, Probability] = (0.85, 0.95)
+    clip: Positive = 1.0
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.999

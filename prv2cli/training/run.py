@@ -1,0 +1,101 @@
+"""A whole training run: settings made whole, the folder, missing scenes, then the loop (trainer.py)."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from prv2cli.errors import ConfigError
+from prv2cli.files.atomic import remove_leftovers
+from prv2cli.training.batches import Tell, samples_per_step
+from prv2cli.training.config.run import TrainConfig
+from prv2cli.training.config.scenes import SceneDataConfig
+from prv2cli.training.distributed import World
+from prv2cli.training.logs import NoLog, RunLog
+from prv2cli.training.samples.photos import open_pseudo_labels, open_training_data
+from prv2cli.training.samples.scene_pool import ScenePool
+from prv2cli.training.state import LAST, STATE
+from prv2cli.training.trainer import Report, Trainer
+
+Progress = Callable[[int, int], None]
+
+
+def resolve(config: TrainConfig, world: World) -> TrainConfig:
+    """The settings with the number of steps, where they say epochs; the data set and the labels are opened for it.
+
+    Raises UsageError, InputError: a data set or a folder that is not there, or has no sample. ConfigError: a run
+    without end.
+    """
+    data = None if config.on_scenes_alone else open_training_data(config)
+    open_pseudo_labels(config)
+    together = samples_per_step(config, world)
+    steps, length = config.steps, "steps"
+    if steps is None:
+        assert config.epochs is not None
+        if data is None:
+            assert isinstance(config.data, SceneDataConfig)
+            count = len(ScenePool(config.data))
+        else:
+            count = len(data)
+        steps, length = max(1, math.ceil(config.epochs * count / together)), "epochs"
+    if steps * together > sys.maxsize:
+        raise ConfigError(
+            f"{length}: so many steps of batch_size x accumulate samples cannot be counted; lower it"
+        )
+    return config.model_copy(update={"steps": steps, "epochs": None})
+
+
+def fit(
+    config: TrainConfig,
+    out: Path,
+    *,
+    device: torch.device,
+    resume: bool = False,
+    report: Report = lambda parts: None,
+    tell: Tell = lambda message: None,
+    scene_progress: Progress = lambda done, total: None,
+    world: World | None = None,
+) -> Path:
+    """Train as configured; returns the model file.
+
+    Args:
+        out: folder of the run; made if missing.
+        report: called after every step with step, seconds, loss and its parts; a skipped step has no loss.
+        tell: called with a line for a person: samples that are left out, checkpoints that could not be written.
+        scene_progress: called with (done, total) while missing scenes are made.
+        world: this process's place among several.
+    """
+    world = world or World()
+    config = resolve(config, world)
+    out.mkdir(parents=True, exist_ok=True)
+    log = RunLog(out, config, tell) if world.first else NoLog()
+    if world.first:
+        remove_leftovers(out)  # of a run that was killed while it saved
+    trainer = Trainer(config, out, device, report, world=world, log=log, tell=tell)
+    if resume:
+        trainer.resume()
+    elif world.first and (out / STATE).exists():
+        tell(f"{out} holds another run, which this one will replace; --resume would go on with it")
+    if world.first:
+        prepare_scenes(config, scene_progress)
+    world.wait()
+    if world.first_here and not world.first:  # on another machine, whose disk may be its own
+        prepare_scenes(config, scene_progress)
+    world.wait()
+    try:
+        trainer.run()
+    finally:
+        if isinstance(log, RunLog):
+            log.close()
+    return out / LAST
+
+
+def prepare_scenes(config: TrainConfig, progress: Progress) -> None:
+    """Make the procedural scenes that the run lacks, on all cores."""
+    if isinstance(config.data, SceneDataConfig):
+        ScenePool(config.data).make(os.cpu_count() or 1, progress)
