@@ -9,8 +9,7 @@ from torch.nn.parallel import DistributedDataParallel
 from prv2cli.errors import ConfigError
 from prv2cli.training.config.run import TrainConfig
 from prv2cli.training.distributed import World
-from prv2cli.training.stages import stage_of
-from prv2cli.training.stages.base import Batch, StepOutput
+from prv2cli.training.stages import Batch, StepOutput, stage_of
 
 
 class Forward(nn.Module):
