@@ -14,7 +14,8 @@ from torch import nn
 from prv2cli.checkpoints.model_file import Checkpoint
 from prv2cli.coarse.load import load_coarse, wrap
 from prv2cli.coarse.network import CoarseNetwork
-from prv2cli.datasets.layouts import DataSet, open_data
+from prv2cli.datasets.layouts import open_data
+from prv2cli.datasets.samples import DataSet
 from prv2cli.evaluation.measure import with_boundaries
 from prv2cli.evaluation.of_model import evaluate_model
 from prv2cli.evaluation.report import METRICS, Report
