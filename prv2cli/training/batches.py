@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Subset
 from prv2cli.training.config.run import TrainConfig
 from prv2cli.training.distributed import World
 from prv2cli.training.samples.collate import BROKEN, Carried, join, unpacked
-from prv2cli.training.stages import Batch, stage_of
+from prv2cli.training.stages.table import Batch, stage_of
 
 Tell = Callable[[str], None]
 

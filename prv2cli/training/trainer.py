@@ -36,7 +36,7 @@ from prv2cli.training.optimise import (
     set_rates,
     set_training_mode,
 )
-from prv2cli.training.stages import Batch, StepOutput, stage_of
+from prv2cli.training.stages.table import Batch, StepOutput, stage_of
 from prv2cli.training.start import build_to_train
 from prv2cli.training.state import BEST, LAST, STATE, check_same_run, read_state, write_state
 from prv2cli.version import __version__

@@ -139,7 +139,7 @@ def pair(out: Path, config: str, *, spoilt: bool = False) -> int:
 
 
 def _spoil_second_step() -> None:
-    from prv2cli.training.stages import STAGES
+    from prv2cli.training.stages.table import STAGES
 
     stage = STAGES["refine", False]
 

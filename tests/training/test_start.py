@@ -16,7 +16,7 @@ from training_runs import (
 from prv2cli.checkpoints.model_file import read_checkpoint
 from prv2cli.model.timm_pyramid import import_timm
 from prv2cli.training.config.load import load_train_config
-from prv2cli.training.stages import stage_of
+from prv2cli.training.stages.table import stage_of
 from prv2cli.training.trainer import Trainer
 
 

@@ -23,7 +23,7 @@ from prv2cli.model.config import LiteConfig
 from prv2cli.training.config.run import TrainConfig
 from prv2cli.training.run import fit
 from prv2cli.training.samples.collate import Sample
-from prv2cli.training.stages import STAGES, Stage, StepOutput
+from prv2cli.training.stages.table import STAGES, Stage, StepOutput
 from prv2cli.training.state import read_state
 from prv2cli.training.trainer import MAX_SKIPPED_IN_A_ROW, Trainer
 
