@@ -26,8 +26,8 @@ from prv2cli.depth_files.preview import colourise
 from prv2cli.evaluation.config import Measuring
 from prv2cli.evaluation.edges import depth_edges, edge_band
 from prv2cli.evaluation.measure import measure
+from prv2cli.refine.fuse import Depth
 from prv2cli.refine.refiner import Refiner
-from prv2cli.refine.result import Depth
 from prv2cli.resampling.maps import bilinear
 from prv2cli.restoration.blur import blur
 from prv2cli.scenes.make import make_scene

@@ -171,7 +171,7 @@ def score_refiner(cases: list[Case], refiner: Refiner, pictures: Path | None) ->
 
 def _seam(case: Case, refiner: Refiner, depth: np.ndarray) -> float:
     from prv2cli.model.depth_space import INVISIBLE_STEP
-    from prv2cli.tiling.plan import seam_excess
+    from prv2cli.tiling.blend import seam_excess
 
     tiled = refiner.refine(case.rgb, coarse_depth=case.bilinear, tile=TILE).depth
     plan = refiner.plan(*depth.shape, tile=TILE)

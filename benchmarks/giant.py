@@ -86,12 +86,12 @@ def _high_water_mark() -> int:
 
 
 def _keep_coarse_after_one_tile(refiner: Any) -> None:
-    network, real = refiner._patch_refiner, refiner._patch_refiner.refine_cropped
+    network, real = refiner._loop.network, refiner._loop.network.refine_cropped
     calls = []
 
-    def refine_cropped(rgb: Any, depth: Any, features: Any) -> Any:
+    def refine_cropped(rgb: Any, depth: Any, features: Any, steeper: float = 1.0) -> Any:
         calls.append(rgb.shape)
-        return real(rgb, depth, features) if len(calls) == 1 else depth
+        return real(rgb, depth, features, steeper) if len(calls) == 1 else depth
 
     network.refine_cropped = refine_cropped
 
@@ -111,21 +111,21 @@ def refine(photo_path: Path, out: Path, device: str, cheap: bool) -> dict[str, A
 
     with photo_on_disk(photo_path, out.parent) as photo:
         mark("decode")
+
         from prv2cli import Refiner
-        from prv2cli.depth_files.encoding import Encoding
+        from prv2cli.depth_files.encoding import Encoding, write
         from prv2cli.jobs.report import describe
-        from prv2cli.refine.streaming import refine_streamed, write_streamed
 
         refiner = Refiner.from_pretrained(coarse="lite", device=device)
         if cheap:
             _keep_coarse_after_one_tile(refiner)
         mark("load")
         pixels: Any = photo.rgb
-        with refine_streamed(refiner, pixels) as result:
+        with refiner.refine(pixels) as result:
             mark("refine")
             parts |= {f"  {part}": [seconds, 0] for part, seconds in result.seconds.items()}
             depth: Any = result.depth
-            write_streamed(out, depth, describe(refiner, result, photo), Encoding("tiff"))
+            write(out, depth, describe(refiner, result, photo), Encoding("tiff"))
             mark("encode")
             tiles = result.tiling
     return {"parts": parts, "peak": _high_water_mark(), "tiling": tiles, "bytes": out.stat().st_size}

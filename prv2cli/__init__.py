@@ -9,8 +9,8 @@ from prv2cli.version import __version__
 __all__ = ["Depth", "Refiner", "__version__"]
 
 if TYPE_CHECKING:
+    from prv2cli.refine.fuse import Depth
     from prv2cli.refine.refiner import Refiner
-    from prv2cli.refine.result import Depth
 
 
 def __getattr__(name: str) -> Any:

@@ -34,9 +34,10 @@ from prv2cli.evaluation.config import load_eval_config
 from prv2cli.files.atomic import TEMP_SUFFIX, _machine, remove_leftovers
 from prv2cli.files.text import shown
 from prv2cli.jobs import claims as claims_module
-from prv2cli.jobs.batch import BatchSettings, run_batch
+from prv2cli.jobs.batch import BatchSettings
 from prv2cli.jobs.claims import Claims
 from prv2cli.jobs.find import find_photographs, listed_photographs, plan
+from prv2cli.jobs.local_engine import run_batch
 from prv2cli.photo.on_disk import photo_on_disk
 from prv2cli.photo.read import read_photo
 from prv2cli.training.config.load import load_train_config

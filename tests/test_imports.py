@@ -32,11 +32,6 @@ LEVEL = {room: level for level, line in enumerate(reversed(LEVELS.split("\n"))) 
 # `import prv2cli` gives the Refiner when it is asked for.
 ALLOWED = {("__init__", "refine")}
 
-# What still runs up or across, and what is still too long. An entry that is no longer needed fails, too.
-STILL_UP: set[tuple[str, str]] = set()
-STILL_LONG = {"cli.refine", "jobs.batch", "refine.refiner"}
-STILL_HEAVY = {"training.stages"}
-
 
 def _name(path: Path) -> str:
     """prv2cli/photo/read.py -> photo.read; a package has the name of its folder, prv2cli itself __init__."""
@@ -93,18 +88,13 @@ def test_imports_go_downwards() -> None:
         and LEVEL[_room(target)] >= LEVEL[_room(name)]
         and (_room(name), _room(target)) not in ALLOWED
     }
-    assert sorted(up - STILL_UP) == [], "these run up or across"
-    assert sorted(STILL_UP - up) == [], "these no longer do: take them out of STILL_UP"
+    assert sorted(up) == [], "these run up or across"
 
 
 def test_there_are_no_circles() -> None:
-    """Of modules, by all that runs: `if TYPE_CHECKING` does not. The arrows that still run up close some."""
+    """Of modules, by all that runs: `if TYPE_CHECKING` does not."""
     graph = {
-        name: {
-            target
-            for target in targets
-            if (name, target) not in STILL_UP and (_room(name), _room(target)) not in ALLOWED
-        }
+        name: {target for target in targets if (_room(name), _room(target)) not in ALLOWED}
         for name, targets in _imports(types_too=False).items()
     }
     try:
@@ -124,9 +114,9 @@ def test_the_faces_of_packages_are_light() -> None:
                 modules = [node.module] if isinstance(node, ast.ImportFrom) else [a.name for a in node.names]
                 if not set(modules) <= {"__future__", "typing", "prv2cli.version"}:
                     heavy.add(name)
-    assert heavy == STILL_HEAVY
+    assert heavy == set()
 
 
 def test_files_are_short() -> None:
     long = {n for n, path in MODULES.items() if len(path.read_text("utf-8").splitlines()) > LONGEST}
-    assert long == STILL_LONG
+    assert long == set()

@@ -14,7 +14,7 @@ from contextlib import contextmanager, redirect_stdout
 from enum import Enum
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TextIO
+from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
@@ -37,8 +37,8 @@ from prv2cli.cli.options import (
     TileOption,
     TtaName,
     TtaOption,
-    check_models,
-    check_tiling,
+    models_of,
+    tiling_of,
 )
 from prv2cli.cli.ui import (
     INTERRUPTED,
@@ -55,6 +55,7 @@ from prv2cli.cli.ui import (
 
 if TYPE_CHECKING:
     from prv2cli.jobs.batch import BatchSettings, Job, Outcome
+    from prv2cli.refine.request import Models
 
     Outcomes = Generator[Outcome, None, None]
 
@@ -164,6 +165,7 @@ def batch(
     from prv2cli.jobs.find import SUFFIX_OF, plan
     from prv2cli.jobs.find import shard as part_of
     from prv2cli.photo.opening import MAX_PIXELS_DEFAULT
+    from prv2cli.refine.request import RefineRequest
 
     with _sigterm_interrupts():
         configure_logging(quiet=quiet, verbose=verbose)
@@ -171,20 +173,27 @@ def batch(
             depth_format(Path("-"), format), dtype.value if dtype else None, depth_scale, inverse
         )
         check_encoding(encoding)
-        tiling = check_tiling(tile, overlap, mode, seed)
-        models = check_models(
-            model, coarse, None, device, precision, scene=scene, revision=revision, offline=offline
+        request = RefineRequest(
+            tiling_of(tile, overlap, mode, seed), batch_size, tta.value, focal_px=focal_px
+        )
+        models = models_of(
+            model,
+            coarse,
+            None,
+            device,
+            precision,
+            scene=scene.value if scene else None,
+            revision=revision,
+            offline=offline,
         )
         _check_engine(engine, workers, device)
         folder = _output_folder(inputs, output)
         jobs = plan(_photographs(inputs, recursive, null, folder), folder, name, SUFFIX_OF[encoding.format])
         if shard is not None:
             jobs = part_of(jobs, shard)
-        settings = BatchSettings(
-            encoding, tiling, focal_px, max_pixels or MAX_PIXELS_DEFAULT, overwrite, batch_size, tta.value
-        )
+        settings = BatchSettings(encoding, request, max_pixels or MAX_PIXELS_DEFAULT, overwrite)
         make = partial(_on_ray, workers=workers) if engine is EngineName.ray else _here
-        start = partial(make, jobs, settings, folder, models, device, precision)
+        start = partial(make, jobs, settings, folder, models)
         return _run(len(jobs), start, folder, as_json=json, quiet=quiet)
 
 
@@ -199,37 +208,23 @@ def _check_engine(engine: EngineName, workers: int | None, device: str) -> None:
         raise UsageError("--workers is about a cluster; add --engine ray")
 
 
-def _here(
-    jobs: list[Job],
-    settings: BatchSettings,
-    folder: Path,
-    models: dict[str, Any],
-    device: str,
-    precision: str,
-) -> Outcomes:
-    from prv2cli.jobs.batch import run_batch
+def _here(jobs: list[Job], settings: BatchSettings, folder: Path, models: Models) -> Outcomes:
     from prv2cli.jobs.claims import Claims
+    from prv2cli.jobs.local_engine import run_batch
     from prv2cli.refine.refiner import Refiner
 
-    refiner = Refiner.from_pretrained(**models, device=device, precision=precision)
-    return run_batch(jobs, refiner, settings, Claims(folder))
+    return run_batch(jobs, Refiner.load(models), settings, Claims(folder))
 
 
 def _on_ray(
-    jobs: list[Job],
-    settings: BatchSettings,
-    folder: Path,
-    models: dict[str, Any],
-    device: str,
-    precision: str,
-    workers: int | None,
+    jobs: list[Job], settings: BatchSettings, folder: Path, models: Models, workers: int | None
 ) -> Outcomes:
     from prv2cli.jobs.batch import run_on
     from prv2cli.jobs.ray_engine import RayEngine, end_at_once, load_refiner
 
-    load = partial(load_refiner, models, device, precision)
+    load = partial(load_refiner, models)
     try:
-        engine = RayEngine(load, settings, folder, workers=workers, jobs=len(jobs), device=device)
+        engine = RayEngine(load, settings, folder, workers=workers, jobs=len(jobs), device=models.device)
     except KeyboardInterrupt:
         stderr.print("interrupted", markup=False)
         sys.stderr.flush()

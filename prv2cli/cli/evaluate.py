@@ -11,11 +11,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from prv2cli.cli.files import KindName
-from prv2cli.cli.options import check_models, check_tiling
-from prv2cli.cli.ui import JsonOption, QuietOption, VerboseOption, configure_logging, progress_bar, warn
+from prv2cli.cli.options import models_of, tiling_of
+from prv2cli.cli.ui import (
+    JsonOption,
+    QuietOption,
+    VerboseOption,
+    configure_logging,
+    progress_bar,
+    warn,
+)
 
 if TYPE_CHECKING:
-    from prv2cli.evaluation.config import EvalConfig
     from prv2cli.evaluation.report import Report
 
 MEASURE = "How it is measured"
@@ -219,19 +225,30 @@ def _run_model(path: Path, changes: dict[str, Any], error_maps: Path | None, qui
     from prv2cli.evaluation.config import load_eval_config
     from prv2cli.evaluation.measure import with_boundaries
     from prv2cli.evaluation.of_model import evaluate_model
+    from prv2cli.refine.asked import AskedRefiner
+    from prv2cli.refine.refiner import Refiner
+    from prv2cli.refine.request import RefineRequest
 
     config = load_eval_config(path, changes)
     with_boundaries(config.measure)  # a missing extra is said before the data set is listed
-    tiling = check_tiling(config.tile, config.overlap, config.mode, config.seed)
-    check_models(config.model, config.coarse, None, config.device, config.precision)
+    request = RefineRequest(tiling_of(config.tile, config.overlap, config.mode, config.seed))
+    models = models_of(
+        config.model,
+        config.coarse,
+        None,
+        config.device,
+        config.precision,
+        scene=config.scene,
+        revision=config.revision,
+        offline=config.offline,
+    )
     data = open_data(config.data)
-    refiner = _load(config)
+    refiner = Refiner.load(models)
     with progress_bar("images", quiet=quiet) as progress:
         report = evaluate_model(
-            refiner,
+            AskedRefiner(refiner, request),
             data,
             config.measure,
-            tiling=tiling,
             limit=config.limit,
             consistency=config.consistency,
             error_maps=error_maps,
@@ -243,20 +260,6 @@ def _run_model(path: Path, changes: dict[str, Any], error_maps: Path | None, qui
         "coarse": refiner.coarse.name if refiner.coarse else None,
     }
     return report
-
-
-def _load(config: EvalConfig) -> Any:
-    from prv2cli.refine.refiner import Refiner
-
-    return Refiner.from_pretrained(
-        config.model,
-        coarse=config.coarse,
-        scene=config.scene,
-        revision=config.revision,
-        offline=config.offline,
-        device=config.device,
-        precision=config.precision,
-    )
 
 
 def _run_files(

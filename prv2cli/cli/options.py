@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from prv2cli.cli.files import DtypeName
 from prv2cli.cli.ui import SceneName
+
+if TYPE_CHECKING:
+    from prv2cli.hub.registry import Scene
+    from prv2cli.refine.request import Models, Tiling
 
 COARSE = "Coarse depth"
 OUTPUT = "Output"
@@ -111,16 +115,15 @@ MaxPixelsOption = Annotated[
 ]
 
 
-def check_tiling(tile: str, overlap: float | None, mode: str | None, seed: int) -> dict[str, Any]:
-    """How the photograph is cut, as arguments of Refiner.refine. Its own overlap where none is asked for."""
+def tiling_of(tile: str, overlap: float | None, mode: str | None, seed: int) -> Tiling:
+    """How photographs are cut, from the flags. Raises UsageError."""
     from prv2cli.errors import UsageError
-    from prv2cli.tiling.plan import parse_mode
+    from prv2cli.refine.request import Tiling
 
-    parse_mode(mode)
-    if mode is not None and (overlap is not None or _parse_tile(tile) != (0, 0)):
+    found = Tiling(_parse_tile(tile), overlap, mode, seed)
+    if mode is not None and (overlap is not None or any(found.tile)):
         raise UsageError("--mode has tiles of its own; leave out --tile and --overlap")
-    tiling = {"tile": _parse_tile(tile), "mode": mode, "seed": seed}
-    return tiling if overlap is None else {**tiling, "overlap": overlap}
+    return found
 
 
 def _parse_tile(text: str) -> tuple[int, int]:
@@ -133,21 +136,22 @@ def _parse_tile(text: str) -> tuple[int, int]:
         raise UsageError(f"--tile {text}: write rows or rows x columns, e.g. 512 or 512x768") from error
 
 
-def check_models(
+def models_of(
     model: str,
     coarse: str,
     coarse_depth: Path | None,
     device: str,
     precision: str,
     *,
-    scene: SceneName | None = None,
+    scene: Scene | None = None,
     revision: str | None = None,
     offline: bool = False,
-) -> dict[str, Any]:
-    """Which models, as arguments of Refiner.from_pretrained; no coarse network where a map is given instead."""
+) -> Models:
+    """Which models, from the flags; no coarse network where a map is given instead. Raises UsageError."""
     from prv2cli.errors import UsageError
     from prv2cli.hub.resolve import check
     from prv2cli.machine.devices import check_names
+    from prv2cli.refine.request import Models
 
     if coarse != "auto" and coarse_depth is not None:
         raise UsageError("--coarse and --coarse-depth exclude each other: a network, or a map of your own")
@@ -155,10 +159,12 @@ def check_models(
     for wanted in (model, coarse):
         if wanted != "auto":
             check(wanted)
-    return {
-        "model": model,
-        "coarse": None if coarse_depth is not None else coarse,
-        "scene": scene.value if scene else None,
-        "revision": revision,
-        "offline": offline,
-    }
+    return Models(
+        model,
+        None if coarse_depth is not None else coarse,
+        scene=scene,
+        revision=revision,
+        offline=offline,
+        device=device,
+        precision=precision,
+    )

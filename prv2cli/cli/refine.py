@@ -6,7 +6,7 @@ import json as json_module
 import os
 import sys
 import time
-from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -32,8 +32,8 @@ from prv2cli.cli.options import (
     TileOption,
     TtaName,
     TtaOption,
-    check_models,
-    check_tiling,
+    models_of,
+    tiling_of,
 )
 from prv2cli.cli.ui import (
     DeviceOption,
@@ -48,13 +48,11 @@ from prv2cli.cli.ui import (
 )
 
 if TYPE_CHECKING:
-    from prv2cli.depth_files.encoding import Encoding
-    from prv2cli.depth_files.metadata import DepthMetadata
-    from prv2cli.depth_files.read import DepthMap
-    from prv2cli.depth_files.write import WriteReport
+    from prv2cli.jobs.one_photo import FileJob, Outputs
     from prv2cli.photo.read import Photo
+    from prv2cli.refine.estimate import Way
     from prv2cli.refine.refiner import Refiner
-    from prv2cli.refine.result import Depth
+    from prv2cli.refine.request import GivenDepth, Models
 
 
 def refine(
@@ -154,7 +152,10 @@ def refine(
 ) -> None:
     """Turn one photograph into a depth map of the same size."""
     from prv2cli.errors import UsageError
-    from prv2cli.jobs.report import describe, describe_confidence, summary
+    from prv2cli.jobs.one_photo import FileJob, refine_file
+    from prv2cli.jobs.report import rounded
+    from prv2cli.photo.opening import MAX_PIXELS_DEFAULT
+    from prv2cli.refine.request import RefineRequest
 
     configure_logging(quiet=quiet, verbose=verbose)
     start = time.perf_counter()
@@ -164,70 +165,45 @@ def refine(
     # What can be refused is refused before anything is read and torch is imported, the rest before the model.
     target = output or _default_target(image, format)
     _check_targets({"-o": target, "--preview": preview, "--confidence": confidence}, image, overwrite)
-    encoding = _check_encoding(target, format, dtype, depth_scale, inverse, preview)
-    certain = _check_confidence(confidence, dtype)
-    passes: dict[str, Any] = {"tta": tta.value, "confidence": certain is not None}
-    tiling = check_tiling(tile, overlap, mode, seed)
-    models = check_models(
-        model, coarse, coarse_depth, device, precision, scene=scene, revision=revision, offline=offline
+    outputs = _outputs(target, format, dtype, depth_scale, inverse, confidence, preview)
+    tiling = tiling_of(tile, overlap, mode, seed)
+    request = RefineRequest(tiling, batch_size, tta.value, confidence is not None, focal_px)
+    models = models_of(
+        model,
+        coarse,
+        coarse_depth,
+        device,
+        precision,
+        scene=scene.value if scene else None,
+        revision=revision,
+        offline=offline,
     )
     given = _read_coarse(coarse_depth, coarse_scale, coarse_relative, coarse_kind)
+    job = FileJob(
+        image if str(image) != "-" else sys.stdin.buffer,
+        outputs,
+        request,
+        max_pixels or MAX_PIXELS_DEFAULT,
+        given,
+        coarse_depth,
+        name=None if str(image) != "-" else "<stdin>",
+    )
     if dry_run:
-        _tell_estimate(image, max_pixels, tiling | passes, models, device, precision, as_json=json)
+        _tell_estimate(job, models, as_json=json)
         return
-    on_disk = _is_too_large(image, max_pixels, tiling, passes)
-    stack = ExitStack()  # holds the temporary files of a photograph that does not fit in memory
-    encodings = [encoding] if certain is None else [encoding, certain]
-    photo = _open_photo(image, max_pixels, target, encodings, stack, on_disk=on_disk)
-    seconds = {"decode": time.perf_counter() - start}
-    for note in photo.notes:
-        say(f"{photo.name}: {note}", quiet=quiet)
-
-    began = time.perf_counter()
-    refiner = _load(models, photo, given, tiling, device, precision)
-    seconds["load"] = time.perf_counter() - began
-    with stack:
-        with progress_bar("tiles", quiet=quiet) as progress:
-            options: dict[str, Any] = {
-                "coarse_depth": None if given is None else given.values,
-                "coarse_kind": "depth" if given is None else given.metadata.kind,
-                "coarse_unit": "relative" if given and given.metadata.unit.endswith("relative") else "metre",
-                "focal_px": focal_px or photo.focal_px,
-                "batch_size": batch_size,
-                "progress": progress,
-                **tiling,
-                **passes,
-            }
-            result = _refine(refiner, photo, options, stack, on_disk=on_disk)
-        metadata = describe(refiner, result, photo, coarse_file=coarse_depth, focal_px=focal_px)
-        began = time.perf_counter()
-        told = None
-        with ExitStack() as pending:  # both files take their places, or neither
-            if confidence is not None and certain is not None:
-                about = describe_confidence(refiner, metadata)
-                told = _write(confidence, result.confidence, about, certain, pending, on_disk=on_disk)
-            report = _write(target, result.depth, metadata, encoding, pending, on_disk=on_disk)
-        if preview is not None:
-            from prv2cli.depth_files.preview import write_preview
-
-            write_preview(preview, result.depth)
-        seconds |= {
-            **result.seconds,
-            "encode": time.perf_counter() - began,
-            "total": time.perf_counter() - start,
-        }
-        found = summary(str(image), str(target), result, photo, metadata, report, seconds)
-        found["confidence"] = _about_confidence(confidence, result.confidence, told)
-        sentence = _sentence(target, result, metadata, seconds["total"])
-    warn_of_16_bits(report, target, quiet=quiet)
+    seconds: dict[str, float] = {}
+    load = partial(_load, models, job, seconds, quiet)
+    saved = refine_file(job, _way(job), load, seconds, partial(progress_bar, "tiles", quiet=quiet))
+    seconds["total"] = time.perf_counter() - start
+    found = {**saved.summary, "seconds": rounded(seconds)}
+    warn_of_16_bits(saved.report, target, quiet=quiet)
     if json:
-        found["preview"] = str(preview) if preview else None
         typer.echo(json_module.dumps(found, allow_nan=False))
     elif not to_stdout:
-        say(sentence, quiet=quiet)
+        say(_sentence(found), quiet=quiet)
 
 
-# --- refusals ---------------------------------------------------------------------------------------------
+# --- from flags to a job ----------------------------------------------------------------------------------
 
 
 def _default_target(image: Path, format: str | None) -> Path:
@@ -235,35 +211,30 @@ def _default_target(image: Path, format: str | None) -> Path:
     return Path(f"{stem}_depth.{(format or 'tif').lower().lstrip('.')}")
 
 
-def _check_encoding(
+def _outputs(
     target: Path,
     format: str | None,
     dtype: DtypeName | None,
     scale: float,
     inverse: bool,
+    confidence: Path | None,
     preview: Path | None,
-) -> Encoding:
-    """How to store the map. A type or scale that the format cannot have, or a missing extra, is found here already."""
+) -> Outputs:
+    """What is written and how. A type or scale that a format cannot have, or a missing extra, is found here already."""
     from prv2cli.depth_files.encode import depth_format
-    from prv2cli.depth_files.encoding import Encoding, check_encoding
-    from prv2cli.depth_files.preview import preview_format
+    from prv2cli.depth_files.encoding import Encoding, confidence_encoding
+    from prv2cli.jobs.one_photo import Outputs
 
-    encoding = Encoding(depth_format(target, format), dtype.value if dtype else None, scale, inverse)
-    if preview is not None:
-        preview_format(preview)
-    check_encoding(encoding)
-    return encoding
-
-
-def _check_confidence(path: Path | None, dtype: DtypeName | None) -> Encoding | None:
-    """How to store the confidence, None where it is not asked for."""
-    from prv2cli.depth_files.encoding import check_encoding, confidence_encoding
-
-    if path is None:
-        return None
-    encoding = confidence_encoding(path, dtype.value if dtype else None)
-    check_encoding(encoding)
-    return encoding
+    numbers: Any = dtype.value if dtype else None
+    outputs = Outputs(
+        target if str(target) != "-" else sys.stdout.buffer,
+        Encoding(depth_format(target, format), numbers, scale, inverse),
+        confidence,
+        None if confidence is None else confidence_encoding(confidence, numbers),
+        preview,
+    )
+    outputs.check()
+    return outputs
 
 
 def _check_targets(targets: dict[str, Path | None], image: Path, overwrite: bool) -> None:
@@ -286,116 +257,65 @@ def _check_targets(targets: dict[str, Path | None], image: Path, overwrite: bool
             raise UsageError(f"{flag} {path}: that is {taken}; choose another name")
 
 
-# --- reading, loading, writing ----------------------------------------------------------------------------
+# --- a job in this process --------------------------------------------------------------------------------
 
 
-def _is_too_large(
-    image: Path, max_pixels: int | None, tiling: dict[str, Any], passes: dict[str, Any]
-) -> bool:
-    """Whether the photograph must be worked on in bands. Raises InputError where not even that fits."""
-    from prv2cli.errors import Prv2Error
-    from prv2cli.photo.header import read_header
-    from prv2cli.photo.opening import MAX_PIXELS_DEFAULT
-    from prv2cli.refine.estimate import choose_way, memory_for
+def _way(job: FileJob) -> Way:
+    """Whether the photograph fits in memory. Raises InputError where it does not even fit in bands."""
+    from prv2cli.jobs.one_photo import needs_of
+    from prv2cli.refine.estimate import choose_way
 
-    if str(image) == "-":
-        return False
-    try:
-        header = read_header(image, max_pixels=max_pixels or MAX_PIXELS_DEFAULT)
-    except Prv2Error:
-        return False  # reading it will say what is wrong with it
-    return choose_way(header, memory_for(header, tiling["tile"], **passes)) == "bands"
+    needs = needs_of(job)
+    return "memory" if needs is None else choose_way(*needs)
 
 
-def _open_photo(
-    image: Path,
-    max_pixels: int | None,
-    target: Path,
-    encodings: list[Encoding],
-    stack: ExitStack,
-    *,
-    on_disk: bool,
-) -> Photo:
-    from prv2cli.photo.opening import MAX_PIXELS_DEFAULT
-    from prv2cli.photo.read import read_photo
+def _load(models: Models, job: FileJob, seconds: dict[str, float], quiet: bool, photo: Photo) -> Refiner:
+    """The models; what does not go together is refused first, as the refiner's header is enough to tell."""
+    from prv2cli.coarse.aspect import check_aspect
+    from prv2cli.hub.registry import DEFAULT_REFINER
+    from prv2cli.hub.resolve import resolve
+    from prv2cli.machine.devices import choose_device, choose_precision
+    from prv2cli.model.config import BundleConfig, RefinerConfig
+    from prv2cli.refine.load import model_config
+    from prv2cli.refine.plan import plan_photograph
+    from prv2cli.refine.refiner import Refiner
 
-    limit = max_pixels or MAX_PIXELS_DEFAULT
-    if str(image) == "-":
-        return read_photo(sys.stdin.buffer, max_pixels=limit, name="<stdin>")
-    if not on_disk:
-        return read_photo(image, max_pixels=limit)
-    from prv2cli.photo.on_disk import photo_on_disk
-    from prv2cli.refine.streaming import check_streamed
-
-    for encoding in encodings:
-        check_streamed(encoding)
-    folder = Path() if str(target) == "-" else target.parent
-    return stack.enter_context(photo_on_disk(image, folder, max_pixels=limit))
-
-
-def _refine(
-    refiner: Refiner, photo: Photo, options: dict[str, Any], stack: ExitStack, *, on_disk: bool
-) -> Depth:
-    if not on_disk:
-        return refiner.refine(photo.rgb, **options)
-    from prv2cli.refine.streaming import refine_streamed
-
-    options.pop("seed")  # of the paper's random tiles, which are refused
-    pixels: Any = photo.rgb
-    return stack.enter_context(refine_streamed(refiner, pixels, **options))
+    for note in photo.notes:
+        say(f"{photo.name}: {note}", quiet=quiet)
+    start = time.perf_counter()
+    choose_precision(models.precision, choose_device(models.device))
+    height, width = photo.rgb.shape[:2]
+    if job.given is not None:
+        check_aspect(job.given.values.shape, (height, width))
+    name = DEFAULT_REFINER if models.model == "auto" else models.model
+    config = model_config(resolve(name, revision=models.revision, offline=models.offline))
+    if isinstance(config, RefinerConfig | BundleConfig):  # anything else is refused by the refiner itself
+        plan_photograph(config, height, width, job.request.tiling)
+    refiner = Refiner.load(models)
+    seconds["load"] = time.perf_counter() - start
+    return refiner
 
 
-def _write(
-    target: Path,
-    depth: Any,
-    metadata: DepthMetadata,
-    encoding: Encoding,
-    pending: ExitStack,
-    *,
-    on_disk: bool,
-) -> WriteReport:
-    from prv2cli.depth_files.encoding import write
-
-    place = sys.stdout.buffer if str(target) == "-" else target
-    if not on_disk:
-        return write(place, depth, metadata, encoding, pending=pending)
-    from prv2cli.refine.streaming import write_streamed
-
-    return write_streamed(place, depth, metadata, encoding, pending=pending)
+def _sentence(found: dict[str, Any]) -> str:
+    unit = "m" if found["unit"] == "metre" else "(no unit)"
+    return (
+        f"{found['output']}: {found['width']}x{found['height']}, {found['min']:.2f} to {found['max']:.2f} {unit}, "
+        f"{found['tiles']} tile(s), {found['seconds']['total']:.1f} s"
+    )
 
 
-def _about_confidence(
-    path: Path | None, confidence: Any, report: WriteReport | None
-) -> dict[str, Any] | None:
-    from prv2cli.jobs.report import confidence_summary
-
-    if path is None or report is None:
-        return None
-    return confidence_summary(path, confidence, report)
-
-
-def _tell_estimate(
-    image: Path,
-    max_pixels: int | None,
-    options: dict[str, Any],
-    models: dict[str, Any],
-    device: str,
-    precision: str,
-    *,
-    as_json: bool,
-) -> None:
+def _tell_estimate(job: FileJob, models: Models, *, as_json: bool) -> None:
     """--dry-run: what the run would take, on stdout."""
     from prv2cli.errors import UsageError
     from prv2cli.photo.header import read_header
-    from prv2cli.photo.opening import MAX_PIXELS_DEFAULT
     from prv2cli.refine.estimate import dry_run
     from prv2cli.refine.refiner import Refiner
 
-    if str(image) == "-":
+    if not isinstance(job.source, Path):
         raise UsageError("--dry-run reads a file's header; give a file instead of -")
-    header = read_header(image, max_pixels=max_pixels or MAX_PIXELS_DEFAULT)
-    refiner = Refiner.from_pretrained(**models, device=device, precision=precision)
-    found = dry_run(refiner, header, **options)
+    image = job.source
+    header = read_header(image, max_pixels=job.max_pixels)
+    found = dry_run(Refiner.load(models), header, job.request)
     facts = {
         "input": str(image),
         "width": header.width,
@@ -419,7 +339,7 @@ def _tell_estimate(
 
 def _read_coarse(
     path: Path | None, scale: float | None, relative: bool, kind: KindName | None
-) -> DepthMap | None:
+) -> GivenDepth | None:
     from prv2cli.errors import UsageError
 
     if path is None:
@@ -435,8 +355,9 @@ def _read_coarse(
     if relative and scale is not None:
         raise UsageError("--coarse-scale and --coarse-relative exclude each other")
     from prv2cli.depth_files.read import read_depth
+    from prv2cli.refine.request import GivenDepth
 
-    return read_depth(
+    found = read_depth(
         path,
         scale=scale,
         kind=kind.value if kind else None,
@@ -444,42 +365,7 @@ def _read_coarse(
         scale_flag="--coarse-scale",
         relative_flag="--coarse-relative",
     )
-
-
-def _load(
-    models: dict[str, Any],
-    photo: Photo,
-    given: DepthMap | None,
-    tiling: dict[str, Any],
-    device: str,
-    precision: str,
-) -> Refiner:
-    """The models; what does not go together is refused first, as the refiner's header is enough to tell."""
-    from prv2cli.coarse.aspect import check_aspect
-    from prv2cli.hub.registry import DEFAULT_REFINER
-    from prv2cli.hub.resolve import resolve
-    from prv2cli.machine.devices import choose_device, choose_precision
-    from prv2cli.model.config import BundleConfig, RefinerConfig
-    from prv2cli.refine.load import model_config
-    from prv2cli.refine.plan import plan_photograph
-    from prv2cli.refine.refiner import Refiner
-
-    choose_precision(precision, choose_device(device))
-    height, width = photo.rgb.shape[:2]
-    if given is not None:
-        check_aspect(given.values.shape, (height, width))
-    name = DEFAULT_REFINER if models["model"] == "auto" else models["model"]
-    config = model_config(resolve(name, revision=models["revision"], offline=models["offline"]))
-    config = config.refiner if isinstance(config, BundleConfig) else config
-    if isinstance(config, RefinerConfig):  # anything else is refused by the refiner itself
-        plan_photograph(config, height, width, **tiling)
-    return Refiner.from_pretrained(**models, device=device, precision=precision)
-
-
-def _sentence(target: Path, result: Depth, metadata: DepthMetadata, seconds: float) -> str:
-    height, width = result.depth.shape
-    unit = "m" if metadata.unit == "metre" else "(no unit)"
-    low, high = float(result.depth.min()), float(result.depth.max())
-    return (
-        f"{target}: {width}x{height}, {low:.2f} to {high:.2f} {unit}, {result.tiles} tile(s), {seconds:.1f} s"
+    stored: Any = found.metadata.kind
+    return GivenDepth(
+        found.values, stored, "relative" if found.metadata.unit.endswith("relative") else "metre"
     )

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from prv2cli.depth_files.encode import DEPTH_SUFFIXES, Dtype
 from prv2cli.depth_files.metadata import DepthMetadata
 from prv2cli.depth_files.write import WriteReport, write_depth
 from prv2cli.errors import UsageError
+from prv2cli.files.disk_array import DiskArray
 from prv2cli.files.text import shown
 
 CONFIDENCE_STEPS = 65535.0  # of 16-bit files: white is certain
@@ -50,26 +51,40 @@ def check_encoding(encoding: Encoding) -> None:
     write(io.BytesIO(), np.ones((1, 1), np.float32), DepthMetadata(), encoding)
 
 
+def check_on_disk(encoding: Encoding) -> None:
+    """Refuse what cannot be written in bands, before any work. Raises UsageError."""
+    if encoding.format == "exr":
+        raise UsageError(
+            "an .exr file is written from memory, and this photograph is too large for that; use .tif"
+        )
+
+
 def write(
     target: Path | BinaryIO,
-    depth: np.ndarray,
+    depth: np.ndarray | DiskArray,
     metadata: DepthMetadata,
     encoding: Encoding,
     *,
-    tiled: bool = False,
     pending: ExitStack | None = None,
     on_band: Callable[[], None] = lambda: None,
 ) -> WriteReport:
-    """Encode (H, W) depth to a file (atomically) or a stream; the rest as in write.write_depth."""
+    """Encode (H, W) depth to a file (atomically) or a stream; the rest as in write.write_depth.
+
+    A map on disk becomes a tiled BigTIFF, where it becomes a TIFF. Raises as write_depth; UsageError for .exr of one.
+    """
+    on_disk = isinstance(depth, DiskArray)
+    if on_disk:
+        check_on_disk(encoding)
+    rows: Any = depth  # what is read by slices alone
     return write_depth(
         target,
-        depth,
+        rows,
         metadata,
         fmt=encoding.format,
         dtype=encoding.stored_as(metadata.unit),
         scale=encoding.scale,
         inverse=encoding.inverse,
-        tiled=tiled,
+        tiled=on_disk,
         pending=pending,
         on_band=on_band,
     )

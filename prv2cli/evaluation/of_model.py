@@ -24,7 +24,7 @@ CONSISTENCY_SPLIT = 4  # tiles of a quarter of the photograph, overlapping by ha
 
 
 class Estimate(Protocol):
-    """What a refiner gives (refine.result.Depth)."""
+    """What a refiner gives (refine.fuse.Depth)."""
 
     @property
     def depth(self) -> np.ndarray: ...
@@ -37,12 +37,19 @@ class Estimate(Protocol):
 
 
 class RefinerLike(Protocol):
-    """What is needed of refine.refiner.Refiner."""
+    """What gives the depth of photographs (refine.asked.AskedRefiner)."""
 
     @property
     def bundle(self) -> Any: ...
 
-    def refine(self, rgb: np.ndarray, **options: Any) -> Estimate: ...
+    def refine(
+        self,
+        rgb: np.ndarray,
+        *,
+        focal_px: float | None = None,
+        coarse_depth: np.ndarray | None = None,
+        coarse_unit: str = "metre",
+    ) -> Estimate: ...
 
 
 def evaluate_model(
@@ -50,7 +57,6 @@ def evaluate_model(
     data: DataSet,
     how: Measuring,
     *,
-    tiling: dict[str, Any] | None = None,
     limit: int | None = None,
     consistency: bool = False,
     error_maps: Path | None = None,
@@ -62,7 +68,7 @@ def evaluate_model(
     The coarse map is brought to the photograph's size bilinearly. A broken sample is told once and left out.
 
     Args:
-        tiling: further arguments of Refiner.refine. limit: only so many images, from the start.
+        limit: only so many images, from the start.
         consistency: also measure `tile_consistency`. error_maps: a folder for one PNG per image and row.
 
     Raises:
@@ -79,7 +85,7 @@ def evaluate_model(
     for done, sample in enumerate(readable):
         progress(done, readable.count)
         try:
-            result = _evaluate_sample(refiner, sample, how, tiling or {}, consistency, error_maps)
+            result = _evaluate_sample(refiner, sample, how, consistency, error_maps)
         except InputError as error:
             readable.broken[sample.name] = str(error)
             tell(left_out(sample.name, error))
@@ -94,11 +100,10 @@ def _evaluate_sample(
     refiner: RefinerLike,
     sample: Sample,
     how: Measuring,
-    tiling: dict[str, Any],
     consistency: bool,
     error_maps: Path | None,
 ) -> ImageResult:
-    estimate = refiner.refine(sample.rgb, focal_px=sample.focal_px, **tiling)
+    estimate = refiner.refine(sample.rgb, focal_px=sample.focal_px)
     if estimate.unit != "metre" and how.align == "none":
         raise UsageError(
             "the coarse depth has no physical unit; measure it with align: scale-shift (--align scale-shift)"

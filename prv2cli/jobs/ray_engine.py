@@ -25,10 +25,12 @@ from typing import Any, NoReturn
 
 from prv2cli.errors import DeviceError, EngineError, MissingEngineError, Prv2Error, UsageError
 from prv2cli.files.atomic import output_error, remove_leftovers
-from prv2cli.jobs.batch import BatchSettings, Job, LocalEngine, Outcome, failed
+from prv2cli.jobs.batch import BatchSettings, Job, Outcome, failed
 from prv2cli.jobs.claims import Claims
+from prv2cli.jobs.local_engine import LocalEngine
 from prv2cli.jobs.ray_layout import Layout, plan_workers
 from prv2cli.machine.threads import Worker
+from prv2cli.refine.request import Models
 from prv2cli.version import __version__
 
 logger = logging.getLogger("prv2cli")
@@ -59,11 +61,11 @@ class Answer:
     records: list[logging.LogRecord]
 
 
-def load_refiner(models: dict[str, Any], device: str, precision: str) -> Any:
-    """Refiner.from_pretrained, importing torch in the workers alone."""
+def load_refiner(models: Models) -> Any:
+    """Refiner.load, importing torch in the workers alone."""
     from prv2cli.refine.refiner import Refiner
 
-    return Refiner.from_pretrained(**models, device=device, precision=precision)
+    return Refiner.load(models)
 
 
 def import_ray() -> Any:

@@ -14,8 +14,8 @@ from prv2cli.tiling.disagreement import FORMULA, METRE_FORMULA
 
 if TYPE_CHECKING:
     from prv2cli.photo.read import Photo
+    from prv2cli.refine.fuse import Depth
     from prv2cli.refine.refiner import Refiner
-    from prv2cli.refine.result import Depth
 
 
 def describe(
@@ -25,8 +25,13 @@ def describe(
     *,
     coarse_file: Path | None = None,
     focal_px: float | None = None,
+    settings_sha256: str | None = None,
 ) -> DepthMetadata:
-    """What the file will say of itself; `coarse_file` where a map was refined instead of a network's depth."""
+    """What the file will say of itself.
+
+    `coarse_file`: where a map was refined instead of a network's depth. `focal_px`: given by the user.
+    `settings_sha256`: of a batch.
+    """
     network = refiner.coarse.name if refiner.coarse else refiner.name
     return DepthMetadata(
         model=refiner.name,
@@ -38,6 +43,7 @@ def describe(
         precision=result.precision,
         coarse=network if coarse_file is None else f"file {coarse_file.name}",
         source_sha256=photo.sha256,
+        settings_sha256=settings_sha256,
     )
 
 
@@ -47,20 +53,10 @@ def describe_confidence(refiner: Refiner, depth: DepthMetadata) -> DepthMetadata
     return replace(depth, kind="confidence", unit="fraction", extra={**depth.extra, "formula": formula})
 
 
-def summary(
-    source: str,
-    target: str,
-    result: Depth,
-    photo: Photo,
-    metadata: DepthMetadata,
-    report: WriteReport,
-    seconds: dict[str, float],
-) -> dict[str, Any]:
-    """What `--json` prints of one file; lengths in pixels, depth in `unit`, times in seconds."""
+def summary(result: Depth, photo: Photo, metadata: DepthMetadata, report: WriteReport) -> dict[str, Any]:
+    """What `--json` prints of one depth map; lengths in pixels, depth in `unit`."""
     height, width = result.depth.shape
     return {
-        "input": source,
-        "output": target,
         "width": width,
         "height": height,
         "unit": metadata.unit,
@@ -80,8 +76,12 @@ def summary(
         "precision": result.precision,
         "focal_px": metadata.focal_px,
         "notes": list(photo.notes),
-        "seconds": {part: round(value, 3) for part, value in seconds.items()},
     }
+
+
+def rounded(seconds: dict[str, float]) -> dict[str, float]:
+    """Times by part as `--json` prints them."""
+    return {part: round(value, 3) for part, value in seconds.items()}
 
 
 def confidence_summary(target: Path, confidence: np.ndarray, report: WriteReport) -> dict[str, Any]:

@@ -2,9 +2,9 @@
 
     photograph ─ resized to the process size ─ coarse network ─> depth and features of the whole
     tiles      ─ resized to the process size ─┐
-    coarse depth and features ─ RoI-aligned ──┴─ refiner ─> tile depths ─> Canvas, tile after tile
+    coarse depth and features ─ RoI-aligned ──┴─ tile loop ─ refiner ─> AuthorsBlender, tile after tile
 
-Kept for comparison with the paper. `prv2 refine` tiles in its own way (tiling.py): any image size, blended at
+Kept for comparison with the paper. `prv2 refine` tiles in its own way (tiling/plan.py): any image size, blended at
 the image's own resolution. Here m1 and m2 come back at split x process size, and only rN at the photograph's;
 m1 has no blending at all; rN enlarges by nearest neighbour and draws one column per batch.
 """
@@ -15,6 +15,7 @@ import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ from torch.nn import functional as F
 from prv2cli.errors import UsageError
 from prv2cli.model.coarse.output import CoarseOutput
 from prv2cli.model.layers import crop_to_boxes, resize
-from prv2cli.model.refiner.patchrefiner import PatchRefiner
+from prv2cli.refine.tile_loop import Cut, Progress, TileLoop, TileNetwork
 from prv2cli.tiling.plan import PAPER_INSET, PAPER_SPLIT, parse_mode
 
 Corner = tuple[int, int]  # top, left
@@ -47,26 +48,88 @@ class PaperSetup:
     batch: int = 4
 
 
-class Canvas:
+class AuthorsTile(NamedTuple):
+    """A tile: its corner in the photograph, and where and how it joins the result."""
+
+    corner: Corner
+    place: Corner  # in the result at split x process size; of a random tile, in the photograph
+    joins: Literal["unblended", "blended", "random"]
+
+
+@dataclass(frozen=True)
+class AuthorsPlan:
+    """All tiles of a photograph, in the authors' order.
+
+    Attributes:
+        photograph, tile: (height, width) in pixels of the photograph.
+        sums_to_one: never: the tiles keep to the order in which they stand here.
+    """
+
+    setup: PaperSetup
+    photograph: Size
+    tile: Size
+    tiles: tuple[AuthorsTile, ...]
+    sums_to_one: bool = False
+
+
+def plan_authors_tiles(photograph: Size, setup: PaperSetup, mode: str, rng: random.Random) -> AuthorsPlan:
+    """The tiles of a photograph of this size: arguments as of refine_paper. Raises UsageError."""
+    kind, count = parse_mode(mode)
+    _check(photograph, setup)
+    tile = photograph[0] // setup.split[0], photograph[1] // setup.split[1]
+    tiles = _grid(setup, tile, (False, False), "unblended")
+    if kind in ("m2", "r"):
+        for halves in ((False, True), (True, False), (True, True)):
+            tiles += _grid(setup, tile, halves, "blended")
+    if kind == "r":
+        for _ in range(count // setup.batch):
+            corners = random_corners(rng, tile, photograph, setup.batch)
+            tiles += [AuthorsTile(corner, corner, "random") for corner in corners]
+    return AuthorsPlan(setup, photograph, tile, tuple(tiles))
+
+
+def _grid(
+    setup: PaperSetup, tile: Size, halves: tuple[bool, bool], joins: Literal["unblended", "blended"]
+) -> list[AuthorsTile]:
+    """A grid, shifted by half a tile down or right."""
+    corners = _grid_corners(setup.split, tile, halves)
+    places = _grid_corners(setup.split, setup.process, halves)
+    return [AuthorsTile(corner, place, joins) for corner, place in zip(corners, places, strict=True)]
+
+
+class AuthorsBlender:
     """The running weighted average of tile depths.
 
     Attributes:
-        average: (H, W) metres; where nothing with a positive weight has been added yet, the m1 tile.
+        average: (H, W); where nothing with a positive weight has been added yet, the m1 tile.
         weight: (H, W) sum of the blend weights so far.
     """
 
-    def __init__(self, size: Size) -> None:
-        self.average = torch.zeros(size)
-        self.weight = torch.zeros(size)
+    def __init__(self, plan: AuthorsPlan) -> None:
+        self.plan = plan
+        (rows, columns), (height, width) = plan.setup.split, plan.setup.process
+        self.average = torch.zeros(rows * height, columns * width)
+        self.weight = torch.zeros_like(self.average)
+        self._of_a_tile = blend_weights(height, width)
+        self._of_a_random_tile: Tensor | None = None
 
-    def put(self, corner: Corner, depth: Tensor, weight: Tensor) -> None:
-        """Place a tile of the first grid, unblended: (h, w) depth and weight at (top, left)."""
-        window = _window(corner, depth.shape)
-        self.average[window] = depth
-        self.weight[window] = weight
+    def add(self, tile: AuthorsTile, values: np.ndarray) -> None:
+        """Join a tile's (rows, columns) values, at the process size."""
+        depth = torch.from_numpy(values)
+        if tile.joins == "random":
+            if self._of_a_random_tile is None:  # the first: from here on at the photograph's own size
+                self._resize(self.plan.photograph)
+                self._of_a_random_tile = blend_weights(*self.plan.tile) + RANDOM_FLOOR
+            depth = F.interpolate(depth[None, None], size=self.plan.tile)[0, 0]
+            self._blend(tile.place, depth, self._of_a_random_tile)
+        elif tile.joins == "blended":
+            self._blend(tile.place, depth, self._of_a_tile)
+        else:
+            window = _window(tile.place, depth.shape)
+            self.average[window], self.weight[window] = depth, self._of_a_tile
 
-    def blend(self, corner: Corner, depth: Tensor, weight: Tensor) -> None:
-        """Join a tile to the average; where its weight is zero it changes nothing."""
+    def _blend(self, corner: Corner, depth: Tensor, weight: Tensor) -> None:
+        """Where its weight is zero a tile changes nothing."""
         window = _window(corner, depth.shape)
         old, old_weight = self.average[window], self.weight[window]
         total = old_weight + weight
@@ -74,45 +137,78 @@ class Canvas:
         self.average[window] = torch.where(weight > 0, mean, old)
         self.weight[window] = total
 
-    def resized(self, size: Size) -> Canvas:
-        """A copy at another size: depth by nearest neighbour, weights bilinearly, as the authors do."""
-        canvas = Canvas(size)
-        canvas.average = F.interpolate(self.average[None, None], size=size)[0, 0]
-        canvas.weight = resize(self.weight[None, None], size, True)[0, 0].clone()
-        return canvas
+    def _resize(self, size: Size) -> None:
+        """To another size: depth by nearest neighbour, weights bilinearly, as the authors do."""
+        self.average = F.interpolate(self.average[None, None], size=size)[0, 0]
+        self.weight = resize(self.weight[None, None], size, True)[0, 0].clone()
+
+
+@dataclass(frozen=True, eq=False)
+class AuthorsCanvas:
+    """A photograph on its way through the tile loop (tile_loop.Canvas).
+
+    image: (1, 3, H, W) in 0..1. coarse: depth and features of the whole, on the device.
+    """
+
+    image: Tensor
+    coarse: CoarseOutput
+    sink: AuthorsBlender
+
+    @property
+    def tile_size(self) -> Size:
+        """See tile_loop.Canvas."""
+        return self.sink.plan.setup.process
+
+    def cutter(self, network: TileNetwork, device: torch.device) -> Cut:
+        """See tile_loop.Canvas."""
+        plan, image = self.sink.plan, self.image.to(device)
+        process = plan.setup.process
+
+        def cut(tiles: Sequence[AuthorsTile]) -> list[Tensor]:
+            windows = [_window(tile.corner, plan.tile) for tile in tiles]
+            rgb = to_process(torch.cat([image[:, :, rows, columns] for rows, columns in windows]), process)
+            boxes = process_boxes([tile.corner for tile in tiles], plan.tile, plan.photograph, process)
+            depth, features = crop_coarse(self.coarse, boxes, process)
+            return [rgb, depth, *features]
+
+        return cut
+
+    def give(self, tile: AuthorsTile, values: np.ndarray) -> None:
+        """See tile_loop.Canvas."""
+        self.sink.add(tile, values)
 
 
 def refine_paper(
-    model: PatchRefiner,
+    network: TileNetwork,
     image: Tensor,
     coarse: CoarseOutput,
     setup: PaperSetup,
     mode: str,
     rng: random.Random | None = None,
+    progress: Progress = lambda done, total: None,
 ) -> Tensor:
-    """Depth of one photograph in the authors' tiling.
+    """Depth of one photograph in the authors' tiling, in float32 as their figures were made.
 
     Args:
-        model: a refiner with `coarse.kind: external` and `depth_space: metres`, in eval mode.
+        network: a refiner with `coarse.kind: external`, in eval mode.
         image: (1, 3, H, W) in 0..1; H and W multiples of the split.
-        coarse: depth and features of the whole photograph, made at the process size (`to_process`).
+        coarse: depth (in the refiner's space) and features of the whole photograph, made at the process size
+            (`to_process`).
         setup: process size, split and batch.
         mode: "m1" the grid; "m2" plus the grids shifted by half a tile; "rN" plus N random tiles.
         rng: for rN. `random.Random(seed)` draws what the authors' code draws after `random.seed(seed)`.
 
     Returns:
-        (1, 1, h, w) metres on the CPU: m1 and m2 at split x process size, rN at (H, W).
+        (1, 1, h, w) on the CPU, in the space of the coarse depth: m1 and m2 at split x process size, rN at (H, W).
+
+    Raises:
+        UsageError: a photograph that the split does not divide.
     """
-    kind, count = parse_mode(mode)
-    _check(image, setup)
-    pieces = _Pieces(model, image, coarse, setup)
-    canvas = pieces.grid()
-    if kind in ("m2", "r"):
-        pieces.add_shifted_grids(canvas)
-    if kind == "r":
-        canvas = canvas.resized((image.shape[-2], image.shape[-1]))
-        pieces.add_random(canvas, count // setup.batch, rng or random.Random())
-    return canvas.average[None, None]
+    size = (image.shape[-2], image.shape[-1])
+    blender = AuthorsBlender(plan_authors_tiles(size, setup, mode, rng or random.Random()))
+    canvas = AuthorsCanvas(image, coarse, blender)
+    TileLoop(network, image.device, torch.float32).run([canvas], setup.batch, progress)
+    return blender.average[None, None]
 
 
 def to_process(image: Tensor, process: Size) -> Tensor:
@@ -166,58 +262,8 @@ def random_corners(rng: random.Random, tile: Size, image: Size, count: int) -> l
     return [(top, left) for top in tops]
 
 
-class _Pieces:
-    """The passes over one photograph."""
-
-    def __init__(self, model: PatchRefiner, image: Tensor, coarse: CoarseOutput, setup: PaperSetup) -> None:
-        self.model, self.image, self.coarse, self.setup = model, image, coarse, setup
-        self.tile: Size = (image.shape[-2] // setup.split[0], image.shape[-1] // setup.split[1])
-        self.weights = blend_weights(*setup.process)
-
-    def grid(self) -> Canvas:
-        (rows, columns), (height, width) = self.setup.split, self.setup.process
-        canvas = Canvas((rows * height, columns * width))
-        for corner, depth in self._refined_grid((False, False)):
-            canvas.put(corner, depth, self.weights)
-        return canvas
-
-    def add_shifted_grids(self, canvas: Canvas) -> None:
-        for halves in ((False, True), (True, False), (True, True)):
-            for corner, depth in self._refined_grid(halves):
-                canvas.blend(corner, depth, self.weights)
-
-    def add_random(self, canvas: Canvas, rounds: int, rng: random.Random) -> None:
-        size: Size = (self.image.shape[-2], self.image.shape[-1])
-        weights = blend_weights(*self.tile) + RANDOM_FLOOR
-        for _ in range(rounds):
-            corners = random_corners(rng, self.tile, size, self.setup.batch)
-            depths = F.interpolate(self._refine(corners), size=self.tile)
-            for corner, depth in zip(corners, depths, strict=True):
-                canvas.blend(corner, depth[0], weights)
-
-    def _refined_grid(self, halves: tuple[bool, bool]) -> list[tuple[Corner, Tensor]]:
-        """A grid, shifted by half a tile down or right: corners on the canvas and refined tiles."""
-        sources = _grid_corners(self.setup.split, self.tile, halves)
-        targets = _grid_corners(self.setup.split, self.setup.process, halves)
-        return list(zip(targets, self._refine(sources)[:, 0], strict=True))
-
-    def _refine(self, corners: Sequence[Corner]) -> Tensor:
-        """(B, 1, *process) metres, on the CPU, of the tiles with these corners in the photograph."""
-        batch = self.setup.batch
-        return torch.cat([self._refine_batch(corners[i : i + batch]) for i in range(0, len(corners), batch)])
-
-    def _refine_batch(self, corners: Sequence[Corner]) -> Tensor:
-        size: Size = (self.image.shape[-2], self.image.shape[-1])
-        height, width = self.tile
-        cut = [self.image[:, :, top : top + height, left : left + width] for top, left in corners]
-        rgb = to_process(torch.cat(cut), self.setup.process)
-        boxes = process_boxes(corners, self.tile, size, self.setup.process)
-        depth, features = crop_coarse(self.coarse, boxes, self.setup.process)
-        return self.model.refine_cropped(rgb, depth, features).cpu()
-
-
-def _check(image: Tensor, setup: PaperSetup) -> None:
-    for side, length, parts in zip(("height", "width"), image.shape[-2:], setup.split, strict=True):
+def _check(photograph: Size, setup: PaperSetup) -> None:
+    for side, length, parts in zip(("height", "width"), photograph, setup.split, strict=True):
         if length % parts:
             raise UsageError(
                 f"the exact tiling of the paper needs a {side} divisible by {parts}, not {length}"

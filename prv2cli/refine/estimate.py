@@ -9,25 +9,24 @@ The figures per pixel are what the code allocates, counted at its worst moment a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from prv2cli.errors import InputError
 from prv2cli.machine.memory import available_host_memory
 from prv2cli.photo.header import Header
+from prv2cli.refine.plan import BYTES_PER_TILE_PIXEL, TILE_SIZES
+from prv2cli.refine.request import RefineRequest
 
 if TYPE_CHECKING:
-    from prv2cli.refine.plan import Tta
     from prv2cli.refine.refiner import Refiner
     from prv2cli.tiling.plan import TilePlan
 
 Way = Literal["memory", "bands"]
 
 _PROGRAM = 800_000_000  # torch, the shipped networks, one coarse pass
-_PER_TILE_PIXEL = 400  # as tile_loop.BYTES_PER_TILE_PIXEL
-_DEFAULT_TILE = (1024, 1024)
 _REDUCING = 10  # bytes a pixel, beside the photograph, while it is brought to half size
 _REDUCED_MAP = 1  # the result of the pass at half size: float32 for every fourth pixel
 _RESULT = 4
@@ -70,36 +69,25 @@ class Estimate:
 # --- memory -----------------------------------------------------------------------------------------------
 
 
-def memory_for(
-    header: Header,
-    tile: tuple[int, int] = (0, 0),
-    *,
-    on_host: bool = True,
-    tta: Tta = "auto",
-    confidence: bool = False,
-) -> Memory:
-    """Peak memory of refining a photograph, with tiles of at most `tile` (rows, columns; 0 = the largest chosen).
+def memory_for(header: Header, request: RefineRequest, *, on_host: bool = True) -> Memory:
+    """Peak memory of refining a photograph as it is asked for.
 
-    `on_host`: the networks run in main memory; on a GPU, tiles take none of it. `tta`, `confidence`: as in
-    Refiner.refine.
+    `on_host`: the networks run in main memory; on a GPU, tiles take none of it.
     """
-    from prv2cli.refine.plan import flips
-
     pixels, rgb = header.pixels, header.rgb_bytes
-    rows = min(tile[0] or _DEFAULT_TILE[0], header.height)
-    columns = min(tile[1] or _DEFAULT_TILE[1], header.width)
-    working = _PROGRAM + (rows * columns * _PER_TILE_PIXEL if on_host else 0)
-    views = 2 if flips(tta, confidence) else 1
-    reduced = _REDUCED_MAP * views
-    compared = _COMPARED if confidence else 0
+    tile, largest = request.tiling.tile, TILE_SIZES[0]
+    rows, columns = min(tile[0] or largest, header.height), min(tile[1] or largest, header.width)
+    working = _PROGRAM + (rows * columns * BYTES_PER_TILE_PIXEL if on_host else 0)
+    reduced = _REDUCED_MAP * request.views
+    compared = _COMPARED if request.confidence else 0
     # The second view is reduced beside the result of the first; the tiles come after both.
     most = max(_REDUCING + reduced - _REDUCED_MAP, reduced + _RESULT + compared)
     in_memory = max(header.decoding + rgb, working + rgb + pixels * most)
     held = round(rows * header.width * (_RESULT + compared) * _ROWS_HELD)
     in_bands = max(header.decoding_bands + _PROGRAM // 4, working + pixels * reduced + held)
     photograph = max(header.decoding + rgb, rgb + pixels * most)
-    results = _RESULT * (2 if confidence else 1)
-    return Memory(in_memory, in_bands, rgb + rgb // 4 * views + pixels * results, photograph)
+    results = _RESULT * (2 if request.confidence else 1)
+    return Memory(in_memory, in_bands, rgb + rgb // 4 * request.views + pixels * results, photograph)
 
 
 def fits_in_memory(memory: Memory, available: int | None = None) -> bool:
@@ -133,17 +121,12 @@ def _fix(header: Header, memory: Memory) -> str:
 def dry_run(
     refiner: Refiner,
     header: Header,
+    request: RefineRequest,
     *,
-    tile: tuple[int, int] | int = 0,
-    overlap: float | None = None,
-    mode: str | None = None,
-    seed: int = 0,
-    tta: Tta = "auto",
-    confidence: bool = False,
     timed: bool = True,
     available: int | None = None,
 ) -> Estimate:
-    """Tiles, memory and time of refining a photograph with these options of Refiner.refine.
+    """Tiles, memory and time of refining a photograph.
 
     The time is that of one tile of noise on this device, measured here, times the tiles of both passes, plus a
     fixed share for each pixel that is read, shrunk and written. It is less where the pass at half size is not
@@ -152,35 +135,21 @@ def dry_run(
     Raises:
         UsageError: impossible options. InputError: it fits neither way.
     """
-    from prv2cli.refine.plan import DEFAULT_OVERLAP, check_passes, plan_photograph
-    from prv2cli.refine.refiner import REDUCED_PASSES
-
-    def plan(divisor: int, **options: Any) -> TilePlan:
-        size = tile or (refiner.bundle.process_size if refiner.bundle else 0)
-        return plan_photograph(
-            refiner.config,
-            header.height // divisor,
-            header.width // divisor,
-            tile=size,
-            largest=refiner._choose_tile(),
-            **options,
-        )
-
-    full = plan(1, overlap=DEFAULT_OVERLAP if overlap is None else overlap, mode=mode, seed=seed)
-    smallest, shorter = refiner.config.tile_multiple, min(header.height, header.width)
-    divisors = [d for d in (() if refiner.bundle else REDUCED_PASSES) if shorter // d >= smallest]
-    plans = [full, *map(plan, divisors)]
-    flip = check_passes(full, mode, tta, confidence, bundle=refiner.bundle is not None)
-    passes = 2 if flip else 1
+    full = refiner.plan(header.height, header.width, request.tiling)
+    half = refiner.preparer.half_size_plan(header.height, header.width, request.tiling)
+    refiner.check(request)
+    request.check_plan(full)
     host = refiner.device.type == "cpu"
-    memory = memory_for(header, _tile_size(full), on_host=host, tta=tta, confidence=confidence)
+    tile = _tile_size(full)
+    memory = memory_for(header, replace(request, tiling=replace(request.tiling, tile=tile)), on_host=host)
     way = choose_way(header, memory, available)
     seconds = None
     if timed:
-        each = seconds_per_tile_pixel(refiner, _tile_size(full))
+        each = seconds_per_tile_pixel(refiner, tile)
+        plans = [full] if half is None else [full, half]
         worked = sum(len(p.tiles) * _tile_size(p)[0] * _tile_size(p)[1] for p in plans)
-        seconds = passes * worked * each + header.pixels * _SECONDS_PER_PIXEL
-    return Estimate(len(full.tiles) * passes, full.description, way, memory, seconds)
+        seconds = request.views * worked * each + header.pixels * _SECONDS_PER_PIXEL
+    return Estimate(len(full.tiles) * request.views, full.description, way, memory, seconds)
 
 
 def seconds_per_tile_pixel(refiner: Refiner, tile: tuple[int, int]) -> float:

@@ -5,13 +5,13 @@
 
 A batch may hold tiles of several photographs, as long as they are of one size: a device that is meant for many
 tiles at a time idles over a small photograph that has only one. The mirror image of a photograph is a canvas of its
-own with the same sink (passes.py).
+own with the same sink.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Protocol
@@ -22,22 +22,43 @@ from torch import Tensor
 
 from prv2cli.coarse.network import CoarseDepth
 from prv2cli.errors import DeviceError
+from prv2cli.files.disk_array import DiskArray, MirroredArray
 from prv2cli.machine.devices import free_memory
 from prv2cli.model.depth_space import LogNormalisation, PlainMetres
 from prv2cli.model.layers import crop_to_boxes
-from prv2cli.model.refiner.patchrefiner import PatchRefiner
+from prv2cli.refine.plan import BYTES_PER_TILE_PIXEL
 from prv2cli.tiling.plan import Tile, TilePlan
 
 logger = logging.getLogger("prv2cli")
 
-BYTES_PER_TILE_PIXEL = 400  # activations of the shipped refiner in fp32: 320 measured, and some slack
+
 MAX_BATCH = 16
 
 Progress = Callable[[int, int], None]
 
 
+class TileNetwork(Protocol):
+    """What the tile loop asks of a network: PatchRefiner, or one that was exported from it."""
+
+    def encode_image(self, rgb: Tensor, depth: Tensor) -> list[Tensor]:
+        """Guidance of whole images, once per image: see PatchRefiner."""
+        ...
+
+    def crop(
+        self, features: Sequence[Tensor], boxes: Tensor, image_index: Tensor, tile: Sequence[int]
+    ) -> list[Tensor]:
+        """The guidance of tiles: see PatchRefiner."""
+        ...
+
+    def refine_cropped(
+        self, rgb: Tensor, depth: Tensor, features: Sequence[Tensor], steeper: float = 1.0
+    ) -> Tensor:
+        """(B, 1, H, W) refined depth of a batch of tiles: see PatchRefiner."""
+        ...
+
+
 class TileSink(Protocol):
-    """Where refined tiles go: tiling.Blender, or streaming.BandBlender."""
+    """Where refined tiles go: tiling.blend.Blender."""
 
     plan: TilePlan
 
@@ -52,7 +73,7 @@ class Prepared:
 
     Attributes:
         normalised: (1, 1, h, w), what the tiles refine, in the space of `scale`.
-        noise: of the coarse map, where some was found (noise.py).
+        noise: of the coarse map, where some was found (restoration/noise.py).
     """
 
     coarse: CoarseDepth
@@ -69,15 +90,43 @@ class Prepared:
         return self.scale.encode(self.coarse.values) if self.noise is None else None
 
 
+Cut = Callable[[Sequence[Any]], list[Tensor]]
+
+
+class Canvas(Protocol):
+    """A photograph on its way, in any tiling: GridCanvas, or authors_tiling.AuthorsCanvas.
+
+    Its tiles are those of `sink.plan`: in any order, or where they `sums_to_one` row by row from the top.
+    """
+
+    @property
+    def sink(self) -> Any:
+        """Where the tiles go; canvases with one sink are views of one photograph."""
+        ...
+
+    @property
+    def tile_size(self) -> tuple[int, int]:
+        """Rows and columns as the network gets them: all tiles of a plan are of one size."""
+        ...
+
+    def cutter(self, network: TileNetwork, device: torch.device) -> Cut:
+        """What cuts some tiles: (B, 3, H, W) pixels in 0..1, coarse depth, then each guidance map, on the device."""
+        ...
+
+    def give(self, tile: Any, values: np.ndarray) -> None:
+        """One tile's refined (rows, columns) values to the sink, in the sink's scale."""
+        ...
+
+
 @dataclass(frozen=True, eq=False)
-class Canvas:
-    """A photograph on its way: the (H, W, 3) pixels to cut, what was prepared of them, where the tiles go.
+class GridCanvas:
+    """A canvas in our tiling: the (H, W, 3) pixels to cut, what was prepared of them, where the tiles go.
 
     `mirrored`: it is the mirror image of the photograph whose tiles go to the same sink. `scale`: of the values in
     the sink, where that is not the canvas's own.
     """
 
-    rgb: np.ndarray
+    rgb: Any
     ready: Prepared
     sink: TileSink
     mirrored: bool = False
@@ -85,11 +134,26 @@ class Canvas:
 
     @property
     def tile_size(self) -> tuple[int, int]:
-        """Rows and columns: all tiles of a plan are of one size."""
-        return _size(self.sink.plan.tiles[0])
+        """See Canvas."""
+        first = self.sink.plan.tiles[0]
+        return first.rows.length, first.columns.length
+
+    def cutter(self, network: TileNetwork, device: torch.device) -> Cut:
+        """See Canvas."""
+        normalised, plan = self.ready.normalised.to(device), self.sink.plan
+
+        def cut(tiles: Sequence[Tile]) -> list[Tensor]:
+            batch = to_pixels([_cut_pixels(self.rgb, tile) for tile in tiles], device)
+            boxes = torch.tensor([tile.box(plan.height, plan.width) for tile in tiles], device=device)
+            index = torch.zeros(len(tiles), dtype=torch.long, device=device)
+            size = batch.shape[-2:]
+            coarse = crop_to_boxes(normalised, boxes, index, size)
+            return [batch, coarse, *network.crop(self.ready.features, boxes, index, size)]
+
+        return cut
 
     def give(self, tile: Tile, values: np.ndarray) -> None:
-        """One tile's refined (rows, columns) values to the sink, in the sink's scale."""
+        """See Canvas."""
         scale: Any = self.scale
         if scale is not None:
             values = scale.convert(values, self.ready.scale)
@@ -99,7 +163,7 @@ class Canvas:
 class TileLoop:
     """A refiner's network on its device, and how many tiles it takes at a time."""
 
-    def __init__(self, network: PatchRefiner, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(self, network: TileNetwork, device: torch.device, dtype: torch.dtype) -> None:
         self.network, self.device, self.dtype = network, device, dtype
         self._said_out_of_memory = False
 
@@ -119,15 +183,15 @@ class TileLoop:
             DeviceError: not even one tile fits.
         """
         work = list(in_turn(canvases))
-        maps = {id(canvas): canvas.ready.normalised.to(self.device) for canvas in canvases}
+        cutters = {id(canvas): canvas.cutter(self.network, self.device) for canvas in canvases}
         batch = batch_size or self.choose_batch(canvases[0].tile_size)
         done, total = 0, len(work)
         while done < total:
             part = work[done : done + batch]
             try:
-                values = self._refine_batch(part, maps, steeper)
+                values = self._refine_batch(part, cutters, steeper)
             except torch.OutOfMemoryError as error:
-                batch = self._smaller_batch(batch, part[0][1], error)
+                batch = self._smaller_batch(batch, part[0][0].tile_size, error)
                 continue
             for (canvas, tile), value in zip(part, values, strict=True):
                 canvas.give(tile, value)
@@ -142,9 +206,9 @@ class TileLoop:
         needed = tile[0] * tile[1] * BYTES_PER_TILE_PIXEL
         return int(max(1, min(MAX_BATCH, free_memory(self.device) // 2 // needed)))
 
-    def _smaller_batch(self, batch: int, tile: Tile, error: Exception) -> int:
+    def _smaller_batch(self, batch: int, tile: tuple[int, int], error: Exception) -> int:
         if batch == 1:
-            rows, columns = _size(tile)
+            rows, columns = tile
             raise DeviceError(
                 f"{self.device} has too little memory for one tile of {rows}x{columns}; "
                 f"use a smaller --tile, or --device cpu"
@@ -159,14 +223,11 @@ class TileLoop:
         return batch // 2
 
     def _refine_batch(
-        self, part: Sequence[tuple[Canvas, Tile]], maps: dict[int, Tensor], steeper: float
+        self, part: Sequence[tuple[Canvas, Any]], cutters: Mapping[int, Cut], steeper: float
     ) -> np.ndarray:
-        """(B, rows, columns) float32 refined normalised log-depth of a batch of tiles of one size.
-
-        `maps`: the coarse map of each canvas on the device, by the canvas's id.
-        """
+        """(B, rows, columns) float32 refined values of a batch of tiles of one size; `cutters` by the canvas's id."""
         pieces = [
-            self._cut(canvas, maps[id(canvas)], [tile for _, tile in tiles])
+            cutters[id(canvas)]([tile for _, tile in tiles])
             for canvas, tiles in groupby(part, key=lambda one: one[0])
         ]
         rgb, coarse, *features = (_joined(tensors) for tensors in zip(*pieces, strict=True))
@@ -174,21 +235,9 @@ class TileLoop:
             refined = self.network.refine_cropped(rgb, coarse, features, steeper)
         return refined[:, 0].float().cpu().numpy()
 
-    def _cut(self, canvas: Canvas, normalised: Tensor, tiles: Sequence[Tile]) -> list[Tensor]:
-        """Of some tiles of one photograph: (B, 3, H, W) pixels in 0..1, coarse depth, then each guidance map."""
-        rgb, plan = canvas.rgb, canvas.sink.plan
-        pixels = torch.from_numpy(np.stack([_cut_pixels(rgb, tile) for tile in tiles])).to(self.device)
-        scale = 255.0 if rgb.dtype == np.uint8 else 65535.0
-        batch = pixels.permute(0, 3, 1, 2).float().div_(scale)  # channels_last as it was cut
-        boxes = torch.tensor([tile.box(plan.height, plan.width) for tile in tiles], device=self.device)
-        index = torch.zeros(len(tiles), dtype=torch.long, device=self.device)
-        size = batch.shape[-2:]
-        coarse = crop_to_boxes(normalised, boxes, index, size)
-        return [batch, coarse, *self.network.crop(canvas.ready.features, boxes, index, size)]
 
-
-def in_turn(canvases: Sequence[Canvas]) -> Iterator[tuple[Canvas, Tile]]:
-    """All tiles of all canvases, sink after sink: each sink's row by row of tiles, as a BandBlender takes them."""
+def in_turn(canvases: Sequence[Canvas]) -> Iterator[tuple[Canvas, Any]]:
+    """All tiles of all canvases, sink after sink: each sink's row by row of tiles, as a Blender on disk takes them."""
     for _, group in groupby(canvases, key=lambda canvas: id(canvas.sink)):
         shared = list(group)
         plan = shared[0].sink.plan
@@ -210,13 +259,41 @@ def _joined(tensors: Sequence[Tensor]) -> Tensor:
     return tensors[0] if len(tensors) == 1 else torch.cat(list(tensors))
 
 
-def _size(tile: Tile) -> tuple[int, int]:
-    return tile.rows.length, tile.columns.length
+def to_pixels(parts: Sequence[np.ndarray], device: torch.device) -> Tensor:
+    """(h, w, 3) uint8 or uint16 parts of one size -> (B, 3, h, w) float32 in 0..1, channels last as they were cut."""
+    pixels = torch.from_numpy(np.stack(parts)).to(device)
+    return pixels.permute(0, 3, 1, 2).float().div_(255.0 if parts[0].dtype == np.uint8 else 65535.0)
 
 
-def _cut_pixels(rgb: np.ndarray, tile: Tile) -> np.ndarray:
+def _cut_pixels(rgb: Any, tile: Tile) -> np.ndarray:
     """The tile's (rows, columns, 3) pixels; beyond the image the border is repeated."""
     rows, columns = tile.rows, tile.columns
     part = rgb[rows.start : rows.start + rows.length, columns.start : columns.start + columns.length]
     below, right = rows.length - part.shape[0], columns.length - part.shape[1]
     return np.pad(part, ((0, below), (0, right), (0, 0)), mode="edge") if below or right else part
+
+
+# --- the views of a photograph --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class View:
+    """A photograph, or its mirror image, ready for its tiles. `rgb`: (H, W, 3), in memory or on disk."""
+
+    rgb: Any
+    ready: Prepared
+    mirrored: bool = False
+
+
+def mirror(rgb: Any) -> Any:
+    """The photograph with left and right exchanged, without a copy: the same pixels, read from the other side."""
+    return MirroredArray(rgb) if isinstance(rgb, DiskArray) else rgb[:, ::-1]
+
+
+def canvases_of(views: Sequence[View], sink: TileSink) -> list[GridCanvas]:
+    """The views of one photograph on their way to one sink, which holds values in the scale of the first."""
+    first = views[0].ready.scale
+    return [
+        GridCanvas(view.rgb, view.ready, sink, view.mirrored, None if view.ready.scale is first else first)
+        for view in views
+    ]

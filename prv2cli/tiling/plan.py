@@ -1,4 +1,4 @@
-"""Where tiles lie, how much each counts, and how they are put together. numpy only: knows no model.
+"""Where tiles lie and how much each counts. numpy only: knows no model.
 
 The default plan is one overlapped grid of nearly equal tiles. Along each axis the tiles' feathered windows are
 divided by their sum, so the products of rows and columns sum to one at every pixel: no weight map is kept, and an
@@ -13,12 +13,10 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
 from prv2cli.errors import UsageError
-from prv2cli.tiling.disagreement import Disagreement
 
 PAPER_SPLIT = 4
 PAPER_INSET = 0.15
@@ -187,90 +185,3 @@ def _paper_window(size: int, multiple: int) -> np.ndarray:
     ramp = np.minimum(np.arange(size) + 0.5, size - np.arange(size) - 0.5) / inset
     window[:size] = np.maximum(1e-3, 0.5 - 0.5 * np.cos(np.pi * np.clip(ramp, 0, 1)))
     return window
-
-
-class Placed(NamedTuple):
-    """The part of a tile that lies in the image: rows and columns there, and (h, w) values and weights."""
-
-    window: tuple[slice, slice]
-    values: np.ndarray
-    weight: np.ndarray
-
-
-def place(plan: TilePlan, tile: Tile, values: np.ndarray, *, mirrored: bool = False) -> Placed:
-    """Where a tile's (rows, columns) values belong. `mirrored`: it is a tile of the mirrored image."""
-    rows, columns = tile.rows, tile.columns
-    height = min(rows.length, plan.height - rows.start)
-    width = min(columns.length, plan.width - columns.start)
-    left, values, across = columns.start, values[:height, :width], columns.window[:width]
-    if mirrored:
-        left, values, across = plan.width - left - width, values[:, ::-1], across[::-1]
-    window = (slice(rows.start, rows.start + height), slice(left, left + width))
-    return Placed(window, values, rows.window[:height, None] * across[None])
-
-
-class Blender:
-    """Weighted sum of tiles at the image's own resolution, in main memory.
-
-    Tiles may come in any order. The result is (height, width) float32.
-    """
-
-    def __init__(self, plan: TilePlan, *, passes: int = 1, compare: bool = False) -> None:
-        """`passes`: how many times the plan's tiles come. `compare`: keep what disagreement() needs."""
-        self.plan = plan
-        self._share = np.float32(1 / passes)
-        self._sum = np.zeros((plan.height, plan.width), np.float32)
-        self._weight = None if plan.sums_to_one else np.zeros_like(self._sum)
-        self._compared = Disagreement(plan.height, plan.width) if compare else None
-
-    def add(self, tile: Tile, values: np.ndarray, *, mirrored: bool = False) -> None:
-        """Add one tile's (rows, columns) values; the part beyond the image is cut off."""
-        window, values, weight = place(self.plan, tile, values, mirrored=mirrored)
-        weight *= self._share
-        self._sum[window] += values * weight
-        if self._weight is not None:
-            self._weight[window] += weight
-        if self._compared is not None:
-            self._compared.add(window, values, weight)
-
-    def result(self) -> np.ndarray:
-        """The blended map. The accumulator itself is handed over: call once, after the last tile."""
-        if self._weight is not None:
-            self._sum /= self._weight
-        return self._sum
-
-    def disagreement(self) -> np.ndarray:
-        """(height, width) float32, see Disagreement; handed over as the result is."""
-        assert self._compared is not None, "the blender was not asked to compare"
-        return self._compared.take(self.plan.height)
-
-
-def seam_excess(values: np.ndarray, plan: TilePlan, floor: float = 0.0, reach: int = 12) -> float:
-    """How much steeper a map is across tile borders than beside them, as a fraction (0 = no seam to be seen).
-
-    The mean step |v[x] - v[x-1]| at the first and last pixel of every tile is compared with the mean step at the
-    lines up to `reach` pixels on both sides. Steps are cut at the 90th percentile: a depth edge that happens to lie
-    under a border is no seam.
-
-    Args:
-        values: (H, W), e.g. log-depth.
-        floor: a step that is too small to matter, in the unit of `values`: on a flat wall only rounding is left.
-    """
-    at_border, beside = [], []
-    for axis, extent in ((0, plan.height), (1, plan.width)):
-        spans = [tile.rows if axis == 0 else tile.columns for tile in plan.tiles]
-        borders = {
-            edge for span in spans for edge in (span.start, span.start + span.length) if 0 < edge < extent
-        }
-        for edge in sorted(borders):
-            low, high = max(0, edge - reach - 1), min(extent, edge + reach)
-            steps = np.abs(np.diff(np.take(values, np.arange(low, high), axis=axis), axis=axis))
-            steps = np.moveaxis(steps, axis, 0)
-            line = edge - low - 1
-            steps = np.minimum(steps, np.quantile(steps, 0.9))
-            at_border.append(float(steps[line].mean()))
-            beside.append(float(np.delete(steps, line, axis=0).mean()))
-    if not beside or sum(beside) == 0:
-        return 0.0
-    floors = floor * len(beside)
-    return (sum(at_border) + floors) / (sum(beside) + floors) - 1

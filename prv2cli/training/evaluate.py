@@ -22,7 +22,9 @@ from prv2cli.evaluation.report import METRICS, Report
 from prv2cli.hub.resolve import resolve
 from prv2cli.model.config import AnyModelConfig, BundleConfig, RefinerConfig
 from prv2cli.model.layers import resize
+from prv2cli.refine.asked import AskedRefiner
 from prv2cli.refine.refiner import Refiner
+from prv2cli.refine.request import RefineRequest, Tiling
 from prv2cli.resampling.area import shrink
 from prv2cli.training.config.evaluation import EvaluationConfig
 from prv2cli.training.config.run import TrainConfig
@@ -50,7 +52,7 @@ class _Predictor:
     def __init__(self, predict: Callable[[np.ndarray], np.ndarray]) -> None:
         self._predict = predict
 
-    def refine(self, rgb: np.ndarray, **options: Any) -> _WholeDepth:
+    def refine(self, rgb: np.ndarray, **known: Any) -> _WholeDepth:
         return _WholeDepth(self._predict(rgb))
 
 
@@ -83,12 +85,10 @@ class Evaluator:
             if tensor.is_floating_point()
         }
         estimator = self._estimator(Checkpoint(self.trained, tensors, name="the model in training"))
-        tiling = {"mode": self.settings.mode} if self.settings.mode else {}
         return evaluate_model(
             estimator,
             self.data,
             self.settings.measure,
-            tiling=tiling,
             limit=self.settings.limit,
             tell=self._tell_once,
         )
@@ -103,7 +103,8 @@ class Evaluator:
         config = checkpoint.config
         if isinstance(config, BundleConfig) or self._coarse is not None:
             precision = "bf16" if self.config.precision == "bf16" else "fp32"
-            return Refiner(checkpoint, self._coarse, device=str(self.device), precision=precision)
+            refiner = Refiner(checkpoint, self._coarse, device=str(self.device), precision=precision)
+            return AskedRefiner(refiner, RefineRequest(Tiling(mode=self.settings.mode)))
         module = checkpoint.build().to(self.device).requires_grad_(False)
         if isinstance(config, RefinerConfig):
             return _Predictor(lambda rgb: self._from_noise(module, rgb))

@@ -76,7 +76,6 @@ def test_a_model_and_its_coarse_map_beside_it(tmp_path: Path) -> None:
         refiner,
         data,
         PLAIN,
-        tiling={"mode": "m1"},
         error_maps=tmp_path / "maps",
         tell=told.append,
         progress=lambda *step: steps.append(step),
@@ -95,7 +94,7 @@ def test_a_model_and_its_coarse_map_beside_it(tmp_path: Path) -> None:
     ]
     assert list(report.broken) == ["b", "c"]
     assert (steps[0], steps[-1]) == ((0, 4), (4, 4))
-    assert all(call == {"mode": "m1", "focal_px": 500.0} for call in refiner.calls)
+    assert all(call == {"focal_px": 500.0} for call in refiner.calls)
     found = sorted(path.name for path in (tmp_path / "maps").iterdir())
     assert found == ["a.coarse.png", "a.refined.png", "d.coarse.png", "d.refined.png"]
 

@@ -14,6 +14,7 @@ import time
 import weakref
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -26,11 +27,13 @@ from prv2cli.depth_files.formats import rows
 from prv2cli.depth_files.read import read_depth
 from prv2cli.errors import DiskFullError
 from prv2cli.jobs.admission import MemoryRoom
-from prv2cli.jobs.batch import AHEAD, BatchSettings, Job, LocalEngine, _Work, run_batch
+from prv2cli.jobs.batch import BatchSettings, Job
 from prv2cli.jobs.claims import FOLDER, Claims
 from prv2cli.jobs.find import find_photographs, plan
+from prv2cli.jobs.local_engine import AHEAD, LocalEngine, _Work, run_batch
 from prv2cli.photo.header import read_header
 from prv2cli.refine.estimate import Memory, memory_for
+from prv2cli.refine.request import RefineRequest, Tiling
 
 TESTS = Path(__file__).parents[1]
 SETTINGS = BatchSettings(Encoding("tiff"))
@@ -94,9 +97,9 @@ def test_a_second_run_does_nothing(folder: Path) -> None:
     [
         BatchSettings(Encoding("tiff", scale=1000)),
         BatchSettings(Encoding("tiff", inverse=True)),
-        BatchSettings(Encoding("tiff"), tiling={"overlap": 0.25}),
-        BatchSettings(Encoding("tiff"), focal_px=500.0),
-        BatchSettings(Encoding("tiff"), tta="flip"),
+        BatchSettings(Encoding("tiff"), RefineRequest.of(overlap=0.25)),
+        BatchSettings(Encoding("tiff"), RefineRequest(focal_px=500.0)),
+        BatchSettings(Encoding("tiff"), RefineRequest(tta="flip")),
         BatchSettings(Encoding("tiff"), overwrite=True),
     ],
 )
@@ -111,6 +114,48 @@ def test_other_models_are_done_again(folder: Path) -> None:
     other: Any = FakeRefiner(sha256="c" * 64)
     other.coarse.identity = "d" * 64
     assert _run(_jobs(folder), other) == {"done": 4}
+
+
+REFINER = SimpleNamespace(
+    checkpoint=SimpleNamespace(sha256="a" * 64),
+    coarse=SimpleNamespace(identity="b" * 64),
+    dtype="torch.float32",
+)
+BUNDLE = SimpleNamespace(checkpoint=SimpleNamespace(sha256="c" * 64), coarse=None, dtype="torch.bfloat16")
+PINNED = [
+    (
+        REFINER,
+        BatchSettings(Encoding("tiff")),
+        "988507145941f851d419155811cdb74db97e2ce7a40380b99164028c5f793495",
+    ),
+    (
+        BUNDLE,
+        BatchSettings(
+            Encoding("png", "uint16", 1000.0, True),
+            RefineRequest(Tiling((512, 768), 0.25, seed=3), focal_px=1234.5),
+        ),
+        "7d1a624f6f26024c710cb30ff7dbbf1e8e39551768cee4e5b7966dee90be8853",
+    ),
+    (
+        REFINER,
+        BatchSettings(Encoding("npz"), RefineRequest(Tiling(mode="r32", seed=7), tta="flip")),
+        "944997cfda27c0f0372eb48dc2f9048810e84db006841469be7e4518694c2af9",
+    ),
+    (
+        REFINER,
+        BatchSettings(Encoding("exr"), RefineRequest(Tiling((256, 256)), batch_size=4), 5, overwrite=True),
+        "916655fbf208568134c4269be19ae4ba52179b9576ee3ad8ea86754f3f0c85cd",
+    ),
+]
+
+
+@pytest.mark.parametrize(("refiner", "settings", "digest"), PINNED, ids=["plain", "bundle", "random", "tile"])
+def test_the_digest_of_settings_stays_what_it_was(
+    refiner: Any, settings: BatchSettings, digest: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else every finished folder would be done again. Made by the command line of 0.1.0."""
+    monkeypatch.setattr("prv2cli.jobs.batch.__version__", "0.1.0")
+    assert settings.digest(refiner) == digest
 
 
 @pytest.mark.parametrize("suffix", [".tif", ".png", ".npy", ".npz"])
@@ -152,7 +197,7 @@ def test_a_report_is_json_and_complete(folder: Path) -> None:
 
 
 def test_few_photographs_are_in_memory_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import prv2cli.jobs.batch as module
+    import prv2cli.jobs.local_engine as module
 
     folder = tmp_path / "in"
     for k in range(12):
@@ -216,16 +261,16 @@ def test_closing_the_batch_gives_claims_back(folder: Path) -> None:
 
 
 def test_beside_a_gpu_several_are_encoded_at_a_time(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import prv2cli.jobs.batch as module
+    import prv2cli.jobs.local_engine as module
 
     monkeypatch.setattr(module.os, "cpu_count", lambda: 8)
-    both, write = threading.Barrier(2), module.LocalEngine._write
+    both, write = threading.Barrier(2), module.save
 
-    def met(self: Any, *args: Any) -> Any:
+    def met(*args: Any, **options: Any) -> Any:
         both.wait(timeout=20)  # broken, and the job failed, where one comes after the other
-        return write(self, *args)
+        return write(*args, **options)
 
-    monkeypatch.setattr(module.LocalEngine, "_write", met)
+    monkeypatch.setattr(module, "save", met)
     refiner = FakeRefiner()
     refiner.device.type = "cuda"
     assert _run(_jobs(folder), refiner) == {"done": 4}
@@ -245,18 +290,18 @@ class WaitingRefiner(FakeRefiner):
         super().__init__()
         self.decoded, self.count = decoded, count
 
-    def refine(self, rgb: np.ndarray, **options: Any) -> Any:
+    def refine(self, rgb: Any, request: RefineRequest) -> Any:
         deadline = time.monotonic() + 20
         while len(self.decoded) < self.count and time.monotonic() < deadline:
             time.sleep(0.01)
-        return super().refine(rgb, **options)
+        return super().refine(rgb, request)
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 16])
 def test_what_is_decoded_goes_together(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch_size: int
 ) -> None:
-    import prv2cli.jobs.batch as module
+    import prv2cli.jobs.local_engine as module
 
     for k in range(9):
         _photograph(tmp_path / "in" / f"{k}.png", k)
@@ -270,7 +315,9 @@ def test_what_is_decoded_goes_together(
     monkeypatch.setattr(module, "read_photo", recorded)
     refiner = WaitingRefiner(decoded, min(9, 1 + max(AHEAD, batch_size)))
     jobs = _jobs(tmp_path / "in")
-    assert _run(jobs, refiner, BatchSettings(Encoding("tiff"), batch_size=batch_size)) == {"done": 9}
+    assert _run(jobs, refiner, BatchSettings(Encoding("tiff"), RefineRequest(batch_size=batch_size))) == {
+        "done": 9
+    }
     largest = max(refiner.groups, default=1)
     least = {1: 1, 4: 3, 16: 4}[batch_size]  # the first group has those that were decoded before it began
     assert least <= largest <= batch_size
@@ -288,7 +335,7 @@ def test_a_bad_one_among_several_is_told_and_the_others_are_done(
         run_batch(
             _jobs(folder),
             refiner,  # type: ignore[arg-type]
-            BatchSettings(Encoding("tiff"), batch_size=8),
+            BatchSettings(Encoding("tiff"), RefineRequest(batch_size=8)),
             Claims(tmp_path / "out"),
         )
     )
@@ -310,7 +357,7 @@ def test_together_or_not_the_outputs_are_the_same(tmp_path: Path, refiner: Any, 
         for size in (0, 4)
     }
     for size, some in jobs.items():
-        settings = BatchSettings(Encoding("npy"), batch_size=size)
+        settings = BatchSettings(Encoding("npy"), RefineRequest(batch_size=size))
         outcomes = list(run_batch(some, refiner, settings, Claims(tmp_path / str(size))))
         assert Counter(o.state for o in outcomes) == {"done": 6}
     for alone, together in zip(*jobs.values(), strict=True):
@@ -321,17 +368,17 @@ def test_together_or_not_the_outputs_are_the_same(tmp_path: Path, refiner: Any, 
 
 
 def _needs(path: Path) -> Memory:
-    return memory_for(read_header(path))
+    return memory_for(read_header(path), RefineRequest())
 
 
 def test_as_many_are_in_memory_as_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine that has room for two photographs at a time, and one that has room for many."""
-    import prv2cli.jobs.batch as module
+    import prv2cli.jobs.local_engine as module
 
     for k in range(8):
         _photograph(tmp_path / "in" / f"{k}.png", k)
     needs = _needs(tmp_path / "in/0.png")
-    alive, most, read, write = 0, 0, module.read_photo, module.LocalEngine._write
+    alive, most, read, write = 0, 0, module.read_photo, module.save
 
     def counted_read(*args: Any, **options: Any) -> Any:
         nonlocal alive, most
@@ -339,14 +386,14 @@ def test_as_many_are_in_memory_as_fit(tmp_path: Path, monkeypatch: pytest.Monkey
         most = max(most, alive)
         return read(*args, **options)
 
-    def counted_write(self: Any, *args: Any) -> Any:
+    def counted_write(*args: Any, **options: Any) -> Any:
         nonlocal alive
         time.sleep(0.05)  # the slowest part: everything would pile up before it
         alive -= 1
-        return write(self, *args)
+        return write(*args, **options)
 
     monkeypatch.setattr(module, "read_photo", counted_read)
-    monkeypatch.setattr(module.LocalEngine, "_write", counted_write)
+    monkeypatch.setattr(module, "save", counted_write)
     for others, expected in ((1, 2), (100, 5)):
         most = 0
         room = MemoryRoom(
@@ -361,7 +408,7 @@ def test_as_many_are_in_memory_as_fit(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_a_photograph_that_has_left_is_not_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else the next one, as large, would be refused for want of memory."""
-    import prv2cli.jobs.batch as module
+    import prv2cli.jobs.local_engine as module
 
     for k in range(5):
         _photograph(tmp_path / "in" / f"{k}.png", k)
@@ -388,13 +435,15 @@ def test_the_mirrored_pass_counts_in_memory_and_in_batches(tmp_path: Path) -> No
     for tta in ("auto", "flip"):
         room, work = MemoryRoom(lambda: 10**12), _Work(job)
         claims = Claims(tmp_path / tta)
-        engine = LocalEngine(FakeRefiner(), BatchSettings(Encoding("tiff"), tta=tta), claims, room)  # type: ignore[arg-type]
+        engine = LocalEngine(
+            FakeRefiner(), BatchSettings(Encoding("tiff"), RefineRequest(tta=tta)), claims, room
+        )  # type: ignore[arg-type]
         engine._decode(work)
         found[tta] = (room._held[work], work.tiles)
         engine.close()
     header = read_header(job.source)
-    assert found["auto"] == (memory_for(header).photograph, 1)
-    assert found["flip"] == (memory_for(header, tta="flip").photograph, 2)
+    assert found["auto"] == (memory_for(header, RefineRequest()).photograph, 1)
+    assert found["flip"] == (memory_for(header, RefineRequest(tta="flip")).photograph, 2)
     assert found["flip"][0] > found["auto"][0]
 
 
@@ -407,9 +456,9 @@ def test_what_does_not_fit_is_done_in_bands_or_refused(
     Image.fromarray(photograph[:120, :160]).save(folder / "a small.png")
     Image.fromarray(photograph).save(folder / "large.tif", compression="tiff_deflate")
     Image.fromarray(np.tile(photograph, (3, 3, 1))).save(folder / "too large.tif", compression="tiff_deflate")
-    tiling = {"tile": (128, 128), "mode": None, "seed": 0}
-    settings = BatchSettings(Encoding("npy"), tiling=tiling, tta=tta)
-    needs = memory_for(read_header(folder / "large.tif"), (128, 128), tta=tta)
+    request = RefineRequest(Tiling((128, 128)), tta=tta)
+    settings = BatchSettings(Encoding("npy"), request)
+    needs = memory_for(read_header(folder / "large.tif"), request)
     assert needs.in_bands < needs.in_memory
     trees = []
     for free in (10**12, int((needs.in_bands + needs.in_memory) / 2 / 0.9)):
@@ -464,14 +513,14 @@ def test_ctrl_c_does_not_wait_for_what_is_being_written(
     monkeypatch.setattr(rows, "BAND_PIXELS", 1)  # so that each row is a band
     bands = []
 
-    def write_slowly(*arguments: Any, on_band: Any) -> Any:
+    def write_slowly(*arguments: Any, on_band: Any, **options: Any) -> Any:
         def slowly() -> None:
             on_band()
             bands.append(time.sleep(0.5))
 
-        return write(*arguments, on_band=slowly)
+        return write(*arguments, on_band=slowly, **options)
 
-    monkeypatch.setattr("prv2cli.jobs.batch.write", write_slowly)
+    monkeypatch.setattr("prv2cli.jobs.one_photo.write", write_slowly)
     refiner: Any = FakeRefiner()
     batch = run_batch(_jobs(tmp_path / "in"), refiner, SETTINGS, Claims(tmp_path / "out"))
     seconds = _interrupted(batch, after=1)

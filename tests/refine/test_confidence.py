@@ -22,18 +22,21 @@ from prv2cli.depth_files.read import read_depth
 from prv2cli.depth_files.write import write_depth
 from prv2cli.errors import InputError, OutputError, UsageError
 from prv2cli.files.disk_array import DiskArray
-from prv2cli.jobs.batch import BatchSettings, LocalEngine
+from prv2cli.jobs.batch import BatchSettings
 from prv2cli.jobs.claims import Claims
+from prv2cli.jobs.local_engine import LocalEngine
 from prv2cli.model.build import build_model
 from prv2cli.model.config import BundleConfig
 from prv2cli.model.depth_space import LogNormalisation, PlainMetres
 from prv2cli.photo.header import Header
 from prv2cli.refine.estimate import dry_run, memory_for
+from prv2cli.refine.prepare import Preparer
 from prv2cli.refine.refiner import Refiner
-from prv2cli.refine.streaming import BandBlender, refine_streamed
+from prv2cli.refine.request import RefineRequest, Subject
 from prv2cli.refine.tile_loop import TileLoop
+from prv2cli.tiling.blend import Blender
 from prv2cli.tiling.disagreement import HALF_CONFIDENT, Disagreement, to_confidence
-from prv2cli.tiling.plan import Blender, overlaps, plan_paper_tiles, plan_tiles
+from prv2cli.tiling.plan import overlaps, plan_paper_tiles, plan_tiles
 
 GRID = {"tile": 128, "overlap": 0.25}
 
@@ -105,8 +108,8 @@ def _predicting(monkeypatch, predict):
         )
 
     monkeypatch.setattr(TileLoop, "_refine_batch", batch)
-    monkeypatch.setattr(Refiner, "_reduced_sizes", lambda *_: ())
-    monkeypatch.setattr(Refiner, "correct", lambda *_: None)
+    monkeypatch.setattr(Preparer, "_has_wide_edges", lambda *_: False)
+    monkeypatch.setattr("prv2cli.refine.fuse.correct", lambda *_: None)
 
 
 @pytest.mark.parametrize("options", [{}, {"tta": "none"}, {"mode": "m2"}, {"mode": "r3", "tta": "none"}])
@@ -146,8 +149,8 @@ def test_the_mirrored_photograph_gives_the_mirrored_result(refiner, photo, coars
 
 
 def test_a_coarse_network_runs_once_and_the_mean_lies_between(refiner, photo, monkeypatch):
-    real, calls = refiner.coarse.predict, []
-    monkeypatch.setattr(refiner.coarse, "predict", lambda *a: calls.append(1) or real(*a))
+    real, calls = refiner.coarse.predict_many, []
+    monkeypatch.setattr(refiner.coarse, "predict_many", lambda *a: calls.append(1) or real(*a))
     flipped = refiner.refine(photo, tta="flip")
     plain = refiner.refine(photo)
     assert (len(calls), plain.tta, plain.confidence, flipped.confidence) == (2, None, None, None)
@@ -171,7 +174,7 @@ def test_normalised_depth_changes_its_scale_exactly():
     ],
 )
 def test_a_confidence_known_nowhere_is_refused_before_the_work(refiner, photo, monkeypatch, options, message):
-    monkeypatch.setattr(Refiner, "_coarse_depth", None)
+    monkeypatch.setattr(Preparer, "views", None)
     with pytest.raises(UsageError, match=message):
         refiner.refine(photo, confidence=True, **options)
 
@@ -219,7 +222,7 @@ def test_a_bundle_takes_the_mean_of_both_photographs(bundle, photograph, options
     if options is ONE_TILE:
         apart = np.abs(np.log(one.depth / other)) if logarithmic else np.abs(one.depth - other) / mean
         np.testing.assert_allclose(found.confidence, 1 / (1 + apart / 2 / HALF_CONFIDENT), atol=1e-3)
-    many = bundle.refine_many([small, small[::-1]], focal_px=[None, None], tta="flip", **options)
+    many = bundle.run([Subject(small), Subject(small[::-1])], RefineRequest.of(tta="flip", **options))
     np.testing.assert_allclose(many[0].depth, mean, rtol=1e-5)
     assert many[1].tta == "flip"
 
@@ -229,7 +232,7 @@ def test_a_bundle_mirrors_a_photograph_on_disk_too(bundle, photograph, tmp_path)
     whole = bundle.refine(small, confidence=True, **TILES)
     rgb = DiskArray(small.shape, np.uint8, tmp_path)
     rgb[:] = small
-    with refine_streamed(bundle, rgb, confidence=True, **TILES) as found:
+    with bundle.refine(rgb, confidence=True, **TILES) as found:
         assert np.array_equal(found.depth[:], whole.depth)
         assert np.array_equal(found.confidence[:], whole.confidence)
 
@@ -238,19 +241,19 @@ def test_a_bundle_mirrors_a_photograph_on_disk_too(bundle, photograph, tmp_path)
     "options", [{"tta": "flip"}, {"confidence": True}, {"confidence": True, "tta": "none"}]
 )
 def test_the_authors_tiling_of_a_bundle_has_one_view(bundle, photograph, monkeypatch, options):
-    monkeypatch.setattr(Refiner, "_coarse_depth", None)
+    monkeypatch.setattr(Preparer, "views", None)
     with pytest.raises(UsageError, match="--mode m2 of a bundle is the authors' own tiling"):
         bundle.refine(photograph, mode="m2", **options)
     header = Header("photo", "PNG", 420, 300, False, 0, 0)
     if "confidence" not in options:  # of a batch it is told before the first photograph
-        settings = BatchSettings(Encoding("tiff"), {"mode": "m2"}, tta="flip")
+        settings = BatchSettings(Encoding("tiff"), RefineRequest.of(mode="m2", tta="flip"))
         with pytest.raises(UsageError, match="--mode m2 of a bundle"):
             LocalEngine(bundle, settings, Claims(Path("nowhere")))
     with pytest.raises(UsageError, match="--mode m2 of a bundle"):
-        dry_run(bundle, header, mode="m2", timed=False, **options)
+        dry_run(bundle, header, RefineRequest.of(mode="m2", **options), timed=False)
     if options == {"tta": "flip"}:
         with pytest.raises(UsageError, match="--mode m2 of a bundle"):
-            bundle.refine_many([photograph], focal_px=[None], mode="m2", **options)
+            bundle.run([Subject(photograph)], RefineRequest.of(mode="m2", **options))
 
 
 # --- several photographs --------------------------------------------------------------------------------------
@@ -264,9 +267,10 @@ def test_several_photographs_and_their_mirror_images_share_batches(refiner, phot
         return real(self, part, *rest)
 
     monkeypatch.setattr(TileLoop, "_refine_batch", counted)
-    monkeypatch.setattr("prv2cli.refine.refiner.WIDE_EDGES", 0.0)  # with the passes at half size
+    monkeypatch.setattr("prv2cli.refine.prepare.WIDE_EDGES", 0.0)  # with the passes at half size
     photos = [photo, np.ascontiguousarray(photo[::-1])]
-    together = refiner.refine_many(photos, focal_px=[None] * 2, batch_size=4, tta="flip")
+    request = RefineRequest.of(batch_size=4, tta="flip")
+    together = refiner.run([Subject(rgb) for rgb in photos], request)
     assert max(map(len, seen)) == 4
     for rgb, found in zip(photos, together, strict=True):
         alone = refiner.refine(rgb, tta="flip")
@@ -280,11 +284,8 @@ def test_several_photographs_and_their_mirror_images_share_batches(refiner, phot
 def test_bands_compare_as_the_whole_does(tmp_path):
     plan = plan_tiles(300, 200, (64, 64), 0.3, 32)
     rng = np.random.default_rng(0)
-    out, spread = (DiskArray((300, 200), np.float32, tmp_path) for _ in range(2))
-    whole, bands = (
-        Blender(plan, passes=2, compare=True),
-        BandBlender(plan, out, passes=2, disagreement=spread),
-    )
+    whole = Blender(plan, passes=2, compare=True)
+    bands = Blender(plan, tmp_path, passes=2, compare=True)
     rows = sorted({tile.rows.start for tile in plan.tiles})
     for start in rows:
         for mirrored in (False, True):
@@ -292,9 +293,9 @@ def test_bands_compare_as_the_whole_does(tmp_path):
                 values = rng.normal(size=(tile.rows.length, tile.columns.length)).astype(np.float32)
                 for blender in (whole, bands):
                     blender.add(tile, values, mirrored=mirrored)
-    bands.finish()
-    assert np.array_equal(out[:], whole.result())
-    np.testing.assert_array_equal(spread[:], whole.disagreement())
+    (values, spread), (other, expected) = bands.finish(), whole.finish()
+    assert np.array_equal(values[:], other)
+    np.testing.assert_array_equal(spread[:], expected)
     assert (spread[:] > 0).all()
 
 
@@ -303,7 +304,7 @@ def test_a_photograph_on_disk_gets_the_same_confidence(refiner, photo, coarse, t
     whole = refiner.refine(photo, **options)
     rgb = DiskArray(photo.shape, np.uint8, tmp_path)
     rgb[:] = photo
-    with refine_streamed(refiner, rgb, **options) as result:
+    with refiner.refine(rgb, **options) as result:
         assert np.array_equal(result.depth[:], whole.depth)
         assert np.array_equal(result.confidence[:], whole.confidence)
         assert result.tta == "flip"
@@ -313,14 +314,14 @@ def test_a_photograph_on_disk_gets_the_same_confidence(refiner, photo, coarse, t
 def test_the_estimate_counts_what_is_compared():
     header = Header("photo", "TIFF", 20_000, 10_000, False, 0, 0)
     plain, flip, both = (
-        memory_for(header, tta=tta, confidence=certain)
+        memory_for(header, RefineRequest.of(tta=tta, confidence=certain))
         for tta, certain in (("none", False), ("flip", False), ("auto", True))
     )
     assert plain.in_memory < flip.in_memory < both.in_memory
     assert plain.in_bands < flip.in_bands < both.in_bands
     assert plain.photograph < flip.photograph < both.photograph
     assert both.disk - flip.disk == 4 * header.pixels
-    assert both == memory_for(header, tta="flip", confidence=True)
+    assert both == memory_for(header, RefineRequest.of(tta="flip", confidence=True))
 
 
 # --- files ------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from prv2cli.errors import InputError
 from prv2cli.photo.header import Header, read_header
 from prv2cli.photo.read import read_photo
 from prv2cli.refine import estimate
+from prv2cli.refine.request import RefineRequest
 
 TILING: dict[str, Any] = {"tile": 64, "overlap": 0.2}
 
@@ -22,20 +23,20 @@ def _giant(decoding: int = 2_400_000_000, bands: int = 200_000_000) -> Header:
 
 def test_600_megapixels_take_less_than_4_gb_in_bands():
     for bands in (200_000_000, 2_400_000_000):  # a TIFF in strips; a JPEG, which is decoded whole
-        memory = estimate.memory_for(_giant(bands=bands))
+        memory = estimate.memory_for(_giant(bands=bands), RefineRequest())
         assert memory.in_bands < 4e9 < memory.in_memory
         assert memory.disk < 6e9
 
 
 def test_the_way_follows_from_the_free_memory():
     header = _giant()
-    memory = estimate.memory_for(header)
+    memory = estimate.memory_for(header, RefineRequest())
     assert estimate.choose_way(header, memory, 64 * 10**9) == "memory"
     assert estimate.choose_way(header, memory, 6 * 10**9) == "bands"
     with pytest.raises(InputError, match=r"giant\.tif: 30000 x 20000 needs \d+\.\d GB .* 1\.0 GB are free"):
         estimate.choose_way(header, memory, 10**9)
     small = Header("small.jpg", "JPEG", 400, 300, False, 480_000, 480_000)
-    assert estimate.choose_way(small, estimate.memory_for(small), 4 * 10**9) == "memory"
+    assert estimate.choose_way(small, estimate.memory_for(small, RefineRequest()), 4 * 10**9) == "memory"
 
 
 def test_a_dry_run_tells_the_tiles_and_a_time(refiner, photograph, tmp_path):
@@ -43,11 +44,11 @@ def test_a_dry_run_tells_the_tiles_and_a_time(refiner, photograph, tmp_path):
     exif[0x0112] = 6
     turned = np.ascontiguousarray(np.rot90(photograph[60:221, 50:180]))
     Image.fromarray(turned).save(tmp_path / "turned.jpg", quality=92, exif=exif)
-    header = read_header(tmp_path / "turned.jpg")
-    found = estimate.dry_run(refiner, header, **TILING, available=10**11)
+    header, request = read_header(tmp_path / "turned.jpg"), RefineRequest.of(**TILING)
+    found = estimate.dry_run(refiner, header, request, available=10**11)
     whole = refiner.refine(read_photo(tmp_path / "turned.jpg").rgb, **TILING)
     assert (found.tiles, found.tiling, found.way) == (whole.tiles, whole.tiling, "memory")
     assert found.host_bytes == found.memory.in_memory
     took = whole.seconds["reduced"] + whole.seconds["tiles"]
     assert found.seconds is not None and took / 5 < found.seconds < took * 5
-    assert estimate.dry_run(refiner, header, **TILING, timed=False, available=10**11).seconds is None
+    assert estimate.dry_run(refiner, header, request, timed=False, available=10**11).seconds is None

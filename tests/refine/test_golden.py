@@ -124,7 +124,9 @@ class Remembering:
         self.model = model
         self.seen: dict[bytes, Tensor] = {}
 
-    def refine_cropped(self, rgb: Tensor, depth: Tensor, features: Sequence[Tensor]) -> Tensor:
+    def refine_cropped(
+        self, rgb: Tensor, depth: Tensor, features: Sequence[Tensor], steeper: float = 1.0
+    ) -> Tensor:
         key = hashlib.sha256(rgb.numpy().tobytes() + depth.numpy().tobytes()).digest()
         if key not in self.seen:
             self.seen[key] = self.model.refine_cropped(rgb, depth, features)

@@ -11,6 +11,7 @@ import torch
 from prv2cli.errors import DeviceError, InputError, UsageError
 from prv2cli.model.depth_space import LogNormalisation
 from prv2cli.refine.refiner import Refiner
+from prv2cli.refine.request import RefineRequest, Subject, Tiling
 from prv2cli.refine.tile_loop import MAX_BATCH, TileLoop
 
 
@@ -201,8 +202,10 @@ def test_wide_edges_get_a_pass_at_half_size_and_sharp_ones_do_not(refiner, photo
     for sigma in (4, 20):
         coarse = torch.exp(torch.erf((x - 200) / (sigma * 2**0.5)))
         normalised = LogNormalisation.of(coarse).encode(coarse)
-        passes[sigma] = refiner._reduced_sizes(photograph, normalised)
-    assert passes == {4: (), 20: (2,)}
+        passes[sigma] = refiner.preparer._has_wide_edges(photograph, normalised)
+    assert passes == {4: False, 20: True}
+    assert refiner.preparer.half_size_plan(height, width, Tiling()).width == width // 2
+    assert refiner.preparer.half_size_plan(40, width, Tiling()) is None  # smaller than a tile may be
 
 
 # --- several photographs at a time ----------------------------------------------------------------------------
@@ -230,7 +233,9 @@ def test_together_they_are_what_each_is_alone(refiner, several, tile, batch_size
         return real(self, part, *rest)
 
     monkeypatch.setattr(TileLoop, "_refine_batch", counted)
-    together = refiner.refine_many(several, focal_px=[None] * len(several), tile=tile, batch_size=batch_size)
+    together = refiner.run(
+        [Subject(rgb) for rgb in several], RefineRequest.of(tile=tile, batch_size=batch_size)
+    )
     assert max(seen) > 1  # tiles of several photographs in one batch
     for rgb, found in zip(several, together, strict=True):
         alone = refiner.refine(rgb, tile=tile, batch_size=1)
@@ -240,8 +245,8 @@ def test_together_they_are_what_each_is_alone(refiner, several, tile, batch_size
 
 
 def test_the_pass_at_half_size_is_taken_together_too(refiner, several, monkeypatch):
-    monkeypatch.setattr("prv2cli.refine.refiner.WIDE_EDGES", 0.0)
-    found = refiner.refine_many(several[:2], focal_px=[None, None], batch_size=4)
+    monkeypatch.setattr("prv2cli.refine.prepare.WIDE_EDGES", 0.0)
+    found = refiner.run([Subject(rgb) for rgb in several[:2]], RefineRequest.of(batch_size=4))
     for rgb, one in zip(several[:2], found, strict=True):
         assert _relative(one.depth, refiner.refine(rgb).depth).max() < 1e-3
     monkeypatch.undo()
@@ -251,13 +256,13 @@ def test_the_pass_at_half_size_is_taken_together_too(refiner, several, monkeypat
 
 def test_one_of_several_that_is_no_photograph_is_told(refiner, photograph):
     with pytest.raises(InputError, match="must be"):
-        refiner.refine_many([photograph, photograph[..., 0]], focal_px=[None, None])
+        refiner.run([Subject(photograph), Subject(photograph[..., 0])], RefineRequest())
 
 
 def test_how_many_tiles_at_once(refiner, monkeypatch):
     assert refiner.tiles_at_once() == 1  # on the CPU
     assert refiner.tiles_at_once(5) == 5
-    loop = TileLoop(refiner._patch_refiner, torch.device("cuda"), torch.float16)
+    loop = TileLoop(refiner._loop.network, torch.device("cuda"), torch.float16)
     for free, count in [(10**8, 1), (5 * 10**9, 5), (10**12, MAX_BATCH)]:
         monkeypatch.setattr("prv2cli.refine.tile_loop.free_memory", lambda device, free=free: free)
         assert loop.choose_batch((1024, 1024)) == count

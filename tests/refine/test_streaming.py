@@ -16,11 +16,11 @@ from prv2cli.depth_files.metadata import DepthMetadata
 from prv2cli.depth_files.preview import write_preview
 from prv2cli.depth_files.read import read_depth
 from prv2cli.errors import UsageError
-from prv2cli.files.disk_array import DiskArray
 from prv2cli.photo.on_disk import photo_on_disk
 from prv2cli.photo.read import read_photo
-from prv2cli.refine.streaming import BandBlender, refine_streamed, write_streamed
-from prv2cli.tiling.plan import Blender, plan_tiles
+from prv2cli.refine.request import RefineRequest
+from prv2cli.tiling.blend import Blender
+from prv2cli.tiling.plan import plan_tiles
 
 TILING: dict[str, Any] = {"tile": 64, "overlap": 0.2}
 
@@ -40,15 +40,13 @@ def _small_bands(monkeypatch):
 def test_bands_blend_as_the_whole_does(tmp_path, height, width, tile):
     plan = plan_tiles(height, width, (tile, tile), 0.3, 32)
     rng = np.random.default_rng(0)
-    whole, out = Blender(plan), DiskArray((height, width), np.float32, tmp_path)
-    bands = BandBlender(plan, out)
+    whole, bands = Blender(plan), Blender(plan, tmp_path)
     for part in plan.tiles:
         values = rng.normal(size=(part.rows.length, part.columns.length)).astype(np.float32)
         whole.add(part, values)
         bands.add(part, values)
         assert len(bands._sum) <= tile
-    bands.finish()
-    assert np.array_equal(out[:], whole.result())
+    assert np.array_equal(bands.finish().values[:], whole.finish().values)
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +85,7 @@ def test_the_depth_is_that_of_the_way_in_memory(refiner, sources, in_memory, tmp
     whole = in_memory[name]
     with (
         photo_on_disk(sources / name, tmp_path) as photo,
-        refine_streamed(refiner, photo.rgb, **TILING) as result,
+        refiner.refine(photo.rgb, **TILING) as result,
     ):
         assert np.array_equal(result.depth[:], whole.depth)
         assert np.array_equal(result.coarse, whole.coarse)
@@ -97,16 +95,14 @@ def test_the_depth_is_that_of_the_way_in_memory(refiner, sources, in_memory, tmp
 
 
 def _plan(refiner, depth):
-    from prv2cli.refine.plan import plan_photograph
-
-    return plan_photograph(refiner.config, *depth.shape, **TILING)
+    return refiner.plan(*depth.shape, RefineRequest.of(**TILING).tiling)
 
 
 def test_a_given_map_is_refined_alike(refiner, photo, tmp_path):
     given = np.linspace(0.2, 0.9, 80 * 65, dtype=np.float32).reshape(80, 65)
     options = {"coarse_depth": given, "coarse_kind": "inverse", "coarse_unit": "relative", "tile": 128}
     whole = refiner.refine(photo, **options)
-    with refine_streamed(refiner, on_disk(photo, tmp_path), **options) as result:
+    with refiner.refine(on_disk(photo, tmp_path), **options) as result:
         assert result.unit == "relative"
         assert np.array_equal(result.depth[:], whole.depth)
 
@@ -114,7 +110,7 @@ def test_a_given_map_is_refined_alike(refiner, photo, tmp_path):
 def test_the_papers_tilings_are_refused(refiner, photo, tmp_path):
     with (
         pytest.raises(UsageError, match="--mode m2"),
-        refine_streamed(refiner, on_disk(photo, tmp_path), mode="m2"),
+        refiner.refine(on_disk(photo, tmp_path), mode="m2"),
     ):
         pass
 
@@ -134,7 +130,7 @@ def test_nothing_is_left_after_an_interruption(refiner, photo, tmp_path, error):
     with (
         pytest.raises(error),
         photo_on_disk(tmp_path / "photo.png", tmp_path) as there,
-        refine_streamed(refiner, there.rgb, **TILING, progress=interrupt),
+        refiner.refine(there.rgb, **TILING, progress=interrupt),
     ):
         pass
     assert _open_files() == before
@@ -157,7 +153,7 @@ def depth() -> np.ndarray:
 def test_a_tiled_bigtiff_holds_the_same(tmp_path, depth, dtype, inverse):
     encoding, metadata = Encoding("tiff", dtype, 300.0, inverse), DepthMetadata(model="m", focal_px=500.0)
     whole = write(tmp_path / "whole.tif", depth, metadata, encoding)
-    report = write_streamed(tmp_path / "tiles.tif", on_disk(depth, tmp_path), metadata, encoding)
+    report = write(tmp_path / "tiles.tif", on_disk(depth, tmp_path), metadata, encoding)
     assert (report.clipped, report.invalid, report.rounded) == (whole.clipped, whole.invalid, whole.rounded)
     assert report.bytes == (tmp_path / "tiles.tif").stat().st_size
     a, b = read_depth(tmp_path / "whole.tif"), read_depth(tmp_path / "tiles.tif")
@@ -175,7 +171,7 @@ def test_a_tiled_bigtiff_holds_the_same(tmp_path, depth, dtype, inverse):
 @pytest.mark.parametrize("format", ["png", "npy", "npz"])
 def test_other_formats_are_the_same_bytes(tmp_path, depth, format):
     write(tmp_path / "whole", depth, DepthMetadata(), Encoding(format))
-    write_streamed(tmp_path / "bands", on_disk(depth, tmp_path), DepthMetadata(), Encoding(format))
+    write(tmp_path / "bands", on_disk(depth, tmp_path), DepthMetadata(), Encoding(format))
     assert (tmp_path / "bands").read_bytes() == (tmp_path / "whole").read_bytes()
 
 
@@ -188,4 +184,4 @@ def test_a_preview_is_the_same(tmp_path, depth):
 
 def test_exr_is_refused(tmp_path, depth):
     with pytest.raises(UsageError, match=r"use \.tif"):
-        write_streamed(tmp_path / "d.exr", on_disk(depth, tmp_path), DepthMetadata(), Encoding("exr"))
+        write(tmp_path / "d.exr", on_disk(depth, tmp_path), DepthMetadata(), Encoding("exr"))

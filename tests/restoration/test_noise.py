@@ -16,7 +16,6 @@ from prv2cli.errors import ConfigError
 from prv2cli.files.disk_array import DiskArray
 from prv2cli.model.config import parse_model_config
 from prv2cli.refine.refiner import Refiner
-from prv2cli.refine.streaming import refine_streamed
 from prv2cli.restoration.back_projection import GRID_SIDE
 from prv2cli.restoration.noise import find_noise, without
 
@@ -113,5 +112,5 @@ def test_the_shipped_refiner_takes_noise_out_and_bands_give_the_same(
     assert errors[0] < 0.7 * errors[1]
     with DiskArray(rgb.shape, np.uint8, tmp_path) as on_disk:
         on_disk[:] = rgb
-        with refine_streamed(shipped, on_disk, coarse_depth=noisy) as streamed:
+        with shipped.refine(on_disk, coarse_depth=noisy) as streamed:
             assert np.array_equal(np.asarray(streamed.depth[:]), found.depth)

@@ -17,9 +17,11 @@ import numpy as np
 
 from prv2cli.depth_files.encoding import Encoding
 from prv2cli.errors import InputError
-from prv2cli.jobs.batch import BatchSettings, run_batch
+from prv2cli.jobs.batch import BatchSettings
 from prv2cli.jobs.claims import Claims
 from prv2cli.jobs.find import find_photographs, plan
+from prv2cli.jobs.local_engine import run_batch
+from prv2cli.refine.request import RefineRequest, Subject, Tiling
 
 
 class FakeRefiner:
@@ -36,14 +38,18 @@ class FakeRefiner:
     def tiles_at_once(self, batch_size: int = 0) -> int:
         return batch_size or 1
 
-    def refine_many(self, photos: list[np.ndarray], *, focal_px: list[float | None], **options: Any) -> Any:
-        self.groups.append(len(photos))
-        return [self.refine(rgb, **options) for rgb in photos]
+    def check(self, request: RefineRequest) -> None:
+        """Everything can be done."""
 
-    def plan(self, height: int, width: int, **options: Any) -> Any:
+    def plan(self, height: int, width: int, tiling: Tiling) -> Any:
         return SimpleNamespace(tiles=["one"])
 
-    def refine(self, rgb: np.ndarray, **options: Any) -> Any:
+    def run(self, subjects: list[Subject], request: RefineRequest) -> list[Any]:
+        if len(subjects) > 1:
+            self.groups.append(len(subjects))
+        return [self.refine(subject.rgb, request) for subject in subjects]
+
+    def refine(self, rgb: Any, request: RefineRequest) -> Any:
         self.calls += 1
         time.sleep(self.seconds)
         if tuple(rgb[0, 0]) == (255, 0, 0):
@@ -55,7 +61,7 @@ class FakeRefiner:
             depth=depth,
             unit="metre",
             tiling="one",
-            tta="flip" if options.get("tta") == "flip" else None,
+            tta="flip" if request.flip else None,
             tiles=1,
             seam=0.0,
             device="cpu",

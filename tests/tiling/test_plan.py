@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from prv2cli.errors import UsageError
-from prv2cli.tiling.plan import Blender, TilePlan, parse_mode, plan_paper_tiles, plan_tiles, seam_excess
+from prv2cli.tiling.blend import Blender, seam_excess
+from prv2cli.tiling.plan import TilePlan, parse_mode, plan_paper_tiles, plan_tiles
 
 SIZES = [(1, 1), (1, 500), (63, 64), (555, 620), (704, 704), (705, 1400), (2160, 3840), (1000, 3)]
 
@@ -58,7 +59,7 @@ def test_blending_tiles_cut_from_a_map_returns_it(height, width, mode):
         blender.add(
             tile, np.pad(cut, pad, constant_values=np.nan)
         )  # what lies beyond the image must not count
-    assert np.abs(blender.result() - known).max() < 1e-6
+    assert np.abs(blender.finish().values - known).max() < 1e-6
 
 
 @pytest.mark.parametrize("height,width", [(2160, 3840), (540, 960), (517, 777)])

@@ -1,0 +1,205 @@
+"""One photograph from file to file: what `prv2 refine` does once, and a batch again and again.
+
+    source ─ open_photo ─ Photo ─ Refiner.run ─ Depth ─ save ─> depth, confidence, preview
+             in memory or on disk (Way)                          summary
+
+refine_file() is all of it, one step after the other. A batch takes the same steps apart, so that they overlap.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+
+from prv2cli.depth_files.encoding import Encoding, check_encoding, check_on_disk, write
+from prv2cli.depth_files.preview import preview_format, write_preview
+from prv2cli.depth_files.write import WriteReport
+from prv2cli.errors import Prv2Error
+from prv2cli.jobs.report import confidence_summary, describe, describe_confidence, summary
+from prv2cli.photo.header import Header, read_header
+from prv2cli.photo.on_disk import photo_on_disk
+from prv2cli.photo.opening import MAX_PIXELS_DEFAULT
+from prv2cli.photo.read import Photo, read_photo
+from prv2cli.refine.estimate import Memory, Way, memory_for
+from prv2cli.refine.request import GivenDepth, RefineRequest, Subject
+
+if TYPE_CHECKING:
+    from prv2cli.refine.fuse import Depth
+    from prv2cli.refine.refiner import Refiner
+    from prv2cli.refine.tile_loop import Progress
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Where the results of one photograph go, and how each is stored; a stream for the depth will do."""
+
+    depth: Path | BinaryIO
+    encoding: Encoding
+    confidence: Path | None = None
+    confidence_encoding: Encoding | None = None
+    preview: Path | None = None
+
+    @property
+    def folder(self) -> Path:
+        """On whose disk a photograph that does not fit in memory is worked on."""
+        return self.depth.parent if isinstance(self.depth, Path) else Path()
+
+    def check(self) -> None:
+        """Find out before any work what cannot be written. Raises UsageError, MissingExtraError."""
+        for encoding in self._encodings():
+            check_encoding(encoding)
+        if self.preview is not None:
+            preview_format(self.preview)
+
+    def check_on_disk(self) -> None:
+        """Refuse what cannot be written in bands. Raises UsageError."""
+        for encoding in self._encodings():
+            check_on_disk(encoding)
+
+    def _encodings(self) -> list[Encoding]:
+        return [self.encoding, *([self.confidence_encoding] if self.confidence_encoding else [])]
+
+
+@dataclass(frozen=True)
+class FileJob:
+    """One photograph, where its results go, and what is done in between.
+
+    Attributes:
+        source: a file, or a stream that is read once. name: as messages call a stream.
+        given: a map to refine in place of a coarse network's; coarse_file: the file that it is from.
+        settings_sha256: identity of a batch's settings, which the depth file will carry.
+    """
+
+    source: Path | BinaryIO
+    outputs: Outputs
+    request: RefineRequest = field(default_factory=RefineRequest)
+    max_pixels: int = MAX_PIXELS_DEFAULT
+    given: GivenDepth | None = None
+    coarse_file: Path | None = None
+    settings_sha256: str | None = None
+    name: str | None = None
+
+    def subject(self, photo: Photo) -> Subject:
+        """The decoded photograph as the refiner takes it."""
+        return Subject(photo.rgb, photo.focal_px, self.given)
+
+
+class Needs(NamedTuple):
+    """What a photograph will take, told from its header."""
+
+    header: Header
+    memory: Memory
+
+
+class Saved(NamedTuple):
+    """What was written: the depth's report, and what `--json` prints."""
+
+    report: WriteReport
+    summary: dict[str, Any]
+
+
+def needs_of(job: FileJob, *, on_host: bool = True) -> Needs | None:
+    """What a photograph will take; None of a stream, and of a file that reading will say what is wrong with."""
+    if not isinstance(job.source, Path):
+        return None
+    try:
+        header = read_header(job.source, max_pixels=job.max_pixels)
+    except Prv2Error:
+        return None
+    return Needs(header, memory_for(header, job.request, on_host=on_host))
+
+
+@contextmanager
+def open_photo(job: FileJob, way: Way) -> Iterator[Photo]:
+    """The decoded photograph; with "bands" its pixels lie on the output's disk until the block ends.
+
+    Raises what read_photo raises; UsageError for what cannot be done in bands.
+    """
+    if way == "memory":
+        yield read_photo(job.source, max_pixels=job.max_pixels, name=job.name)
+        return
+    job.request.check_on_disk()
+    job.outputs.check_on_disk()
+    job.outputs.folder.mkdir(parents=True, exist_ok=True)
+    with photo_on_disk(job.source, job.outputs.folder, max_pixels=job.max_pixels, name=job.name) as photo:
+        yield photo
+
+
+def save(
+    job: FileJob,
+    refiner: Refiner,
+    photo: Photo,
+    result: Depth,
+    seconds: dict[str, float],
+    *,
+    on_band: Callable[[], None] = lambda: None,
+) -> Saved:
+    """Write the depth and its companions: all take their places, or none. Adds to `seconds`, total excepted.
+
+    Raises as write.write_depth and preview.write_preview.
+    """
+    start = time.perf_counter()
+    outputs = job.outputs
+    metadata = describe(
+        refiner,
+        result,
+        photo,
+        coarse_file=job.coarse_file,
+        focal_px=job.request.focal_px,
+        settings_sha256=job.settings_sha256,
+    )
+    told = None
+    with ExitStack() as pending:
+        if outputs.confidence is not None and outputs.confidence_encoding is not None:
+            about = describe_confidence(refiner, metadata)
+            assert result.confidence is not None
+            certain = write(
+                outputs.confidence,
+                result.confidence,
+                about,
+                outputs.confidence_encoding,
+                pending=pending,
+                on_band=on_band,
+            )
+            told = confidence_summary(outputs.confidence, result.confidence, certain)
+        report = write(
+            outputs.depth, result.depth, metadata, outputs.encoding, pending=pending, on_band=on_band
+        )
+    if outputs.preview is not None:
+        write_preview(outputs.preview, result.depth)
+    seconds["encode"] = time.perf_counter() - start
+    places = {"input": _place(job.source), "output": _place(outputs.depth)}
+    companions = {"confidence": told, "preview": str(outputs.preview) if outputs.preview else None}
+    return Saved(report, {**places, **summary(result, photo, metadata, report), **companions})
+
+
+def _place(file: Path | BinaryIO) -> str:
+    return str(file) if isinstance(file, Path) else "-"
+
+
+def refine_file(
+    job: FileJob,
+    way: Way,
+    load: Callable[[Photo], Refiner],
+    seconds: dict[str, float],
+    watch: Callable[[], AbstractContextManager[Progress]],
+) -> Saved:
+    """All of it in this thread.
+
+    Args:
+        load: gives the refiner, once the photograph is known to be readable. watch: shows the progress of the tiles.
+        seconds: gets the time of each part; what load() takes is its own to add.
+    """
+    start = time.perf_counter()
+    with open_photo(job, way) as photo:
+        seconds["decode"] = time.perf_counter() - start
+        refiner = load(photo)
+        with watch() as progress:
+            (result,) = refiner.run([job.subject(photo)], job.request, progress)
+        with result:
+            seconds |= result.seconds
+            return save(job, refiner, photo, result, seconds)

@@ -1,0 +1,235 @@
+"""What comes before the tiles: coarse depth, its scale and noise, guidance, the pass at half size, the mirror image.
+
+    Subject ─ coarse network, or the given map ─ holes filled ─ normalised, noise taken out ─┐
+        └─ guidance of the whole photograph ─────────────────────── pass at half size ───────┴─> Views
+
+Several photographs go through each step together, so that small ones fill a device.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from prv2cli.coarse.aspect import check_aspect
+from prv2cli.coarse.network import CoarseDepth, CoarseNetwork, bundle_input, positive_depth, predict_many
+from prv2cli.errors import UsageError
+from prv2cli.model.call_per_size import call_per_size
+from prv2cli.model.coarse.output import CoarseOutput
+from prv2cli.model.config import BundleConfig, RefinerConfig
+from prv2cli.model.depth_space import MIN_METRES, LogNormalisation, PlainMetres
+from prv2cli.refine.authors_tiling import to_process
+from prv2cli.refine.plan import largest_tile, plan_photograph
+from prv2cli.refine.request import GivenDepth, RefineRequest, Subject, Tiling
+from prv2cli.refine.tile_loop import Prepared, TileLoop, View, by_tile_size, canvases_of, mirror, to_pixels
+from prv2cli.resampling.area import reduce_photograph, shrink
+from prv2cli.resampling.guide import guide_size, to_guide
+from prv2cli.restoration.edge_width import WIDE_EDGES, edge_width
+from prv2cli.restoration.noise import find_noise, without
+from prv2cli.tiling.blend import Blender
+from prv2cli.tiling.plan import REDUCED, TilePlan
+
+
+class BundleCoarse:
+    """The coarse network of a bundle: its depth comes with the features that the bundle's refiner was trained on."""
+
+    def __init__(self, module: nn.Module, bundle: BundleConfig, device: torch.device) -> None:
+        self._module, self._bundle, self._device = module, bundle, device
+
+    def predict(self, rgb: Any, *, as_the_authors: bool = False) -> CoarseDepth:
+        """Coarse depth of a photograph; `as_the_authors`: resized as in their own tiling, whatever the network."""
+        if as_the_authors:
+            image = to_process(to_pixels([rgb], torch.device("cpu")), self._bundle.process_size)
+        else:
+            image = bundle_input(rgb, self._bundle)
+        output: CoarseOutput = self._module(image.to(self._device))
+        return CoarseDepth(output.depth.float().cpu().clamp_min(MIN_METRES), features=output.features)
+
+
+class Preparer:
+    """Prepares photographs for the tiles of one refiner.
+
+    Args:
+        coarse: the network to run where no map is given: any, or a bundle's own; None where there is none.
+        name: of the refiner, for messages.
+    """
+
+    def __init__(
+        self, config: RefinerConfig, loop: TileLoop, coarse: CoarseNetwork | BundleCoarse | None, name: str
+    ) -> None:
+        self.config, self._loop, self._coarse, self._name = config, loop, coarse, name
+
+    def views(
+        self, subjects: Sequence[Subject], request: RefineRequest, seconds: dict[str, float]
+    ) -> list[list[View]]:
+        """Of each photograph its views: as it is and, with `request.flip`, seen in a mirror. Adds to `seconds`.
+
+        Raises:
+            InputError: a given map without any valid pixel or of another aspect. UsageError: nothing to refine.
+        """
+        photos: list[Any] = [subject.rgb for subject in subjects]
+        with timed(seconds, "coarse"):
+            coarse = self._coarse_depths(subjects, request)
+        prepared = self._prepare(photos, coarse, request, seconds)
+        views = [[View(rgb, ready)] for rgb, ready in zip(photos, prepared, strict=True)]
+        if request.flip:  # after the others: what a pass at half size needs is held once
+            seen = [mirror(rgb) for rgb in photos]
+            with timed(seconds, "coarse"):
+                flipped = [self._mirrored(*pair) for pair in zip(seen, coarse, strict=True)]
+            prepared = self._prepare(seen, flipped, request, seconds)
+            for found, rgb, ready in zip(views, seen, prepared, strict=True):
+                found.append(View(rgb, ready, mirrored=True))
+        return views
+
+    # --- coarse depth -----------------------------------------------------------------------------------------
+
+    def _coarse_depths(self, subjects: Sequence[Subject], request: RefineRequest) -> list[CoarseDepth]:
+        """The coarse depth of each (never inverse), finite and > 0, with the features of a bundle's network.
+
+        Those that the network takes together are run together.
+        """
+        if isinstance(self._coarse, BundleCoarse):
+            if any(subject.given for subject in subjects):
+                raise UsageError(f"--coarse-depth: {self._name} is a bundle and refines its own depth only")
+            authors = request.tiling.mode is not None
+            return [self._coarse.predict(subject.rgb, as_the_authors=authors) for subject in subjects]
+        asked = [subject for subject in subjects if subject.given is None]
+        photos: list[Any] = [subject.rgb for subject in asked]
+        focals = [request.focal_px or subject.focal_px for subject in asked]
+        predicted = iter(predict_many(self._network(), photos, focals) if asked else [])
+        found = [_as_coarse(s.given, s.size) if s.given else next(predicted) for s in subjects]
+        return [CoarseDepth(positive_depth(coarse), unit=coarse.unit) for coarse in found]
+
+    def _network(self) -> CoarseNetwork:
+        if self._coarse is None:
+            raise UsageError("no coarse network was loaded: give a coarse depth map (--coarse-depth FILE)")
+        assert not isinstance(self._coarse, BundleCoarse)
+        return self._coarse
+
+    def _mirrored(self, seen: Any, coarse: CoarseDepth) -> CoarseDepth:
+        """The coarse depth of a mirrored photograph: the mirrored one.
+
+        A bundle's own network looks at the mirror image itself, as its features cannot be mirrored.
+        """
+        if isinstance(self._coarse, BundleCoarse):
+            return self._coarse.predict(seen)
+        return CoarseDepth(coarse.values.flip(-1), unit=coarse.unit)
+
+    # --- guidance ---------------------------------------------------------------------------------------------
+
+    def _prepare(
+        self,
+        photos: Sequence[Any],
+        coarse: Sequence[CoarseDepth],
+        request: RefineRequest,
+        seconds: dict[str, float],
+    ) -> list[Prepared]:
+        with timed(seconds, "coarse"):
+            prepared = self._guided(photos, coarse)
+        with timed(seconds, "reduced"):
+            return self._after_half_size(photos, prepared, request)
+
+    def _guided(self, photos: Sequence[Any], coarse: Sequence[CoarseDepth]) -> list[Prepared]:
+        """Photographs with their coarse depth, normalised, and the features that guide the tiles."""
+        space: Any = LogNormalisation if self.config.depth_space == "normalised-log" else PlainMetres
+        scales = [space.of(one.values) for one in coarse]
+        normalised = [scale.encode(one.values) for scale, one in zip(scales, coarse, strict=True)]
+        noise = [find_noise(depth) if self.config.denoise else None for depth in normalised]
+        normalised = [without(*pair) for pair in zip(noise, normalised, strict=True)]
+        if isinstance(self._coarse, BundleCoarse):
+            features = [one.features for one in coarse]
+        else:
+            features = self._encode_images(photos, normalised)
+        return [Prepared(*parts) for parts in zip(coarse, scales, normalised, features, noise, strict=True)]
+
+    def _encode_images(self, photos: Sequence[Any], normalised: Sequence[Tensor]) -> list[list[Tensor]]:
+        inputs, device = [], self._loop.device
+        for rgb, depth in zip(photos, normalised, strict=True):
+            size = self._guide_size(rgb)
+            inputs.append([shrink(rgb, size).to(device), to_guide(depth, size).to(device)])
+        return call_per_size(self._loop.network.encode_image, inputs)
+
+    def _guide_size(self, rgb: Any) -> tuple[int, int]:
+        settings = self.config.coarse
+        return guide_size(rgb.shape[0], rgb.shape[1], settings.guide_stride, settings.guide_max_side)
+
+    # --- the pass at half size --------------------------------------------------------------------------------
+
+    def _after_half_size(
+        self, photos: Sequence[Any], prepared: Sequence[Prepared], request: RefineRequest
+    ) -> list[Prepared]:
+        """With the normalised log-depth (1, 1, h, w) of a pass at half size, where one is needed."""
+        found = list(prepared)
+        plans = {
+            i: self.half_size_plan(photo.shape[0], photo.shape[1], request.tiling)
+            for i, photo in enumerate(photos)
+            if self._has_wide_edges(photo, prepared[i].normalised)
+        }
+        blenders = {i: Blender(plan) for i, plan in plans.items() if plan is not None}
+        small = [reduce_photograph(photos[i], (b.plan.height, b.plan.width)) for i, b in blenders.items()]
+        views = [[View(rgb, found[i])] for rgb, i in zip(small, blenders, strict=True)]
+        # What is one pixel soft here is REDUCED pixels soft at the photograph's own size.
+        refine_into(self._loop, list(blenders.values()), views, request.batch_size, steeper=REDUCED)
+        for i, blender in blenders.items():
+            result: Any = blender.finish().values
+            found[i] = replace(found[i], normalised=torch.from_numpy(result)[None, None])
+        return found
+
+    def half_size_plan(self, height: int, width: int, tiling: Tiling) -> TilePlan | None:
+        """The tiles of the pass at half size of a photograph of this size; None where there is none."""
+        height, width = height // REDUCED, width // REDUCED
+        if isinstance(self._coarse, BundleCoarse) or min(height, width) < self.config.tile_multiple:
+            return None
+        # The overlap is the default: what is asked for is about the pass at full size.
+        largest = largest_tile(self._loop.device)
+        return plan_photograph(self.config, height, width, Tiling(tile=tiling.tile), largest=largest)
+
+    def _has_wide_edges(self, rgb: Any, normalised: Tensor) -> bool:
+        """Whether the coarse map is so soft that a pass at half size comes first.
+
+        A wide blur is out of reach for one pass at full size; at half size it is half as wide and costs a quarter.
+        Where the coarse map is sharper than that, a pass more would only add its own errors.
+        """
+        size = self._guide_size(rgb)
+        pixels = max(rgb.shape[:2]) / max(size)
+        return pixels * edge_width(to_guide(normalised, size)) > WIDE_EDGES
+
+
+def refine_into(
+    loop: TileLoop,
+    blenders: Sequence[Blender],
+    views: Sequence[Sequence[View]],
+    batch_size: int,
+    progress: Any = lambda done, total: None,
+    steeper: float = 1.0,
+) -> list[int]:
+    """Refine every tile of every view of several photographs into their blenders; the batch size of each."""
+    work = [
+        canvas for seen, blender in zip(views, blenders, strict=True) for canvas in canvases_of(seen, blender)
+    ]
+    batches: dict[int, int] = {}
+    for group in by_tile_size(work):
+        batch = loop.run(group, batch_size, progress, steeper)
+        batches |= {id(canvas.sink): batch for canvas in group}
+    return [batches[id(blender)] for blender in blenders]
+
+
+def _as_coarse(given: GivenDepth, photograph: tuple[int, int]) -> CoarseDepth:
+    check_aspect(given.values.shape, photograph)
+    values = torch.from_numpy(np.array(given.values, dtype=np.float32))[None, None]
+    return CoarseDepth(values, given.kind, given.unit)
+
+
+@contextmanager
+def timed(seconds: dict[str, float], part: str) -> Iterator[None]:
+    """Add the time of a block to `seconds[part]`."""
+    start = time.perf_counter()
+    yield
+    seconds[part] = seconds.get(part, 0.0) + time.perf_counter() - start

@@ -1,0 +1,195 @@
+"""What is asked for: one validated object from the flags or keywords down to the tiles. No model, no torch.
+
+flags or keywords ─ RefineRequest (Tiling, passes, batch) ─┐
+photographs ─────── Subject (pixels, focal length, map) ───┴─ Refiner.run
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from prv2cli.errors import InputError, UsageError
+from prv2cli.files.disk_array import DiskArray
+from prv2cli.tiling.plan import TilePlan, overlaps, parse_mode
+
+if TYPE_CHECKING:
+    from prv2cli.coarse.network import Kind, Unit
+    from prv2cli.hub.registry import Scene
+
+DEFAULT_OVERLAP = 0.0625
+MAX_OVERLAP = 0.5
+
+Tta = Literal["auto", "none", "flip"]
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """How a photograph is cut.
+
+    Attributes:
+        tile: rows, columns of the largest tile; 0 = chosen by the model and the free memory.
+        overlap: share of a tile that neighbours have in common, 0..0.5; None = the default.
+        mode: None = one overlapped grid; "m1", "m2", "rN" = the paper's tilings.
+        seed: of the random tiles of rN.
+
+    Raises:
+        UsageError: values that no photograph and no model could be cut with.
+    """
+
+    tile: tuple[int, int] = (0, 0)
+    overlap: float | None = None
+    mode: str | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        parse_mode(self.mode)
+        for side in self.tile:
+            if side < 0:
+                raise UsageError(f"--tile {side}: must be positive, or 0 to let prv2 choose")
+        if self.overlap is not None and not 0 <= self.overlap <= MAX_OVERLAP:
+            raise UsageError(f"--overlap {self.overlap:g}: must lie between 0 and {MAX_OVERLAP}")
+
+    def identity(self) -> dict[str, Any]:
+        """What tells two tilings apart, as JSON: the record of a batch knows it in this form and no other."""
+        known: dict[str, Any] = {"tile": self.tile, "mode": self.mode, "seed": self.seed}
+        return known if self.overlap is None else {**known, "overlap": self.overlap}
+
+
+@dataclass(frozen=True)
+class RefineRequest:
+    """What is to be done with each of one or several photographs.
+
+    Attributes:
+        tiling: see Tiling.
+        batch_size: tiles at a time; 0 = from the free memory. It decides about float32's rounding and nothing else.
+        tta: "flip" refines the mirrored photograph too and takes the mean, at twice the time. "auto" does so where
+            the confidence is asked for: without it, only pixels in overlaps have two predictions.
+        confidence: also tell where the predictions of a pixel agree.
+        focal_px: focal length in pixels, in place of what a photograph says of itself.
+    """
+
+    tiling: Tiling = field(default_factory=Tiling)
+    batch_size: int = 0
+    tta: Tta = "auto"
+    confidence: bool = False
+    focal_px: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.tta not in ("auto", "none", "flip"):
+            raise UsageError(f"--tta {self.tta}: use flip, none or auto")
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        tile: tuple[int, int] | int = 0,
+        overlap: float | None = None,
+        batch_size: int = 0,
+        mode: str | None = None,
+        seed: int = 0,
+        tta: Tta = "auto",
+        confidence: bool = False,
+        focal_px: float | None = None,
+    ) -> RefineRequest:
+        """From keywords; `tile`: one number for both sides will do."""
+        rows, columns = (tile, tile) if isinstance(tile, int) else tile
+        return cls(Tiling((rows, columns), overlap, mode, seed), batch_size, tta, confidence, focal_px)
+
+    @property
+    def flip(self) -> bool:
+        """Whether the mirrored photograph is refined too."""
+        return self.tta == "flip" or (self.tta == "auto" and self.confidence)
+
+    @property
+    def views(self) -> int:
+        """How often each photograph goes through the refiner."""
+        return 2 if self.flip else 1
+
+    def check_plan(self, plan: TilePlan) -> None:
+        """Refuse a confidence that the tiles of a plan cannot give. Raises UsageError."""
+        if self.confidence and not self.flip and not overlaps(plan):
+            raise UsageError(
+                f"--confidence with --tta none compares tiles that overlap, and none do ({plan.description}); "
+                "use --tta flip, or --overlap 0.5 with a smaller --tile"
+            )
+
+    def check_bundle(self) -> None:
+        """Refuse what the authors' own tiling, which a bundle's `mode` is, does not have. Raises UsageError."""
+        if self.tiling.mode is not None and (self.flip or self.confidence):
+            raise UsageError(
+                f"--mode {self.tiling.mode} of a bundle is the authors' own tiling, which has neither --tta nor "
+                "--confidence; leave --mode out"
+            )
+
+    def check_on_disk(self) -> None:
+        """Refuse what needs the whole photograph in memory. Raises UsageError."""
+        if self.tiling.mode is not None:
+            raise UsageError(
+                f"--mode {self.tiling.mode}: the paper's tiles are a sixteenth of the photograph, too large to work "
+                "in bands; leave --mode out"
+            )
+
+
+@dataclass(frozen=True)
+class Models:
+    """Which networks do it, and on what: see Refiner.from_pretrained."""
+
+    model: str | Path = "auto"
+    coarse: str | Path | None = "auto"
+    scene: Scene | None = None
+    revision: str | None = None
+    offline: bool = False
+    device: str = "auto"
+    precision: str = "auto"
+
+
+@dataclass(frozen=True, eq=False)
+class GivenDepth:
+    """A depth map to refine in place of a coarse network's.
+
+    Attributes:
+        values: (h, w), of the photograph's aspect; 0, negative, NaN and infinite pixels are holes.
+        kind: "inverse" where it holds 1/depth. unit: metres (1/metres), or relative.
+    """
+
+    values: np.ndarray
+    kind: Kind = "depth"
+    unit: Unit = "metre"
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A photograph and what is known of it.
+
+    Attributes:
+        rgb: (H, W, 3) uint8 or uint16, sRGB, upright; in memory or on disk.
+        focal_px: focal length in pixels that it states. given: a depth map of it, to be refined.
+
+    Raises:
+        InputError: pixels of another shape or type.
+    """
+
+    rgb: np.ndarray | DiskArray
+    focal_px: float | None = None
+    given: GivenDepth | None = None
+
+    def __post_init__(self) -> None:
+        rgb = self.rgb
+        if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype not in (np.uint8, np.uint16):
+            raise InputError(f"the photograph must be (H, W, 3) uint8 or uint16, not {rgb.shape} {rgb.dtype}")
+        if 0 in rgb.shape:
+            raise InputError(f"the photograph is empty: {rgb.shape[1]} x {rgb.shape[0]} pixels")
+
+    @property
+    def on_disk(self) -> bool:
+        """Whether it does not fit in memory: then its depth does not either."""
+        return isinstance(self.rgb, DiskArray)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Rows, columns."""
+        return self.rgb.shape[0], self.rgb.shape[1]
