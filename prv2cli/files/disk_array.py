@@ -120,11 +120,6 @@ class DiskArray:
         except OSError as error:
             raise output_error(self.folder, error) from error
 
-    def take(self, indices: np.ndarray, axis: int, out: None = None, mode: str = "raise") -> np.ndarray:
-        """What np.take asks for: consecutive rows (axis 0) or columns (axis 1)."""
-        wanted = slice(int(indices[0]), int(indices[-1]) + 1)
-        return self[wanted] if axis == 0 else self[:, wanted]
-
     def min(self) -> float:
         """The smallest value."""
         return min(float(self[rows].min()) for rows in self.bands())
