@@ -24,8 +24,8 @@ from prv2cli.cli.app import main as main_of_prv2
 from prv2cli.datasets.samples import Sample
 from prv2cli.depth_files.preview import colourise
 from prv2cli.evaluation.config import Measuring
-from prv2cli.evaluation.edges import depth_edges, edge_band
 from prv2cli.evaluation.measure import measure
+from prv2cli.evaluation.metrics.edges import depth_edges, edge_band
 from prv2cli.refine.fuse import Depth
 from prv2cli.refine.refiner import Refiner
 from prv2cli.resampling.maps import bilinear

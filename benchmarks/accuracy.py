@@ -34,9 +34,9 @@ import cv2
 import numpy as np
 from faults import FAULTS
 
-from prv2cli.evaluation.boundary_f1 import boundary_f1
-from prv2cli.evaluation.edge_metrics import edge_abs_rel, flying_pixels, soft_edge_error
-from prv2cli.evaluation.metrics import abs_rel
+from prv2cli.evaluation.metrics.boundary_f1 import boundary_f1
+from prv2cli.evaluation.metrics.edge_errors import edge_abs_rel, flying_pixels, soft_edge_error
+from prv2cli.evaluation.metrics.pixels import abs_rel
 
 if TYPE_CHECKING:
     from prv2cli import Refiner

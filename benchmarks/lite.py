@@ -15,7 +15,7 @@ import torch
 from torch.nn import functional as F
 
 from prv2cli.coarse.load import load_coarse
-from prv2cli.evaluation.metrics import abs_rel
+from prv2cli.evaluation.metrics.pixels import abs_rel
 from prv2cli.hub.resolve import resolve
 from prv2cli.scenes.make import make_scene
 from prv2cli.training.samples.augment import photograph

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from prv2cli.cli import batch, evaluate, files, models, models_convert, refine, train
+from prv2cli.cli.commands import batch, evaluate, files, models, models_convert, refine, train
 from prv2cli.cli.ui import INTERRUPTED, close_stdout_quietly, stderr
 from prv2cli.errors import Prv2Error
 from prv2cli.version import __version__

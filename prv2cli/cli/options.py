@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prv2cli.cli.files import DtypeName
+from prv2cli.cli.commands.files import DtypeName
 from prv2cli.cli.ui import SceneName
 
 if TYPE_CHECKING:

@@ -14,14 +14,14 @@ from pathlib import Path
 import numpy as np
 
 from prv2cli.errors import InputError, MissingExtraError
-from prv2cli.evaluation import boundary_f1, edge_metrics, metrics
 from prv2cli.evaluation.alignment import Aligned, align
 from prv2cli.evaluation.config import Measuring
-from prv2cli.evaluation.edges import canny_edges, disparity_edges, edge_band
 from prv2cli.evaluation.error_maps import write_error_map
+from prv2cli.evaluation.metrics import boundary_f1, edge_errors, pixels
+from prv2cli.evaluation.metrics.edges import canny_edges, disparity_edges, edge_band
 from prv2cli.evaluation.report import Figures, ImageResult
 
-_HOLE_REACH = edge_metrics.EDGE_MATCH + 1  # px around a hole where an edge may be the hole's
+_HOLE_REACH = edge_errors.EDGE_MATCH + 1  # px around a hole where an edge may be the hole's
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,23 +52,23 @@ def measure(
     known = np.nan_to_num(truth, nan=0.0)
     low, high = how.cap
     try:
-        mask = metrics.evaluated_pixels(known, low, high, None if how.crop == "none" else how.crop)
+        mask = pixels.evaluated_pixels(known, low, high, None if how.crop == "none" else how.crop)
     except ValueError as error:
         raise InputError(str(error)) from error
     if not mask.any():
         raise InputError(f"no pixel of the truth lies within the crop ({how.crop}) and {low:g} to {high:g} m")
     fit = align(pred, known, mask, how.align, how.align_space, high)
-    depth = metrics.clip_depth(fit.values, low, high)
+    depth = pixels.clip_depth(fit.values, low, high)
     edges = _disparity_edges(truth if disparity is None else disparity, exact=how.exact)
     figures = {
-        **metrics.paper_metrics(depth, known, mask),
-        "see": edge_metrics.paper_soft_edge_error(depth, known, mask, edges, exact=how.exact),
+        **pixels.paper_metrics(depth, known, mask),
+        "see": edge_errors.paper_soft_edge_error(depth, known, mask, edges, exact=how.exact),
         **(_boundaries(depth, known, mask, how) if how.boundaries else {}),
         "depth_pro_f1": boundary_f1.depth_pro_f1(depth, known, mask),
         "boundary_f1": boundary_f1.boundary_f1(depth, known, mask),
-        "edge_abs_rel": edge_metrics.edge_abs_rel(depth, known, mask),
-        "relative_see": edge_metrics.soft_edge_error(depth, known, mask),
-        "flying_pixels": edge_metrics.flying_pixels(depth, known, mask),
+        "edge_abs_rel": edge_errors.edge_abs_rel(depth, known, mask),
+        "relative_see": edge_errors.soft_edge_error(depth, known, mask),
+        "flying_pixels": edge_errors.flying_pixels(depth, known, mask),
         "missing": float(np.isnan(fit.values[mask]).mean()),
     }
     return Measured(figures, fit, depth, mask)
@@ -85,7 +85,7 @@ def _boundaries(depth: np.ndarray, known: np.ndarray, mask: np.ndarray, how: Mea
     if not how.exact:
         sound = ~edge_band(known <= 0, _HOLE_REACH)
         true_edges, mask = true_edges & sound, mask & sound
-    found = edge_metrics.edge_map_metrics(canny_edges(depth), true_edges, mask, exact=how.exact)
+    found = edge_errors.edge_map_metrics(canny_edges(depth), true_edges, mask, exact=how.exact)
     return {f"edge_{name}": value for name, value in found.items()}
 
 

@@ -14,7 +14,7 @@ from prv2cli.errors import InputError, UsageError
 from prv2cli.evaluation.alignment import Aligned
 from prv2cli.evaluation.config import Measuring
 from prv2cli.evaluation.measure import as_result, measure, with_boundaries
-from prv2cli.evaluation.metrics import consistency_error
+from prv2cli.evaluation.metrics.pixels import consistency_error
 from prv2cli.evaluation.report import ImageResult, Progress, Report, not_empty
 from prv2cli.resampling.maps import bilinear
 

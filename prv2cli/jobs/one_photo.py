@@ -30,7 +30,7 @@ from prv2cli.refine.request import GivenDepth, RefineRequest, Subject
 if TYPE_CHECKING:
     from prv2cli.refine.fuse import Depth
     from prv2cli.refine.refiner import Refiner
-    from prv2cli.refine.tile_loop import Progress
+    from prv2cli.refine.tiles.loop import Progress
 
 
 @dataclass(frozen=True)

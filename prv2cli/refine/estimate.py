@@ -17,8 +17,8 @@ import numpy as np
 from prv2cli.errors import InputError
 from prv2cli.machine.memory import available_host_memory
 from prv2cli.photo.header import Header
-from prv2cli.refine.plan import BYTES_PER_TILE_PIXEL, TILE_SIZES
 from prv2cli.refine.request import RefineRequest
+from prv2cli.refine.tiles.plan import BYTES_PER_TILE_PIXEL, TILE_SIZES
 
 if TYPE_CHECKING:
     from prv2cli.refine.refiner import Refiner

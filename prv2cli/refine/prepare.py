@@ -25,10 +25,10 @@ from prv2cli.model.call_per_size import call_per_size
 from prv2cli.model.coarse.output import CoarseOutput
 from prv2cli.model.config import BundleConfig, RefinerConfig
 from prv2cli.model.depth_space import MIN_METRES, LogNormalisation, PlainMetres
-from prv2cli.refine.authors_tiling import to_process
-from prv2cli.refine.plan import largest_tile, plan_photograph
 from prv2cli.refine.request import GivenDepth, RefineRequest, Subject, Tiling
-from prv2cli.refine.tile_loop import Prepared, TileLoop, View, by_tile_size, canvases_of, mirror, to_pixels
+from prv2cli.refine.tiles.authors import to_process
+from prv2cli.refine.tiles.loop import Prepared, TileLoop, View, by_tile_size, canvases_of, mirror, to_pixels
+from prv2cli.refine.tiles.plan import largest_tile, plan_photograph
 from prv2cli.resampling.area import reduce_photograph, shrink
 from prv2cli.resampling.guide import guide_size, to_guide
 from prv2cli.restoration.edge_width import WIDE_EDGES, edge_width

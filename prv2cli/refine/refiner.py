@@ -35,13 +35,13 @@ from prv2cli.model.config import BundleConfig, RefinerConfig
 from prv2cli.model.depth_space import LogNormalisation, PlainMetres
 from prv2cli.model.layers import resize
 from prv2cli.model.refiner.patchrefiner import PatchRefiner
-from prv2cli.refine.authors_tiling import PaperSetup, refine_paper
 from prv2cli.refine.fuse import Depth, fuse
 from prv2cli.refine.load import load_model
-from prv2cli.refine.plan import largest_tile, plan_photograph
 from prv2cli.refine.prepare import BundleCoarse, Preparer, refine_into, timed
 from prv2cli.refine.request import GivenDepth, Models, RefineRequest, Subject, Tiling, Tta
-from prv2cli.refine.tile_loop import Progress, TileLoop, View, to_pixels
+from prv2cli.refine.tiles.authors import PaperSetup, refine_paper
+from prv2cli.refine.tiles.loop import Progress, TileLoop, View, to_pixels
+from prv2cli.refine.tiles.plan import largest_tile, plan_photograph
 from prv2cli.tiling.blend import Blended, Blender
 from prv2cli.tiling.plan import TilePlan
 

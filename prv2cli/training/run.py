@@ -12,15 +12,15 @@ import torch
 
 from prv2cli.errors import ConfigError
 from prv2cli.files.atomic import remove_leftovers
-from prv2cli.training.batches import Tell, samples_per_step
 from prv2cli.training.config.run import TrainConfig
 from prv2cli.training.config.scenes import SceneDataConfig
-from prv2cli.training.distributed import World
 from prv2cli.training.logs import NoLog, RunLog
+from prv2cli.training.loop.batches import Tell, samples_per_step
+from prv2cli.training.loop.distributed import World
+from prv2cli.training.loop.state import LAST, STATE
+from prv2cli.training.loop.trainer import Report, Trainer
 from prv2cli.training.samples.photos import open_pseudo_labels, open_training_data
 from prv2cli.training.samples.scene_pool import ScenePool
-from prv2cli.training.state import LAST, STATE
-from prv2cli.training.trainer import Report, Trainer
 
 Progress = Callable[[int, int], None]
 

@@ -33,7 +33,7 @@ from prv2cli.refine.estimate import dry_run, memory_for
 from prv2cli.refine.prepare import Preparer
 from prv2cli.refine.refiner import Refiner
 from prv2cli.refine.request import RefineRequest, Subject
-from prv2cli.refine.tile_loop import TileLoop
+from prv2cli.refine.tiles.loop import TileLoop
 from prv2cli.tiling.blend import Blender
 from prv2cli.tiling.disagreement import HALF_CONFIDENT, Disagreement, to_confidence
 from prv2cli.tiling.plan import overlaps, plan_paper_tiles, plan_tiles

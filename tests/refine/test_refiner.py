@@ -12,7 +12,7 @@ from prv2cli.errors import DeviceError, InputError, UsageError
 from prv2cli.model.depth_space import LogNormalisation
 from prv2cli.refine.refiner import Refiner
 from prv2cli.refine.request import RefineRequest, Subject, Tiling
-from prv2cli.refine.tile_loop import MAX_BATCH, TileLoop
+from prv2cli.refine.tiles.loop import MAX_BATCH, TileLoop
 
 
 @pytest.fixture(scope="module")
@@ -264,5 +264,5 @@ def test_how_many_tiles_at_once(refiner, monkeypatch):
     assert refiner.tiles_at_once(5) == 5
     loop = TileLoop(refiner._loop.network, torch.device("cuda"), torch.float16)
     for free, count in [(10**8, 1), (5 * 10**9, 5), (10**12, MAX_BATCH)]:
-        monkeypatch.setattr("prv2cli.refine.tile_loop.free_memory", lambda device, free=free: free)
+        monkeypatch.setattr("prv2cli.refine.tiles.loop.free_memory", lambda device, free=free: free)
         assert loop.choose_batch((1024, 1024)) == count

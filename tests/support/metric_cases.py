@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from golden_rules import Golden, _generator, normal
 
-from prv2cli.evaluation.edge_metrics import paper_soft_edge_error
-from prv2cli.evaluation.edges import disparity_edges
-from prv2cli.evaluation.metrics import Crop, clip_depth, evaluated_pixels, paper_metrics
+from prv2cli.evaluation.metrics.edge_errors import paper_soft_edge_error
+from prv2cli.evaluation.metrics.edges import disparity_edges
+from prv2cli.evaluation.metrics.pixels import Crop, clip_depth, evaluated_pixels, paper_metrics
 
 NEAR, FAR = 2.0, 2.4  # a step of 20 %: an edge at every threshold of boundary_f1
 SHAPE = (32, 48)

@@ -18,9 +18,9 @@ from training_runs import (
 
 from prv2cli.cli import app
 from prv2cli.model.build import Bundle, build_model
-from prv2cli.training.batches import batches
 from prv2cli.training.config.run import TrainConfig
-from prv2cli.training.distributed import World
+from prv2cli.training.loop.batches import batches
+from prv2cli.training.loop.distributed import World
 from prv2cli.training.run import fit, resolve
 
 CPU = torch.device("cpu")

@@ -15,7 +15,7 @@ from training_runs import (
 from prv2cli.checkpoints.model_file import read_checkpoint
 from prv2cli.model.build import build_model
 from prv2cli.training.evaluate import Evaluator
-from prv2cli.training.state import read_state
+from prv2cli.training.loop.state import read_state
 
 
 @pytest.mark.parametrize("stage", ["coarse", "noisy-pretrain", "refine"])

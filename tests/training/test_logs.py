@@ -24,8 +24,8 @@ from prv2cli.errors import (
     MissingExtraError,
 )
 from prv2cli.training.logs import RunLog, picture_strip
+from prv2cli.training.loop.state import read_state
 from prv2cli.training.run import fit
-from prv2cli.training.state import read_state
 
 
 def test_a_log_on_a_full_disk_does_not_end_the_run(data: Path, tmp_path: Path) -> None:

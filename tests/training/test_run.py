@@ -30,7 +30,7 @@ from prv2cli.errors import (
 from prv2cli.files import atomic
 from prv2cli.training.config.load import load_train_config
 from prv2cli.training.config.run import TrainConfig
-from prv2cli.training.distributed import World
+from prv2cli.training.loop.distributed import World
 from prv2cli.training.run import fit, resolve
 from prv2cli.training.samples.scene_pool import ScenePool
 

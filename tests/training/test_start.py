@@ -16,8 +16,8 @@ from training_runs import (
 from prv2cli.checkpoints.model_file import read_checkpoint
 from prv2cli.model.timm_pyramid import import_timm
 from prv2cli.training.config.load import load_train_config
+from prv2cli.training.loop.trainer import Trainer
 from prv2cli.training.stages.table import stage_of
-from prv2cli.training.trainer import Trainer
 
 
 def test_refine_starts_from_both_networks(runs: Path, data: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from prv2cli.evaluation.edges import canny_edges
+from prv2cli.evaluation.metrics.edges import canny_edges
 from prv2cli.training.losses.differences import match_size
 from prv2cli.training.losses.truth import LOG_FLOOR
 

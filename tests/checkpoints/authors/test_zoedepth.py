@@ -30,7 +30,7 @@ from typer.testing import CliRunner
 
 from prv2cli.checkpoints.authors.zoedepth import convert_zoedepth
 from prv2cli.checkpoints.model_file import load_strictly, read_checkpoint
-from prv2cli.cli.models_convert import convert
+from prv2cli.cli.commands.models_convert import convert
 from prv2cli.coarse.load import load_coarse
 from prv2cli.coarse.network import bundle_input
 from prv2cli.coarse.zoedepth import ZoeDepthNetwork
@@ -39,8 +39,8 @@ from prv2cli.hub.resolve import resolve
 from prv2cli.model.coarse import zoedepth
 from prv2cli.model.coarse.zoedepth import ZoeDepthCoarse
 from prv2cli.model.config import BundleConfig, Dav2Config, LiteConfig, ZoeDepthConfig
-from prv2cli.refine import authors_tiling as paper
 from prv2cli.refine.refiner import Refiner
+from prv2cli.refine.tiles import authors as paper
 from prv2cli.resampling.area import resize_photograph, shrink
 
 # The bins are moved by d / (1 + 300 d^2), level after level, which multiplies what rounding leaves: 1.6e-5 was seen.

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from prv2cli.errors import MissingExtraError
-from prv2cli.evaluation.edges import canny_edges
+from prv2cli.evaluation.metrics.edges import canny_edges
 from prv2cli.training.losses.ranking import edge_guided_ranking, edge_pairs, random_pairs, ranking
 
 

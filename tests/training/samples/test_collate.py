@@ -16,8 +16,8 @@ from prv2cli.errors import (
     Prv2Error,
     UsageError,
 )
-from prv2cli.training.batches import batches
-from prv2cli.training.distributed import World
+from prv2cli.training.loop.batches import batches
+from prv2cli.training.loop.distributed import World
 from prv2cli.training.samples.collate import BROKEN, collate, unpacked
 
 

@@ -22,9 +22,9 @@ from prv2cli.cli import app
 from prv2cli.model.build import Bundle
 from prv2cli.model.config import BundleConfig
 from prv2cli.model.refiner.patchrefiner import PatchRefiner
-from prv2cli.training.batches import batches
 from prv2cli.training.config.losses import TransferConfig
-from prv2cli.training.distributed import World
+from prv2cli.training.loop.batches import batches
+from prv2cli.training.loop.distributed import World
 from prv2cli.training.losses.detail import ssi, ssigm
 from prv2cli.training.losses.differences import gradient_matching
 from prv2cli.training.stages.end_to_end import detail_loss, end_to_end_step, refine_tile, transfer_step

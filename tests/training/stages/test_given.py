@@ -10,9 +10,9 @@ from scene_runs import STAGE_CONFIGS, overrides
 from training_loop import CPU, first_batch
 
 from prv2cli.training.config.load import load_train_config
+from prv2cli.training.loop.trainer import Trainer
 from prv2cli.training.stages.given import _reduce_depth
 from prv2cli.training.stages.table import stage_of
-from prv2cli.training.trainer import Trainer
 
 
 @pytest.mark.parametrize(("share", "learns"), [(0, False), (1, True)])

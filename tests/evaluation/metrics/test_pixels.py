@@ -8,10 +8,10 @@ import torch
 from metric_cases import ALL, SHAPE, SIZE, Case, reference, scene, step
 from torch.nn import functional as F
 
-from prv2cli.evaluation.boundary_f1 import boundary_f1
-from prv2cli.evaluation.edge_metrics import edge_abs_rel, flying_pixels, soft_edge_error
-from prv2cli.evaluation.edges import depth_edges
-from prv2cli.evaluation.metrics import (
+from prv2cli.evaluation.metrics.boundary_f1 import boundary_f1
+from prv2cli.evaluation.metrics.edge_errors import edge_abs_rel, flying_pixels, soft_edge_error
+from prv2cli.evaluation.metrics.edges import depth_edges
+from prv2cli.evaluation.metrics.pixels import (
     Crop,
     abs_rel,
     clip_depth,

@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from prv2cli.errors import UsageError
 from prv2cli.model.coarse.output import CoarseOutput
 from prv2cli.model.layers import crop_to_boxes, resize
-from prv2cli.refine.tile_loop import Cut, Progress, TileLoop, TileNetwork
+from prv2cli.refine.tiles.loop import Cut, Progress, TileLoop, TileNetwork
 from prv2cli.tiling.plan import PAPER_INSET, PAPER_SPLIT, parse_mode
 
 Corner = tuple[int, int]  # top, left

@@ -28,7 +28,7 @@ from prv2cli.errors import InputError
 from prv2cli.hub.registry import DEFAULT_COARSE, DEFAULT_REFINER
 from prv2cli.hub.resolve import resolve
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 HEIGHT, WIDTH = 90, 120
 EXACT = ("--device", "cpu", "--precision", "fp32")
 JSON_KEYS = {
@@ -585,7 +585,7 @@ def broken(prv2: Prv2, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Ba
         def fail(*_: object, **__: object) -> None:
             raise error
 
-        monkeypatch.setattr("prv2cli.refine.tile_loop.TileLoop._refine_batch", fail)
+        monkeypatch.setattr("prv2cli.refine.tiles.loop.TileLoop._refine_batch", fail)
 
     yield fail_with
 

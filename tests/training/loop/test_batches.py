@@ -16,10 +16,10 @@ from training_runs import (
 from prv2cli.errors import (
     InputError,
 )
-from prv2cli.training.batches import batches
 from prv2cli.training.config.load import load_train_config
 from prv2cli.training.config.run import TrainConfig
-from prv2cli.training.distributed import World
+from prv2cli.training.loop.batches import batches
+from prv2cli.training.loop.distributed import World
 from prv2cli.training.samples.photos import PhotoSamples
 
 

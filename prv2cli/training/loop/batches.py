@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import DataLoader, Subset
 
 from prv2cli.training.config.run import TrainConfig
-from prv2cli.training.distributed import World
+from prv2cli.training.loop.distributed import World
 from prv2cli.training.samples.collate import BROKEN, Carried, join, unpacked
 from prv2cli.training.stages.table import Batch, stage_of
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from prv2cli.evaluation.edges import (
+from prv2cli.evaluation.metrics.edges import (
     EDGE_JUMP,
     EDGE_RADIUS,
     BoolMap,
@@ -21,7 +21,7 @@ from prv2cli.evaluation.edges import (
     edge_band,
     window_max,
 )
-from prv2cli.evaluation.metrics import abs_rel, mean
+from prv2cli.evaluation.metrics.pixels import abs_rel, mean
 
 EDGE_LIMIT = 10.0  # px: two boundaries farther apart have nothing to do with each other
 EDGE_MATCH = 2  # px, along each axis, by which precision and recall of edge maps forgive

@@ -21,11 +21,11 @@ from prv2cli.errors import (
 )
 from prv2cli.model.config import LiteConfig
 from prv2cli.training.config.run import TrainConfig
+from prv2cli.training.loop.state import read_state
+from prv2cli.training.loop.trainer import MAX_SKIPPED_IN_A_ROW, Trainer
 from prv2cli.training.run import fit
 from prv2cli.training.samples.collate import Sample
 from prv2cli.training.stages.table import STAGES, Stage, StepOutput
-from prv2cli.training.state import read_state
-from prv2cli.training.trainer import MAX_SKIPPED_IN_A_ROW, Trainer
 
 
 def test_accumulated_batches_learn_what_one_large_batch_does(data: Path, tmp_path: Path) -> None:
@@ -67,7 +67,9 @@ def loop(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., tuple
             return StepOutput(loss * math.nan if round(progress * steps) in broken else loss, {})
 
         monkeypatch.setitem(STAGES, ("coarse", True), Stage(_Blanks, step))
-        monkeypatch.setattr("prv2cli.training.trainer.build_to_train", lambda *_: nn.Linear(2, 1, bias=False))
+        monkeypatch.setattr(
+            "prv2cli.training.loop.trainer.build_to_train", lambda *_: nn.Linear(2, 1, bias=False)
+        )
         reports: list[dict] = []
         data = {"workers": 0}
         config = TrainConfig(
@@ -114,7 +116,7 @@ def test_a_batch_with_nan_does_not_poison_the_model(monkeypatch: pytest.MonkeyPa
         return StepOutput(model(batch["rgb"]).square().mean(), {})
 
     monkeypatch.setitem(STAGES, ("coarse", True), Stage(Spoilt, step))
-    monkeypatch.setattr("prv2cli.training.trainer.build_to_train", lambda *_: nn.BatchNorm2d(3))
+    monkeypatch.setattr("prv2cli.training.loop.trainer.build_to_train", lambda *_: nn.BatchNorm2d(3))
     config = TrainConfig(stage="coarse", model=LiteConfig(), steps=3, batch_size=1, data={"workers": 0})  # type: ignore[arg-type]
     trainer = Trainer(config, tmp_path, CPU, lambda parts: None)
     trainer.run()

@@ -8,8 +8,8 @@ import torch
 from golden_rules import uniform
 from metric_cases import ALL, FAR, NEAR, SHAPE, SIZE, VALUE, Case, line, reference, step
 
-from prv2cli.evaluation.boundary_f1 import boundary_f1
-from prv2cli.evaluation.edge_metrics import (
+from prv2cli.evaluation.metrics.boundary_f1 import boundary_f1
+from prv2cli.evaluation.metrics.edge_errors import (
     _soft_errors,
     edge_abs_rel,
     edge_map_metrics,
@@ -17,7 +17,7 @@ from prv2cli.evaluation.edge_metrics import (
     paper_soft_edge_error,
     soft_edge_error,
 )
-from prv2cli.evaluation.edges import depth_edges
+from prv2cli.evaluation.metrics.edges import depth_edges
 
 
 def ramp(first: int, last: int) -> np.ndarray:

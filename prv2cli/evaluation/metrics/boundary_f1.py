@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from prv2cli.evaluation.edges import TINY, BoolMap, FloatMap, log_ratio, neighbours, window_max
+from prv2cli.evaluation.metrics.edges import TINY, BoolMap, FloatMap, log_ratio, neighbours, window_max
 
 F1_THRESHOLDS = (1.02, 1.15)  # first and last depth ratio of boundary_f1
 DEPTH_PRO_THRESHOLDS = (1.05, 1.25)

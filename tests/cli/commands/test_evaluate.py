@@ -15,7 +15,7 @@ import typer
 from depth_pairs import files, slope, write
 from PIL import Image
 
-from prv2cli.cli.evaluate import evaluate
+from prv2cli.cli.commands.evaluate import evaluate
 from prv2cli.errors import Prv2Error
 
 
@@ -125,7 +125,8 @@ def test_the_command_with_a_configuration(tmp_path: Path, capsys: pytest.Capture
 def test_measuring_files_needs_no_torch(tmp_path: Path) -> None:
     pred, truth = files(tmp_path / "p", a=slope()), files(tmp_path / "t", a=slope())
     code = (
-        "import sys, typer; from prv2cli.cli.evaluate import evaluate; app = typer.Typer(); app.command()(evaluate);"
+        "import sys, typer; from prv2cli.cli.commands.evaluate import evaluate;"
+        "app = typer.Typer(); app.command()(evaluate);"
         f"app(['--pred', {str(pred)!r}, '--gt', {str(truth)!r}, '--json'], standalone_mode=False);"
         "print({'torch', 'timm'} & set(sys.modules), file=sys.stderr)"
     )

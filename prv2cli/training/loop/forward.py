@@ -8,7 +8,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from prv2cli.errors import ConfigError
 from prv2cli.training.config.run import TrainConfig
-from prv2cli.training.distributed import World
+from prv2cli.training.loop.distributed import World
 from prv2cli.training.stages.table import Batch, StepOutput, stage_of
 
 

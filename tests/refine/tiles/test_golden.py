@@ -33,7 +33,7 @@ from prv2cli.model.config import BundleConfig, RefinerConfig
 from prv2cli.model.layers import crop_to_boxes
 from prv2cli.model.refiner.encoder import LightEncoder
 from prv2cli.model.refiner.patchrefiner import PatchRefiner
-from prv2cli.refine import authors_tiling as paper
+from prv2cli.refine.tiles import authors as paper
 
 PROCESS = (224, 224)
 

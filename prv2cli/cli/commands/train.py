@@ -41,8 +41,8 @@ def train(
         import_tensorboard()
     _make_folder(folder)
 
-    from prv2cli.training.batches import samples_per_step
-    from prv2cli.training.distributed import join_world
+    from prv2cli.training.loop.batches import samples_per_step
+    from prv2cli.training.loop.distributed import join_world
     from prv2cli.training.run import fit, resolve
 
     with join_world(settings.device) as (world, device):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prv2cli.cli.files import DtypeName, KindName
+from prv2cli.cli.commands.files import DtypeName, KindName
 from prv2cli.cli.options import (
     COARSE,
     OUTPUT,
@@ -277,8 +277,8 @@ def _load(models: Models, job: FileJob, seconds: dict[str, float], quiet: bool, 
     from prv2cli.machine.devices import choose_device, choose_precision
     from prv2cli.model.config import BundleConfig, RefinerConfig
     from prv2cli.refine.load import model_config
-    from prv2cli.refine.plan import plan_photograph
     from prv2cli.refine.refiner import Refiner
+    from prv2cli.refine.tiles.plan import plan_photograph
 
     for note in photo.notes:
         say(f"{photo.name}: {note}", quiet=quiet)

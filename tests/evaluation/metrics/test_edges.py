@@ -9,8 +9,8 @@ import pytest
 from metric_cases import ALL, Case, line, step
 
 from prv2cli.errors import MissingExtraError
-from prv2cli.evaluation.edge_metrics import edge_map_metrics
-from prv2cli.evaluation.edges import canny_edges, depth_edges, disparity_edges, distance_to, edge_band
+from prv2cli.evaluation.metrics.edge_errors import edge_map_metrics
+from prv2cli.evaluation.metrics.edges import canny_edges, depth_edges, disparity_edges, distance_to, edge_band
 
 
 def test_depth_edges_are_both_sides_of_the_step_and_the_band_is_symmetric() -> None:

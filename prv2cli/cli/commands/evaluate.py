@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prv2cli.cli.files import KindName
+from prv2cli.cli.commands.files import KindName
 from prv2cli.cli.options import models_of, tiling_of
 from prv2cli.cli.ui import (
     JsonOption,

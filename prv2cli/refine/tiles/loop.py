@@ -26,7 +26,7 @@ from prv2cli.files.disk_array import DiskArray, MirroredArray
 from prv2cli.machine.devices import free_memory
 from prv2cli.model.depth_space import LogNormalisation, PlainMetres
 from prv2cli.model.layers import crop_to_boxes
-from prv2cli.refine.plan import BYTES_PER_TILE_PIXEL
+from prv2cli.refine.tiles.plan import BYTES_PER_TILE_PIXEL
 from prv2cli.tiling.plan import Tile, TilePlan
 
 logger = logging.getLogger("prv2cli")

@@ -16,8 +16,8 @@ from training_runs import (
 from prv2cli.model.build import build_model
 from prv2cli.training.config.load import load_train_config
 from prv2cli.training.config.run import TrainConfig
-from prv2cli.training.optimise import Ema, parameter_groups, rates
-from prv2cli.training.trainer import Trainer
+from prv2cli.training.loop.optimise import Ema, parameter_groups, rates
+from prv2cli.training.loop.trainer import Trainer
 
 
 def test_one_cycle_is_torchs() -> None:

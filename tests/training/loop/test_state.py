@@ -23,8 +23,8 @@ from prv2cli.errors import (
 )
 from prv2cli.training.config.load import load_train_config
 from prv2cli.training.config.run import TrainConfig
+from prv2cli.training.loop.state import read_state, write_state
 from prv2cli.training.run import fit
-from prv2cli.training.state import read_state, write_state
 
 
 def test_a_resumed_run_is_the_uninterrupted_run_bit_for_bit(cache: Path, tmp_path: Path) -> None:

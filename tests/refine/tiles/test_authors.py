@@ -12,7 +12,7 @@ from torch import Tensor
 
 from prv2cli.errors import UsageError
 from prv2cli.model.coarse.output import CoarseOutput
-from prv2cli.refine import authors_tiling as paper
+from prv2cli.refine.tiles import authors as paper
 
 
 class Echo:

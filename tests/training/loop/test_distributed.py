@@ -22,7 +22,7 @@ from prv2cli.errors import (
     UsageError,
 )
 from prv2cli.training.config.run import TrainConfig
-from prv2cli.training.distributed import join_world
+from prv2cli.training.loop.distributed import join_world
 from prv2cli.training.run import fit
 
 

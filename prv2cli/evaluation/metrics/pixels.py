@@ -22,7 +22,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from prv2cli.evaluation.edges import TINY, BoolMap, FloatMap, log_ratio
+from prv2cli.evaluation.metrics.edges import TINY, BoolMap, FloatMap, log_ratio
 
 Crop = Literal["garg", "eigen-kitti", "eigen-nyu"]
 

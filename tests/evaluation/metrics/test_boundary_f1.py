@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from metric_cases import ALL, FAR, NEAR, SHAPE, step
 
-from prv2cli.evaluation.boundary_f1 import boundary_f1, depth_pro_f1
+from prv2cli.evaluation.metrics.boundary_f1 import boundary_f1, depth_pro_f1
 
 
 def test_boundary_f1_is_one_for_the_truth_at_any_scale() -> None:

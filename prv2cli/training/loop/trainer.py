@@ -22,13 +22,13 @@ from torch import Tensor, nn
 
 from prv2cli.checkpoints.model_file import save_checkpoint
 from prv2cli.errors import DeviceError, OutputError, Prv2Error
-from prv2cli.training.batches import Tell, steps
 from prv2cli.training.config.run import TrainConfig
-from prv2cli.training.distributed import World
 from prv2cli.training.evaluate import Evaluator
-from prv2cli.training.forward import wrapped
 from prv2cli.training.logs import Log, NoLog, picture_strip
-from prv2cli.training.optimise import (
+from prv2cli.training.loop.batches import Tell, steps
+from prv2cli.training.loop.distributed import World
+from prv2cli.training.loop.forward import wrapped
+from prv2cli.training.loop.optimise import (
     Ema,
     make_optimiser,
     parameter_groups,
@@ -36,9 +36,9 @@ from prv2cli.training.optimise import (
     set_rates,
     set_training_mode,
 )
+from prv2cli.training.loop.state import BEST, LAST, STATE, check_same_run, read_state, write_state
 from prv2cli.training.stages.table import Batch, StepOutput, stage_of
 from prv2cli.training.start import build_to_train
-from prv2cli.training.state import BEST, LAST, STATE, check_same_run, read_state, write_state
 from prv2cli.version import __version__
 
 Report = Callable[[dict[str, Any]], None]
