@@ -86,7 +86,7 @@ def _high_water_mark() -> int:
 
 
 def _keep_coarse_after_one_tile(refiner: Any) -> None:
-    network, real = refiner._loop.network, refiner._loop.network.refine_cropped
+    network, real = refiner.loop.network, refiner.loop.network.refine_cropped
     calls = []
 
     def refine_cropped(rgb: Any, depth: Any, features: Any, steeper: float = 1.0) -> Any:

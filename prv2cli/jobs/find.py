@@ -20,7 +20,6 @@ from prv2cli.files.text import shown
 from prv2cli.jobs.batch import Job
 from prv2cli.photo.kinds import PHOTO_SUFFIXES
 
-DEFAULT_TEMPLATE = "{stem}"
 _FIELDS = {"stem", "name", "suffix"}
 
 

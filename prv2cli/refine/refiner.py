@@ -94,8 +94,8 @@ class Refiner:
         self.config = refiner.config
         network = self._on_device(refiner)
         assert isinstance(network, PatchRefiner)
-        self._loop = TileLoop(network, self.device, self.dtype)
-        self.preparer = Preparer(self.config, self._loop, own or coarse, name)
+        self.loop = TileLoop(network, self.device, self.dtype)
+        self.preparer = Preparer(self.config, self.loop, own or coarse, name)
 
     def _on_device(self, checkpoint: Checkpoint) -> nn.Module:
         model: nn.Module = checkpoint.build().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -249,7 +249,7 @@ class Refiner:
     def tiles_at_once(self, batch_size: int = 0) -> int:
         """How many tiles the device takes at a time, of the largest size; 1 on the CPU, whose cores one tile fills."""
         side = largest_tile(self.device)
-        return batch_size or self._loop.choose_batch((side, side))
+        return batch_size or self.loop.choose_batch((side, side))
 
     def check(self, request: RefineRequest) -> None:
         """Refuse what no photograph could be refined with. Raises UsageError."""
@@ -285,7 +285,7 @@ class Refiner:
             blender = Blender(plan, folder, passes=request.views, compare=request.confidence)
             unfinished.callback(blender.close)
             blenders.append(blender)
-        batches = refine_into(self._loop, blenders, views, request.batch_size, progress)
+        batches = refine_into(self.loop, blenders, views, request.batch_size, progress)
         return [blender.finish() for blender in blenders], batches
 
     def _as_the_authors(self, subject: Subject, view: View, tiling: Tiling, progress: Progress) -> Blended:
@@ -295,7 +295,7 @@ class Refiner:
         image = to_pixels([subject.rgb[:]], self.device)
         coarse = CoarseOutput(view.ready.normalised.to(self.device), view.ready.features)
         setup, rng = PaperSetup(self.bundle.process_size), random.Random(tiling.seed)
-        depth = refine_paper(self._loop.network, image, coarse, setup, tiling.mode, rng, progress)
+        depth = refine_paper(self.loop.network, image, coarse, setup, tiling.mode, rng, progress)
         return Blended(resize(depth, subject.size, True)[0, 0].numpy(), None)
 
     def _fused(

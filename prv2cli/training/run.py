@@ -1,4 +1,4 @@
-"""A whole training run: settings made whole, the folder, missing scenes, then the loop (trainer.py)."""
+"""A whole training run: settings made whole, the folder, missing scenes, then the loop (loop/)."""
 
 from __future__ import annotations
 

@@ -262,7 +262,7 @@ def test_one_of_several_that_is_no_photograph_is_told(refiner, photograph):
 def test_how_many_tiles_at_once(refiner, monkeypatch):
     assert refiner.tiles_at_once() == 1  # on the CPU
     assert refiner.tiles_at_once(5) == 5
-    loop = TileLoop(refiner._loop.network, torch.device("cuda"), torch.float16)
+    loop = TileLoop(refiner.loop.network, torch.device("cuda"), torch.float16)
     for free, count in [(10**8, 1), (5 * 10**9, 5), (10**12, MAX_BATCH)]:
         monkeypatch.setattr("prv2cli.refine.tiles.loop.free_memory", lambda device, free=free: free)
         assert loop.choose_batch((1024, 1024)) == count

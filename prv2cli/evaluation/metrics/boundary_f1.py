@@ -1,6 +1,6 @@
 """Are the boundaries of a depth map in the right place? Depth Pro's scale-invariant F1, as published and forgiving.
 
-Arguments and results as in metrics.py.
+Arguments and results as in pixels.py.
 """
 
 from __future__ import annotations

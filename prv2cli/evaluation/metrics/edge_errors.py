@@ -1,4 +1,4 @@
-"""How good a depth map is at the depth edges of the truth. Arguments and results as in metrics.py.
+"""How good a depth map is at the depth edges of the truth. Arguments and results as in pixels.py.
 
 edge_abs_rel  soft_edge_error  flying_pixels     by the edges between neighbours
 paper_soft_edge_error  edge_map_metrics          as published

@@ -4,7 +4,7 @@
     paper_metrics                                            the table of PatchFusion and PatchRefiner
     consistency_error                                        where tiles meet
 
-Figures of depth edges are in edge_metrics.py and boundary_f1.py.
+Figures of depth edges are in edge_errors.py and boundary_f1.py.
 
 Unless said otherwise a function takes `pred` and `truth`, (H, W) floats in metres, and `mask`, (H, W) bool: True
 where the truth was measured. Pixels outside the mask never count. Results are plain fractions (0.1 is 10 %); NaN
