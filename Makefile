@@ -1,10 +1,11 @@
-# Two commands do everything: `make demo` and `make test`. Each makes its own .venv first.
+# Two commands do everything: `make demo` and `make test`. Each makes its own .venv first. `make wheel` builds what is
+# published, and tries it in an environment of its own (tests/wheel/run.py says how).
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint install clean
+.PHONY: demo test lint install wheel clean
 
 install: $(VENV)/.installed
 
@@ -29,7 +30,12 @@ lint: $(VENV)/.installed-test
 	$(BIN)/mypy
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --cov
+
+wheel: $(VENV)/.installed-test
+	rm -rf dist
+	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+	$(BIN)/python tests/wheel/run.py dist/prv2cli-*.whl
 
 clean:
 	rm -rf $(VENV) demo_depth.tif demo_preview.png

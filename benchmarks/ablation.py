@@ -79,7 +79,7 @@ def first_domain(seed: int, count: int) -> Iterator[Sample]:
 def hazy(rgb: np.ndarray, depth: np.ndarray) -> np.ndarray:
     """(H, W, 3) uint8 seen through haze (H, W) metres deep."""
     seen = np.exp(-np.float32(HAZE) * depth)[..., None]
-    return (seen * rgb + (1 - seen) * np.float32(HAZE_COLOUR)).round().astype(np.uint8)
+    return (seen * rgb + (1 - seen) * np.array(HAZE_COLOUR, np.float32)).round().astype(np.uint8)
 
 
 def second_domain(seed: int, count: int) -> Iterator[Sample]:
@@ -137,7 +137,7 @@ def held_out(out: Path, domain: str) -> list[Sample]:
     if not path.exists():
         samples = list(DOMAINS[domain](HELD_OUT_SEED, HELD_OUT))
         arrays = {"rgb": [s.rgb for s in samples], "depth": [s.truth for s in samples]}
-        np.savez(path, **{key: np.stack(values) for key, values in arrays.items()})
+        np.savez(path, rgb=np.stack(arrays["rgb"]), depth=np.stack(arrays["depth"]))
     with np.load(path) as arrays:
         return [
             Sample(f"{i:03}", *pair)

@@ -108,7 +108,10 @@ def load_cases(data: Path, factor: int, fault: str = "none") -> list[Case]:
 
 
 def make_case(folder: Path, factor: int, fault: str = "none") -> Case:
-    rgb = cv2.cvtColor(cv2.imread(str(folder / "rgb.png")), cv2.COLOR_BGR2RGB)
+    picture = cv2.imread(str(folder / "rgb.png"))
+    if picture is None:
+        raise SystemExit(f"{folder}: no rgb.png in it")
+    rgb = cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
     truth = np.load(folder / "depth.npy").astype(np.float32)
     mask = truth > 0
     low_size = (round(truth.shape[0] / factor), round(truth.shape[1] / factor))
@@ -171,10 +174,12 @@ def score_refiner(cases: list[Case], refiner: Refiner, pictures: Path | None) ->
 
 def _seam(case: Case, refiner: Refiner, depth: np.ndarray) -> float:
     from prv2cli.model.depth_space import INVISIBLE_STEP
+    from prv2cli.refine.request import RefineRequest
     from prv2cli.tiling.blend import seam_excess
 
     tiled = refiner.refine(case.rgb, coarse_depth=case.bilinear, tile=TILE).depth
-    plan = refiner.plan(*depth.shape, tile=TILE)
+    height, width = depth.shape
+    plan = refiner.plan(height, width, RefineRequest.of(tile=TILE).tiling)
     seen, usual = (seam_excess(np.log(one), plan, floor=INVISIBLE_STEP) for one in (tiled, depth))
     return seen - usual
 

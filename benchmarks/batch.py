@@ -37,7 +37,7 @@ def make_photographs(width: int, height: int, count: int, folder: Path) -> None:
     for k in range(min(DIFFERENT, count)):
         grey = 110 + 60 * np.sin(x / (300 + 40 * k)) * np.cos(y / 240) + 40 * ((x // 320 + y // 260) % 2)
         noise = np.random.default_rng(k).integers(-8, 9, grey.shape, dtype=np.int16)
-        rgb = (grey + noise)[..., None] * np.float32([1, 0.9, 0.8])
+        rgb = (grey + noise)[..., None] * np.array([1, 0.9, 0.8], np.float32)
         Image.fromarray(np.clip(rgb, 0, 255).astype(np.uint8)).save(folder / f"{k:05}.jpg", quality=90)
     for k in range(DIFFERENT, count):
         os.link(folder / f"{k % DIFFERENT:05}.jpg", folder / f"{k:05}.jpg")
@@ -68,7 +68,8 @@ class Memory(threading.Thread):
 
     def __init__(self, pid: int) -> None:
         super().__init__(daemon=True)
-        self._path, self.samples = Path(f"/proc/{pid}/statm"), []
+        self._path = Path(f"/proc/{pid}/statm")
+        self.samples: list[tuple[float, int]] = []
         self.start()
 
     def run(self) -> None:

@@ -35,7 +35,9 @@ def settings(factor: int) -> Iterator[tuple[str, str, Filter]]:
         yield "joint bilateral up-sampling", label, partial(_upsample, size, spread)
 
 
-def _guided(kernel: Callable, radius: int, eps: float, rgb, coarse, bilinear) -> np.ndarray:
+def _guided(
+    kernel: Callable, radius: int, eps: float, rgb: np.ndarray, coarse: np.ndarray, bilinear: np.ndarray
+) -> np.ndarray:
     return np.exp(kernel(rgb, np.log(bilinear), radius, eps))
 
 
@@ -70,7 +72,9 @@ def _box_mean(image: np.ndarray, radius: int) -> np.ndarray:
     return cv2.boxFilter(image, cv2.CV_64F, (2 * radius + 1, 2 * radius + 1))
 
 
-def _bilateral(sigma: float, spread: float, rgb, coarse, bilinear) -> np.ndarray:
+def _bilateral(
+    sigma: float, spread: float, rgb: np.ndarray, coarse: np.ndarray, bilinear: np.ndarray
+) -> np.ndarray:
     """Joint bilateral filter of the bilinear map; sigma in px, a tap every sigma / 4 out to 2 sigma."""
     step = max(1, round(sigma / 4))
     reach = round(2 * sigma / step) * step
@@ -84,12 +88,14 @@ def _bilateral(sigma: float, spread: float, rgb, coarse, bilinear) -> np.ndarray
             top = reach + rows[0] + dy
             window = np.s_[top : top + len(rows), reach + dx : reach + dx + width]
             spatial = np.exp(-(dy**2 + dx**2) / (2 * sigma**2))
-            yield np.float32(spatial), values[window], [plane[window] for plane in guide]
+            yield np.asarray(spatial, np.float32), values[window], [plane[window] for plane in guide]
 
     return _weighted_mean(rgb, spread, taps)
 
 
-def _upsample(sigma: float, spread: float, rgb, coarse, bilinear) -> np.ndarray:
+def _upsample(
+    sigma: float, spread: float, rgb: np.ndarray, coarse: np.ndarray, bilinear: np.ndarray
+) -> np.ndarray:
     """Joint bilateral up-sampling (Kopf et al., SIGGRAPH 2007); sigma in low-res px, out to 2.5 sigma."""
     reach = int(np.ceil(2.5 * sigma))
     values = np.log(coarse)

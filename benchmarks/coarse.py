@@ -49,6 +49,7 @@ def zoedepth_settings() -> dict[str, Any]:
     """The settings of the published NYU + KITTI model: BEiT-L behind two metric heads."""
     import transformers
 
+    taken: dict[str, Any] = {"out_features": ["stage6", "stage12", "stage18", "stage24"]}
     backbone = transformers.BeitConfig(
         image_size=384,
         num_hidden_layers=24,
@@ -57,7 +58,7 @@ def zoedepth_settings() -> dict[str, Any]:
         num_attention_heads=16,
         use_relative_position_bias=True,
         reshape_hidden_states=False,
-        out_features=["stage6", "stage12", "stage18", "stage24"],
+        **taken,
     )
     heads = [
         {"n_bins": 64, "min_depth": 1e-3, "max_depth": 10.0, "name": "nyu"},

@@ -40,7 +40,7 @@ def make_photograph(width: int, height: int, kind: str, path: Path) -> None:
         for top in range(0, height, _BAND):
             y = np.arange(top, min(top + _BAND, height), dtype=np.float32)[:, None]
             grey = 110 + 60 * np.sin(x / 900) * np.cos(y / 700) + 40 * ((x // 640 + y // 512) % 2)
-            rgb = grey[..., None] * np.float32([1, 0.9, 0.8]) + noise[: len(y)]
+            rgb = grey[..., None] * np.array([1, 0.9, 0.8], np.float32) + noise[: len(y)]
             yield np.clip(rgb, 0, 255).astype(np.uint8)
 
     if kind == "tiff":
@@ -144,7 +144,8 @@ def main() -> None:
     parser.add_argument("--one", type=Path, nargs=2, metavar=("PHOTO", "OUT"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
-        print(json.dumps(refine(*arguments.one, arguments.device, arguments.cheap)))
+        photo, out = arguments.one
+        print(json.dumps(refine(photo, out, arguments.device, arguments.cheap)))
         return
     width, height = map(int, arguments.size.split("x"))
     found = {}

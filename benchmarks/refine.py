@@ -152,7 +152,8 @@ def main() -> None:
     parser.add_argument("--parts-of", type=Path, nargs=2, metavar=("PHOTO", "OUT"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.parts_of:
-        print(json.dumps(run_parts(*arguments.parts_of, arguments.device)))
+        photo, out = arguments.parts_of
+        print(json.dumps(run_parts(photo, out, arguments.device)))
         return
     with tempfile.TemporaryDirectory() as folder:
         results = []

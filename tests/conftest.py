@@ -5,9 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+
+if TYPE_CHECKING:
+    from prv2cli import Refiner
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +30,7 @@ def _own_logging() -> None:
 
 
 @pytest.fixture(scope="session")
-def refiner():
+def refiner() -> Refiner:
     """The shipped refiner and coarse network on the CPU."""
     from prv2cli import Refiner
 

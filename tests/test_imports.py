@@ -23,7 +23,7 @@ checkpoints evaluation
 model hub restoration datasets
 photo depth_files resampling tiling scenes settings
 files machine extras
-errors
+errors choices
 __init__
 version
 """

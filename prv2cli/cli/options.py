@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prv2cli.cli.commands.files import DtypeName
-from prv2cli.cli.ui import SceneName
+from prv2cli.choices import Dtype, Scene, Tta
 
 if TYPE_CHECKING:
-    from prv2cli.hub.registry import Scene
     from prv2cli.refine.request import Models, Tiling
 
 COARSE = "Coarse depth"
@@ -20,14 +17,8 @@ OUTPUT = "Output"
 SPEED = "Speed and memory"
 
 
-class TtaName(str, Enum):
-    auto = "auto"
-    none = "none"
-    flip = "flip"
-
-
 DtypeOption = Annotated[
-    DtypeName | None, typer.Option("--dtype", help="Of a TIFF. Default uint16.", rich_help_panel=OUTPUT)
+    Dtype | None, typer.Option("--dtype", help="Of a TIFF. Default uint16.", rich_help_panel=OUTPUT)
 ]
 DepthScaleOption = Annotated[
     float,
@@ -63,7 +54,7 @@ CoarseOption = Annotated[
     ),
 ]
 SceneOption = Annotated[
-    SceneName | None,
+    Scene | None,
     typer.Option(
         "--scene",
         help="Which metric coarse network auto takes. Default indoor.",
@@ -96,7 +87,7 @@ SeedOption = Annotated[
     int, typer.Option("--seed", min=0, help="Of the random tiles of rN.", rich_help_panel=SPEED)
 ]
 TtaOption = Annotated[
-    TtaName,
+    Tta,
     typer.Option(
         "--tta",
         help="flip: refine the mirrored photograph too and take the mean, in twice the time. auto: only for "

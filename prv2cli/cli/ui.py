@@ -9,7 +9,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from enum import Enum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -46,13 +45,6 @@ def warn(message: str, *, quiet: bool = False) -> None:
     """One warning line on stderr."""
     if not quiet:
         stderr.print(f"warning: {message}", style="yellow", markup=False)
-
-
-class SceneName(str, Enum):
-    """What a metric network was trained for."""
-
-    indoor = "indoor"
-    outdoor = "outdoor"
 
 
 class _OnStderr(logging.Handler):

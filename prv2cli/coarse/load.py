@@ -12,6 +12,7 @@ from prv2cli.checkpoints.authors.dav2 import convert_dav2, convert_dav2_hf
 from prv2cli.checkpoints.authors.rename import Tensors
 from prv2cli.checkpoints.model_file import Checkpoint, read_checkpoint
 from prv2cli.checkpoints.safe_read import read_state_dict
+from prv2cli.choices import Scene
 from prv2cli.coarse.dav2 import Dav2Network
 from prv2cli.coarse.lite import LiteNetwork
 from prv2cli.coarse.network import CoarseNetwork
@@ -20,7 +21,6 @@ from prv2cli.coarse.transformers_files import read_settings
 from prv2cli.coarse.zoedepth import ZoeDepthNetwork
 from prv2cli.errors import CheckpointError
 from prv2cli.files.hashing import hash_file
-from prv2cli.hub.registry import Scene
 from prv2cli.hub.resolve import ModelFile
 from prv2cli.model.config import AnyCoarseConfig, Dav2Config, LiteConfig, ZoeDepthConfig
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from prv2cli.choices import Kind, Unit
 from prv2cli.errors import InputError
 from prv2cli.files.disk_array import DiskArray
 from prv2cli.model.call_per_size import call_per_size
@@ -21,9 +22,6 @@ from prv2cli.model.coarse.output import CoarseOutput
 from prv2cli.model.config import BundleConfig, LiteConfig
 from prv2cli.resampling.area import resize_photograph, shrink
 from prv2cli.restoration.holes import fill_holes
-
-Kind = Literal["depth", "inverse"]
-Unit = Literal["metre", "relative"]
 
 
 @dataclass(frozen=True)

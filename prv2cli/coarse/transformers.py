@@ -18,7 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from prv2cli.coarse.network import CoarseDepth, CoarseNetwork, Kind, Unit
+from prv2cli.choices import Kind, Unit
+from prv2cli.coarse.network import CoarseDepth, CoarseNetwork
 from prv2cli.coarse.transformers_files import load_pretrained
 from prv2cli.coarse.transformers_input import Size, covering, pixels, plan_input
 from prv2cli.errors import CheckpointError, InputError

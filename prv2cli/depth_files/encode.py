@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO
 
 import numpy as np
 
+from prv2cli.choices import Dtype
 from prv2cli.depth_files.formats.exr import encode_exr
 from prv2cli.depth_files.formats.numpy_arrays import encode_npy, encode_npz
 from prv2cli.depth_files.formats.png import encode_png
@@ -19,7 +20,6 @@ from prv2cli.depth_files.formats.tiff import encode_tiff
 from prv2cli.errors import UsageError
 from prv2cli.files.text import shown
 
-Dtype = Literal["uint16", "float32"]
 DEPTH_SUFFIXES = {".png": "png", ".tif": "tiff", ".tiff": "tiff", ".npy": "npy", ".npz": "npz", ".exr": "exr"}
 DEFAULT_SCALE = 256.0  # KITTI and the PatchRefiner authors
 Encoder = Callable[[BinaryIO, Rows, str], None]  # the file, the numbers, the metadata as JSON

@@ -11,7 +11,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from prv2cli.depth_files.encode import DEPTH_SUFFIXES, Dtype
+from prv2cli.choices import Dtype
+from prv2cli.depth_files.encode import DEPTH_SUFFIXES
 from prv2cli.depth_files.metadata import DepthMetadata
 from prv2cli.depth_files.write import WriteReport, write_depth
 from prv2cli.errors import UsageError

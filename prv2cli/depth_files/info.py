@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from prv2cli.depth_files.metadata import Kind
+from prv2cli.choices import Kind
 from prv2cli.depth_files.read import decode_source, interpret, refuse_confidence, to_values
 
 

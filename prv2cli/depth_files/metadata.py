@@ -7,11 +7,11 @@ import math
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
+from prv2cli.choices import Kind
 from prv2cli.errors import InputError
 from prv2cli.files.text import shown
 from prv2cli.version import __version__
 
-Kind = Literal["depth", "inverse"]  # of a depth map
 Content = Kind | Literal["confidence"]  # of a file
 SOFTWARE = "prv2cli"
 # unit of the values -> what they are

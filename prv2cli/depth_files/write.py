@@ -16,7 +16,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from prv2cli.depth_files.encode import DEFAULT_SCALE, ENCODERS, Dtype, depth_format, stored_dtype
+from prv2cli.choices import Dtype
+from prv2cli.depth_files.encode import DEFAULT_SCALE, ENCODERS, depth_format, stored_dtype
 from prv2cli.depth_files.formats.rows import Rows
 from prv2cli.depth_files.formats.tiff_tiles import encode_tiled_tiff
 from prv2cli.depth_files.metadata import SOFTWARE, Content, DepthMetadata, is_scale

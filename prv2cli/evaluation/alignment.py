@@ -9,15 +9,14 @@ Both in depth, or in disparity (1 / depth), where affine-invariant networks pred
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from prv2cli.choices import Align, AlignSpace
 from prv2cli.errors import InputError
 
-Align = Literal["none", "scale", "scale-shift"]
-Space = Literal["depth", "disparity"]
 FloatMap = npt.NDArray[np.floating[Any]]
 
 
@@ -31,7 +30,7 @@ class Aligned:
     values: npt.NDArray[np.float32]
     scale: float = 1.0
     shift: float = 0.0
-    space: Space = "depth"
+    space: AlignSpace = "depth"
     max_depth: float = np.inf
 
     def apply(self, pred: FloatMap) -> npt.NDArray[np.float32]:
@@ -49,7 +48,7 @@ def align(
     truth: FloatMap,
     mask: npt.NDArray[np.bool_],
     how: Align,
-    space: Space = "depth",
+    space: AlignSpace = "depth",
     max_depth: float = np.inf,
 ) -> Aligned:
     """`pred` on the scale of `truth`.
@@ -73,7 +72,7 @@ def align(
     return replace(fit, values=fit.apply(values))
 
 
-def _in_space(depth: FloatMap, space: Space) -> FloatMap:
+def _in_space(depth: FloatMap, space: AlignSpace) -> FloatMap:
     return depth if space == "depth" else 1 / depth
 
 

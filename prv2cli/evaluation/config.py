@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import ValidationError, field_validator, model_validator
 
+from prv2cli.choices import Align, AlignSpace, CropName, Scene
 from prv2cli.datasets.layouts import DataConfig
-from prv2cli.evaluation.alignment import Align, Space
-from prv2cli.hub.registry import Scene
 from prv2cli.settings import PositiveInt, Settings, explain, read_settings_file
-
-CropName = Literal["none", "garg", "eigen-kitti", "eigen-nyu"]
 
 
 class Measuring(Settings):
@@ -30,7 +27,7 @@ class Measuring(Settings):
     crop: CropName = "none"
     cap: tuple[float, float] = (1e-3, 80.0)
     align: Align = "none"
-    align_space: Space = "depth"
+    align_space: AlignSpace = "depth"
     boundaries: bool | None = None
     exact: bool = False
 

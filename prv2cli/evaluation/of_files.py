@@ -10,13 +10,13 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from prv2cli.choices import Kind, Resize
 from prv2cli.datasets.folder import READ_SUFFIXES, files_by_stem
 from prv2cli.datasets.samples import left_out
-from prv2cli.depth_files.metadata import Kind
 from prv2cli.depth_files.read import read_depth
 from prv2cli.errors import InputError, UsageError
 from prv2cli.evaluation.config import Measuring
@@ -26,8 +26,6 @@ from prv2cli.files.text import shown
 from prv2cli.resampling.maps import bilinear, nearest
 
 logger = logging.getLogger("prv2cli")
-
-Resize = Literal["nearest", "bilinear"]
 
 
 class DepthPair(NamedTuple):

@@ -238,25 +238,13 @@ def _explained(
     """Turn what the client raises into one line that says what to do."""
     from huggingface_hub import errors
 
-    page = f"{endpoint()}/{repo}"
+    refusals = _refusals(repo, revision, name)
     try:
         yield
-    except errors.GatedRepoError as error:
-        raise HubError(
-            f"{repo} is gated: accept its licence at {page}, then log in with `hf auth login` or set HF_TOKEN"
-        ) from error
-    except errors.RepositoryNotFoundError as error:
-        raise HubError(
-            f"no repository {repo} at {endpoint()}; if it is private, log in with `hf auth login` or set HF_TOKEN"
-        ) from error
-    except errors.RevisionNotFoundError as error:
-        raise HubError(f"{repo} has no revision {revision!r}; see {page}/commits/main") from error
-    except errors.EntryNotFoundError as error:
-        raise HubError(f"{repo} holds no file {name} at revision {revision}; see {page}/tree/main") from error
-    except errors.HFValidationError as error:
-        raise UsageError(f"{repo!r} is no name of a repository: write org/name") from error
+    except tuple(refusals) as error:
+        raise next(told for kind, told in refusals.items() if isinstance(error, kind)) from error
     except errors.HfHubHTTPError as error:
-        raise _of_status(repo, error.response.status_code, page) from error
+        raise _of_status(repo, error.response.status_code) from error
     except (errors.HTTPError, TimeoutError, errors.OfflineModeIsEnabled) as error:
         raise _unreachable(error, partial) from error
     except OSError as error:
@@ -269,7 +257,33 @@ def _explained(
         ) from error
 
 
-def _of_status(repo: str, status: int, page: str) -> HubError:
+def _refusals(repo: str, revision: str, name: str | None) -> dict[type[Exception], Prv2Error]:
+    """What the client says of a request that no other attempt would serve better; narrower exceptions come first."""
+    from huggingface_hub import errors
+
+    page = _page(repo)
+    login = "log in with `hf auth login` or set HF_TOKEN"
+    return {
+        errors.GatedRepoError: HubError(f"{repo} is gated: accept its licence at {page}, then {login}"),
+        errors.RepositoryNotFoundError: HubError(
+            f"no repository {repo} at {endpoint()}; if it is private, {login}"
+        ),
+        errors.RevisionNotFoundError: HubError(
+            f"{repo} has no revision {revision!r}; see {page}/commits/main"
+        ),
+        errors.EntryNotFoundError: HubError(
+            f"{repo} holds no file {name} at revision {revision}; see {page}/tree/main"
+        ),
+        errors.HFValidationError: UsageError(f"{repo!r} is no name of a repository: write org/name"),
+    }
+
+
+def _page(repo: str) -> str:
+    return f"{endpoint()}/{repo}"
+
+
+def _of_status(repo: str, status: int) -> HubError:
+    page = _page(repo)
     if status in (401, 403):
         return HubError(
             f"{repo}: access refused ({status}); see {page}, then log in with `hf auth login` or set HF_TOKEN"

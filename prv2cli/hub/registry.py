@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from prv2cli.choices import Scene
 from prv2cli.errors import CheckpointError, ConfigError
 from prv2cli.files.text import shown
 from prv2cli.hub.cache import Commit
@@ -18,7 +19,6 @@ DEFAULT_COARSE = "lite"
 REPO_LENGTH = 96  # the Hub's own limit
 REPO = r"[A-Za-z0-9][A-Za-z0-9_.-]*/[A-Za-z0-9_.-]+"
 
-Scene = Literal["indoor", "outdoor"]
 Text = Annotated[str, Field(pattern=r"^[ -~]{1,200}$")]
 
 

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from prv2cli.choices import Scene
 from prv2cli.errors import CheckpointError, OutputError, UsageError
 from prv2cli.files.hashing import hash_file
 from prv2cli.hub.cache import COMMIT, RepoCache, cached_repos
@@ -33,7 +34,7 @@ from prv2cli.hub.client import (
     list_files,
     timeout,
 )
-from prv2cli.hub.registry import DEFAULT_COARSE, REPO, REPO_LENGTH, Entry, Scene, read_registry
+from prv2cli.hub.registry import DEFAULT_COARSE, REPO, REPO_LENGTH, Entry, read_registry
 
 logger = logging.getLogger("prv2cli")
 

@@ -16,12 +16,14 @@ import threading
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import TextIO
 
 from prv2cli.files.atomic import is_running, output_error
 
 FOLDER = ".prv2-claims"
 EXPIRES_SECONDS = 60.0
 TOUCH_SECONDS = 10.0
+ATTEMPTS = 10  # at making a claim while other processes end
 
 
 class Claims:
@@ -44,7 +46,6 @@ class Claims:
     def _acquire(self, target: Path) -> bool:
         name = os.path.relpath(target, self.root)  # the same on every machine that shares the folder
         claim = self.folder / hashlib.sha256(os.fsencode(name)).hexdigest()[:32]
-        self.folder.mkdir(parents=True, exist_ok=True)
         if not self._create(claim) and not (self._take_over(claim) and self._create(claim)):
             return False
         with self._lock:
@@ -76,9 +77,8 @@ class Claims:
 
     def _create(self, claim: Path) -> bool:
         owner = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.time()}
-        try:
-            file = claim.open("x", encoding="utf-8")
-        except FileExistsError:
+        file = self._new_file(claim)
+        if file is None:
             return False
         try:
             with file:
@@ -87,6 +87,19 @@ class Claims:
             claim.unlink(missing_ok=True)
             raise
         return True
+
+    def _new_file(self, claim: Path, attempts: int = ATTEMPTS) -> TextIO | None:
+        """The claim's file, empty; None where there is one."""
+        with suppress(FileExistsError):
+            self.folder.mkdir(parents=True)
+        try:
+            return claim.open("x", encoding="utf-8")
+        except FileExistsError:
+            return None
+        except FileNotFoundError:  # another process, at its end, has just removed the folder
+            if attempts == 1:
+                raise
+        return self._new_file(claim, attempts - 1)
 
     def _take_over(self, claim: Path) -> bool:
         """Remove a dead process's claim."""
@@ -108,23 +121,11 @@ class Claims:
     def _is_dead(self, claim: Path) -> bool:
         try:
             age = abs(time.time() - claim.stat().st_mtime)  # a time to come is no reason to wait for it
+            return age > self.expires or _has_ended(claim.read_text(encoding="utf-8", errors="replace"))
         except FileNotFoundError:
             return True
-        try:
-            owner = json.loads(claim.read_text(encoding="utf-8"))
-            here = owner["host"] == socket.gethostname()
-            return age > self.expires or (here and not is_running(int(owner["pid"])))
-        except FileNotFoundError:
-            return True
-        except (
-            OSError,
-            ValueError,
-            LookupError,
-            TypeError,
-            ArithmeticError,
-            RecursionError,
-        ):  # its process had not written it yet, or died then
-            return age > self.expires
+        except OSError:  # not ours to read: it may live
+            return False
 
     def _touch(self) -> None:
         while not self._ended.wait(TOUCH_SECONDS):
@@ -133,3 +134,12 @@ class Claims:
             for claim in claims:
                 with suppress(OSError):
                     os.utime(claim)
+
+
+def _has_ended(owner: str) -> bool:
+    """Whether a claim's owner ran on this machine and does not any more; False where it does not say."""
+    try:
+        process = json.loads(owner)
+        return process["host"] == socket.gethostname() and not is_running(int(process["pid"]))
+    except (ValueError, LookupError, TypeError, ArithmeticError, RecursionError):
+        return False

@@ -23,7 +23,7 @@ from prv2cli.tiling.disagreement import to_confidence
 from prv2cli.tiling.plan import TilePlan
 
 if TYPE_CHECKING:
-    from prv2cli.coarse.network import Unit
+    from prv2cli.choices import Unit
 
 
 @dataclass(frozen=True)

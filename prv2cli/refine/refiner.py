@@ -15,7 +15,7 @@ import random
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -23,11 +23,12 @@ from torch import Tensor, nn
 
 from prv2cli.checkpoints.model_file import Checkpoint
 from prv2cli.checkpoints.publish import push_to_hub, save_pretrained
+from prv2cli.choices import Kind, Scene, Tta, Unit
 from prv2cli.coarse.load import load_coarse
 from prv2cli.coarse.network import CoarseDepth, CoarseNetwork
 from prv2cli.errors import CheckpointError, UsageError
 from prv2cli.files.disk_array import DiskArray
-from prv2cli.hub.registry import DEFAULT_REFINER, Scene
+from prv2cli.hub.registry import DEFAULT_REFINER
 from prv2cli.hub.resolve import auto_coarse, resolve
 from prv2cli.machine.devices import choose_device, choose_precision
 from prv2cli.model.coarse.output import CoarseOutput
@@ -38,15 +39,12 @@ from prv2cli.model.refiner.patchrefiner import PatchRefiner
 from prv2cli.refine.fuse import Depth, fuse
 from prv2cli.refine.load import load_model
 from prv2cli.refine.prepare import BundleCoarse, Preparer, refine_into, timed
-from prv2cli.refine.request import GivenDepth, Models, RefineRequest, Subject, Tiling, Tta
+from prv2cli.refine.request import GivenDepth, Models, RefineRequest, Subject, Tiling
 from prv2cli.refine.tiles.authors import PaperSetup, refine_paper
 from prv2cli.refine.tiles.loop import Progress, TileLoop, View, to_pixels
 from prv2cli.refine.tiles.plan import largest_tile, plan_photograph
 from prv2cli.tiling.blend import Blended, Blender
 from prv2cli.tiling.plan import TilePlan
-
-if TYPE_CHECKING:
-    from prv2cli.coarse.network import Kind, Unit
 
 logger = logging.getLogger("prv2cli")
 

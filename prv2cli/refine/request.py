@@ -8,22 +8,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 import numpy as np
 
+from prv2cli.choices import Kind, Scene, Tta, Unit
 from prv2cli.errors import InputError, UsageError
 from prv2cli.files.disk_array import DiskArray
 from prv2cli.tiling.plan import TilePlan, overlaps, parse_mode
 
-if TYPE_CHECKING:
-    from prv2cli.coarse.network import Kind, Unit
-    from prv2cli.hub.registry import Scene
-
 DEFAULT_OVERLAP = 0.0625
 MAX_OVERLAP = 0.5
-
-Tta = Literal["auto", "none", "flip"]
 
 
 @dataclass(frozen=True)

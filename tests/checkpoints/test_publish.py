@@ -30,7 +30,8 @@ def test_a_saved_model_is_the_model(checkpoint: Checkpoint, tmp_path: Path) -> N
     path = save_pretrained(checkpoint, tmp_path / "new" / "folder", name="mine")
     assert sorted(p.name for p in path.parent.iterdir()) == sorted([CARD_NAME, WEIGHTS_NAME])
     again = read_checkpoint(path)
-    assert again.config == checkpoint.config and again.provenance == checkpoint.provenance
+    assert again.config == checkpoint.config
+    assert again.provenance == checkpoint.provenance
     assert again.tensors.keys() == checkpoint.tensors.keys()
     assert all(torch.equal(again.tensors[name], checkpoint.tensors[name]) for name in again.tensors)
 
@@ -38,7 +39,8 @@ def test_a_saved_model_is_the_model(checkpoint: Checkpoint, tmp_path: Path) -> N
 def test_a_card_says_what_the_header_says(checkpoint: Checkpoint) -> None:
     card = model_card(checkpoint, name="org/sharp", licence="apache-2.0")
     head, body = card.split("---\n")[1:3]
-    assert "license: apache-2.0" in head and "pipeline_tag: depth-estimation" in head
+    assert "license: apache-2.0" in head
+    assert "pipeline_tag: depth-estimation" in head
     assert "prv2 refine photo.jpg --model org/sharp" in body
     assert 'Refiner.from_pretrained("org/sharp")' in body
     settings = json.loads(card.split("## Configuration")[1].split("```json")[1].split("```")[0])
@@ -108,4 +110,6 @@ def test_a_push_without_the_right_token_says_how_to_log_in(tmp_path: Path) -> No
         assert not server.repos
     assert done.returncode == 1
     message = done.stderr.strip()
-    assert "hf auth login" in message and "HF_TOKEN" in message and len(message.splitlines()) == 1
+    assert "hf auth login" in message
+    assert "HF_TOKEN" in message
+    assert len(message.splitlines()) == 1

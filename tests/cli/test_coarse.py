@@ -38,7 +38,8 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, published: bytes) ->
     monkeypatch.setattr("prv2cli.hub.resolve._entries", lambda: entries | {NAME: entry})
     with HubServer() as server:
         server.use(monkeypatch, tmp_path / "cache")
-        assert entry.repo is not None and entry.file is not None
+        assert entry.repo is not None
+        assert entry.file is not None
         server.add_repo(entry.repo, {entry.file: published})
         yield server
 
@@ -81,7 +82,9 @@ def test_without_hub_and_cache_auto_takes_what_is_embedded_and_says_so(
     code, err = refine()
     assert code == 0
     warnings = [line for line in err.splitlines() if line.startswith("warning")]
-    assert len(warnings) == 1 and NAME in warnings[0] and "lite" in warnings[0]
+    assert len(warnings) == 1
+    assert NAME in warnings[0]
+    assert "lite" in warnings[0]
     assert read_depth(Path("depth.npy")).metadata.coarse == "lite"
 
 
@@ -91,7 +94,9 @@ def test_a_named_network_never_falls_back(
 ) -> None:
     server.stop()
     code, err = refine("--coarse", NAME, *flag)
-    assert code == 1 and words in err and len(err.splitlines()) == 1
+    assert code == 1
+    assert words in err
+    assert len(err.splitlines()) == 1
     assert [p.name for p in Path.cwd().iterdir()] == ["photo.png"]
 
 
@@ -112,6 +117,7 @@ def _relative_model(folder: Path) -> dict[str, bytes]:
     """A small Depth Anything with random weights that gives relative inverse depth, as transformers saves it."""
     import transformers
 
+    taken: dict[str, Any] = {"out_indices": [1, 2, 3, 4]}
     backbone = transformers.Dinov2Config(
         hidden_size=24,
         num_hidden_layers=4,
@@ -119,7 +125,7 @@ def _relative_model(folder: Path) -> dict[str, bytes]:
         mlp_ratio=2,
         image_size=56,
         patch_size=14,
-        out_indices=[1, 2, 3, 4],
+        **taken,
         reshape_hidden_states=False,
     )
     config = transformers.DepthAnythingConfig(
@@ -133,6 +139,7 @@ def _relative_model(folder: Path) -> dict[str, bytes]:
     torch.manual_seed(0)
     model = transformers.DepthAnythingForDepthEstimation(config)
     with torch.no_grad():
+        assert model.head.conv3.bias is not None
         model.head.conv3.bias.fill_(1.0)  # as initialised, the head gives next to nothing
     model.save_pretrained(folder)
     size = {"height": 56, "width": 56}

@@ -227,11 +227,12 @@ class Published:
 def published(tmp_path_factory: pytest.TempPathFactory) -> Published:
     from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation, Dinov2Config
 
+    taken: dict[str, Any] = {"out_indices": [3, 6, 9, 12]}
     backbone = Dinov2Config(
         image_size=518,
         hidden_size=384,
         num_attention_heads=6,
-        out_indices=[3, 6, 9, 12],
+        **taken,
         reshape_hidden_states=False,
     )
     config = DepthAnythingConfig(backbone_config=backbone, depth_estimation_type="metric", max_depth=80)

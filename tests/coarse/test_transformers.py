@@ -173,7 +173,8 @@ def test_unknown_types_are_said_to_be_unknown(
     caplog.clear()
     network = published.network()
     assert [record.name for record in caplog.records] == ["prv2cli"]
-    assert "dpt" in caplog.text and "relative inverse depth" in caplog.text
+    assert "dpt" in caplog.text
+    assert "relative inverse depth" in caplog.text
     assert network.unit == "relative"
 
 

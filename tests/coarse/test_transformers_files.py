@@ -87,7 +87,10 @@ def test_tensors_that_are_never_used(folder: Path, families: Families) -> None:
 
 
 def test_damaged_weights(folder: Path) -> None:
-    change_tensors(folder, lambda tensors: tensors["head.conv2.weight"].fill_(math.nan))
+    def spoil(tensors: dict[str, Tensor]) -> None:
+        tensors["head.conv2.weight"].fill_(math.nan)
+
+    change_tensors(folder, spoil)
     assert "head.conv2.weight" in refused(folder)
     path = folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:5000])

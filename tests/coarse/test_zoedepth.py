@@ -113,7 +113,8 @@ def test_gradients_reach_the_coarse_branch() -> None:
         loss.backward()
         gradients = {name: p.grad for name, p in module.named_parameters()}
         first = gradients["network.backbone.beit.embeddings.patch_embeddings.projection.weight"]
-        assert first is not None and first.abs().max() > 0
+        assert first is not None
+        assert first.abs().max() > 0
     out = module(torch.rand(1, 3, *PROCESS))
     module.zero_grad()
     (out.depth.log().mean() + sum(f.square().mean() for f in out.features)).backward()
@@ -124,7 +125,8 @@ def test_gradients_reach_the_coarse_branch() -> None:
 def test_frozen_branches_stay_as_they_are(model: ZoeDepthCoarse) -> None:
     frozen = copy.deepcopy(model).requires_grad_(False)
     out = frozen(torch.rand(1, 3, *PROCESS))
-    assert not out.depth.requires_grad and not any(f.requires_grad for f in out.features)
+    assert not out.depth.requires_grad
+    assert not any(f.requires_grad for f in out.features)
 
 
 def test_training_after_inference(model: ZoeDepthCoarse) -> None:
@@ -188,7 +190,8 @@ def test_from_photograph_to_depth(size: tuple[int, int], model: ZoeDepthCoarse) 
     rgb = scene(*size)
     coarse = network.predict(rgb, 100.0)
     assert (coarse.kind, coarse.unit) == ("depth", "metre")
-    assert (coarse.values > 0).all() and coarse.values.dtype == torch.float32
+    assert (coarse.values > 0).all()
+    assert coarse.values.dtype == torch.float32
     check_aspect(coarse.values.shape[2:], size)
     assert [f.shape[-2:] for f in coarse.features] == [(64 // 2**k, 96 // 2**k) for k in range(6)]
     with torch.inference_mode():
@@ -262,7 +265,8 @@ def test_a_bundle_is_built_saved_and_loaded(tmp_path: Path) -> None:
     for mode in (None, "m1"):
         result = refiner.refine(photograph, mode=mode)
         assert result.unit == "metre"
-        assert result.depth.shape == (132, 200) and np.isfinite(result.depth).all()
+        assert result.depth.shape == (132, 200)
+        assert np.isfinite(result.depth).all()
 
 
 def test_a_bundle_learns() -> None:
@@ -291,4 +295,5 @@ def test_a_bundle_learns() -> None:
     loss().backward()
     optimiser.step()
     moved = {k for k, v in made.coarse.state_dict().items() if not torch.equal(before[k], v)}
-    assert any("backbone" in key for key in moved) and any("metric_head" in key for key in moved)
+    assert any("backbone" in key for key in moved)
+    assert any("metric_head" in key for key in moved)

@@ -139,11 +139,14 @@ def test_damage_never_escapes_as_another_exception(folder: Path, fmt: str, dtype
             for place in rng.integers(reach, size=rng.integers(1, 4)):
                 damaged[place] ^= 1 << rng.integers(8)
         path.write_bytes(damaged)
+        refusal = None
         try:
             found = read_depth(path, scale=1)
         except Prv2Error as error:
-            assert len(str(error).splitlines()) == 1
-            assert str(path) in str(error)
+            refusal = str(error)
+        if refusal is not None:
+            assert len(refusal.splitlines()) == 1
+            assert str(path) in refusal
         else:
             assert found.values.dtype == np.float32
             assert trial % 3 or bytes(damaged) == data or fmt in ("npz", "npy")  # a cut is noticed

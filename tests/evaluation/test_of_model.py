@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -43,7 +44,8 @@ class Listed:
     """Samples in memory; an exception stands for a broken one."""
 
     def __init__(self, items: dict[str, Sample | Exception]) -> None:
-        self.names, self._items = tuple(items), list(items.values())
+        self.names: Sequence[str] = tuple(items)
+        self._items = list(items.values())
 
     def __len__(self) -> int:
         return len(self.names)

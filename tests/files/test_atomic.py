@@ -62,7 +62,9 @@ def test_a_failure_in_the_middle_leaves_the_old_file(
         file.write(b"half a file")
         file.flush()
         (temp,) = (p for p in folder.iterdir() if p != path)
-        assert temp.name.startswith(".") and temp.name.endswith(TEMP_SUFFIX) and str(os.getpid()) in temp.name
+        assert temp.name.startswith(".")
+        assert temp.name.endswith(TEMP_SUFFIX)
+        assert str(os.getpid()) in temp.name
         raise failure
 
     monkeypatch.setitem(encode.ENCODERS, "png", half)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,16 +21,16 @@ from prv2cli.resampling.area_in_bands import shrink_on_disk
 
 
 @pytest.fixture(autouse=True)
-def _small_bands(monkeypatch):
+def _small_bands(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small pictures go through many bands, too."""
     small_bands(monkeypatch)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
-def test_slices_are_those_of_an_array(tmp_path, dtype):
+def test_slices_are_those_of_an_array(tmp_path: Path, dtype: Any) -> None:
     values = np.random.default_rng(0).integers(0, 250, (61, 83, 3)).astype(dtype)
     array = on_disk(values, tmp_path)
-    for key in [
+    keys: list[Any] = [
         np.s_[:],
         np.s_[3:9],
         np.s_[-4:],
@@ -39,7 +40,8 @@ def test_slices_are_those_of_an_array(tmp_path, dtype):
         np.s_[::3, 1::7],
         np.s_[:, 80:99],
         np.s_[4:6, 9:9],
-    ]:
+    ]
+    for key in keys:
         assert np.array_equal(array[key], values[key]), key
     assert (array.shape, array.size, array.ndim, array.nbytes) == (
         values.shape,
@@ -53,19 +55,19 @@ def test_slices_are_those_of_an_array(tmp_path, dtype):
     assert np.array_equal(array[:], values)
 
 
-def test_it_never_becomes_one_array_by_accident(tmp_path):
+def test_it_never_becomes_one_array_by_accident(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="slices"):
         np.asarray(on_disk(np.ones((3, 4)), tmp_path))
 
 
-def test_a_full_disk_is_told_before_any_work(tmp_path, monkeypatch):
+def test_a_full_disk_is_told_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9, 10**8))
     with pytest.raises(DiskFullError, match=r"7\.2 GB .* 0\.1 GB are free"):
         DiskArray((30_000, 20_000, 3), np.float32, tmp_path)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
-def test_a_killed_process_leaves_nothing(tmp_path):
+def test_a_killed_process_leaves_nothing(tmp_path: Path) -> None:
     code = (
         "import os, signal, sys, numpy as np; from pathlib import Path\n"
         "from prv2cli.files.disk_array import DiskArray\n"
@@ -77,7 +79,7 @@ def test_a_killed_process_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_mirrored_array_reads_from_the_other_side(tmp_path):
+def test_a_mirrored_array_reads_from_the_other_side(tmp_path: Path) -> None:
     pixels = np.random.default_rng(1).integers(0, 256, (9, 11, 3), dtype=np.uint8)
     whole = DiskArray(pixels.shape, np.uint8, tmp_path)
     whole[:] = pixels

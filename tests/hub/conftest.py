@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hub_server import HubServer
 
+from prv2cli.choices import Scene
 from prv2cli.hub.registry import Entry
 from prv2cli.hub.resolve import registry
 
@@ -45,7 +46,12 @@ def cache(tmp_path: Path) -> Path:
 def registered(monkeypatch: pytest.MonkeyPatch, server: HubServer) -> dict[str, Entry]:
     """Two metric networks for anyone, one that is not, all published on the server; and the embedded ones."""
     entries = {name: entry for name, entry in registry().items() if entry.embedded}
-    for name, scene, free in (("in", "indoor", True), ("out", "outdoor", True), ("large", "indoor", False)):
+    networks: list[tuple[str, Scene, bool]] = [
+        ("in", "indoor", True),
+        ("out", "outdoor", True),
+        ("large", "indoor", False),
+    ]
+    for name, scene, free in networks:
         content = name.encode() * 50_000
         repo = f"them/{name}"
         entries[name] = Entry(

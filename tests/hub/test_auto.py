@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from hub_server import HubServer
 
+from prv2cli.choices import Scene
 from prv2cli.errors import CheckpointError, Prv2Error
-from prv2cli.hub.registry import Entry, Scene
+from prv2cli.hub.registry import Entry
 from prv2cli.hub.resolve import auto_coarse, resolve, weights_folder
 
 
@@ -34,7 +35,12 @@ def test_auto_falls_back_to_the_embedded_network_with_one_warning(
     if how == "silent":
         server.faults.delay = 3.0
     elif how == "no name server":  # the client's own limit on waiting does not cover this
-        monkeypatch.setattr("socket.getaddrinfo", lambda *arguments, **options: time.sleep(3.0) or [])
+
+        def nobody_answers(*_: object, **__: object) -> list[object]:
+            time.sleep(3.0)
+            return []
+
+        monkeypatch.setattr("socket.getaddrinfo", nobody_answers)
     elif how == "refused":
         server.stop()
     elif how == "gated":
@@ -46,7 +52,8 @@ def test_auto_falls_back_to_the_embedded_network_with_one_warning(
     assert time.monotonic() - start < 1.5
     assert (found.name, found.path) == ("lite", weights_folder() / "lite.safetensors")
     (message,) = said
-    assert message.startswith("in is not at hand: ") and message.endswith("Using lite instead")
+    assert message.startswith("in is not at hand: ")
+    assert message.endswith("Using lite instead")
 
 
 def test_auto_prefers_what_is_cached_to_the_embedded_network(

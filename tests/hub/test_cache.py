@@ -24,7 +24,8 @@ def test_wrong_bytes_are_refused_and_not_kept(server: HubServer, cache: Path) ->
         CheckpointError, match=r"org/name/prv2.safetensors at .*sha256 .* instead of .*nothing was kept"
     ):
         resolve("org/name")
-    assert left_in(cache) == [] and cached("org/name") is None
+    assert left_in(cache) == []
+    assert cached("org/name") is None
     server.faults.corrupt = False
     assert resolve("org/name").path.read_bytes() == CONTENT
 
@@ -59,7 +60,8 @@ def test_a_cached_file_that_changed_is_noticed(
     with pytest.raises(CheckpointError, match="damaged, its sha256 has changed; prv2 models pull org/name"):
         resolve("org/name", offline=True)
     assert resolve("org/name").path.read_bytes() == CONTENT
-    assert len(said) == 1 and said[0].endswith("downloading it again")
+    assert len(said) == 1
+    assert said[0].endswith("downloading it again")
 
 
 @pytest.mark.parametrize(
@@ -117,7 +119,8 @@ def test_names_that_lead_out_of_the_cache_are_refused(server: HubServer, cache: 
     server.add_repo("org/name", FOLDER | {name: b"x"})
     with pytest.raises(CheckpointError, match="org/name: refused a file called"):
         resolve("org/name")
-    assert server.downloads() == [] and left_in(cache) == []
+    assert server.downloads() == []
+    assert left_in(cache) == []
 
 
 def test_a_hash_that_leads_out_of_the_cache_is_refused(
@@ -127,7 +130,8 @@ def test_a_hash_that_leads_out_of_the_cache_is_refused(
     monkeypatch.setattr("hub_server.git_hash", lambda content: "../../../up")
     with pytest.raises(CheckpointError, match=r"which is no safe name"):
         resolve("org/name")
-    assert server.downloads() == [] and not list(cache.parent.glob("up*"))
+    assert server.downloads() == []
+    assert not list(cache.parent.glob("up*"))
 
 
 def test_a_cache_that_cannot_be_made(server: HubServer, cache: Path) -> None:

@@ -38,7 +38,8 @@ def test_a_connection_that_drops_is_taken_up_where_it_broke(server: HubServer) -
     ranges = [r.range for r in server.downloads() if r.origin == "store"]
     assert ranges[0] is None
     starts = [int(str(r).removeprefix("bytes=").removesuffix("-")) for r in ranges[1:]]
-    assert len(starts) == 2 and 900_000 < starts[0] <= 1_000_000 < starts[1] <= 1_700_000
+    assert len(starts) == 2
+    assert 900_000 < starts[0] <= 1_000_000 < starts[1] <= 1_700_000
 
 
 def test_the_next_run_goes_on_after_too_many_drops(server: HubServer, cache: Path) -> None:
@@ -103,7 +104,8 @@ def test_two_processes_fetch_a_file_once(server: HubServer, cache: Path) -> None
     server.faults.resume.set()
     outputs = [process.communicate(timeout=60) for process in processes]
     assert [process.returncode for process in processes] == [0, 0], outputs
-    assert outputs[0][0] == outputs[1][0] and Path(outputs[0][0].strip()).read_bytes() == CONTENT
+    assert outputs[0][0] == outputs[1][0]
+    assert Path(outputs[0][0].strip()).read_bytes() == CONTENT
     assert len([r for r in server.downloads() if r.origin == "store"]) == 1
 
 
@@ -177,7 +179,8 @@ def test_a_hub_that_is_down(
     assert said == []
     assert resolve("org/here", revision="main") == here
     assert time.monotonic() - start < 2.5
-    assert len(said) == 1 and said[0].endswith(f"; using the cached org/here ({commit[:12]})")
+    assert len(said) == 1
+    assert said[0].endswith(f"; using the cached org/here ({commit[:12]})")
 
 
 def test_something_that_is_no_hub(server: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,7 +67,9 @@ def _refusal(content: bytes, folder: Path) -> str:
     with pytest.raises(CheckpointError, match=re.escape(f"{path}: ")) as raised:
         read_registry(path)
     message = str(raised.value)
-    assert message.isprintable() and len(message) < 1000 and message.endswith("install prv2cli anew")
+    assert message.isprintable()
+    assert len(message) < 1000
+    assert message.endswith("install prv2cli anew")
     return message
 
 
@@ -95,7 +97,8 @@ def test_what_is_no_registry(content: bytes, tmp_path: Path) -> None:
 def test_an_entry_that_cannot_be(key: str, value: Any, tmp_path: Path) -> None:
     assert set(SHIPPED["models"][DAV2]) == set(registry()["lite"].model_dump())
     message = _refusal(_with(lambda models: models[DAV2].update({key: value})), tmp_path)
-    assert f"models.{DAV2}" in message and key in message
+    assert f"models.{DAV2}" in message
+    assert key in message
 
 
 @pytest.mark.parametrize(
@@ -131,5 +134,7 @@ def test_the_commands_say_that_the_installation_is_damaged(
     for arguments in (["models", "list"], ["refine", os.devnull, "-m", "lite"]):
         assert app._run(arguments, debug=False) == 1
         out, err = capsys.readouterr()
-        assert out == "" and len(err.splitlines()) == 1
-        assert err.startswith(f"error: {path}: ") and err.endswith("install prv2cli anew\n")
+        assert out == ""
+        assert len(err.splitlines()) == 1
+        assert err.startswith(f"error: {path}: ")
+        assert err.endswith("install prv2cli anew\n")

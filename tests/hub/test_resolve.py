@@ -23,13 +23,18 @@ def test_every_registered_model_is_described_in_full() -> None:
     entries = registry()
     assert {DEFAULT_REFINER, DEFAULT_COARSE, "zoedepth", "depth-pro"} <= set(entries)
     for name, entry in entries.items():
-        assert entry.name == name and entry.licence and entry.domain
+        assert entry.name == name
+        assert entry.licence
+        assert entry.domain
         assert (entry.repo is None) == entry.embedded
         assert entry.file is not None or entry.loader == "transformers"
         if entry.revision is not None:
-            assert len(entry.revision) == 40 and int(entry.revision, 16)
+            assert len(entry.revision) == 40
+            assert int(entry.revision, 16)
         if entry.loader != "transformers":
-            assert entry.sha256 is not None and len(entry.sha256) == 64 and int(entry.sha256, 16)
+            assert entry.sha256 is not None
+            assert len(entry.sha256) == 64
+            assert int(entry.sha256, 16)
     dav2 = [entry for entry in entries.values() if entry.loader == "dav2"]
     assert len({(entry.repo, entry.file, entry.revision, entry.sha256) for entry in dav2}) == 6
     for entry in dav2:
@@ -37,7 +42,8 @@ def test_every_registered_model_is_described_in_full() -> None:
         assert (entry.scene, entry.max_depth) == (("indoor", 20.0) if indoor else ("outdoor", 80.0))
         assert entry.commercial == str(entry.repo).endswith("Small")
         assert entry.licence == ("Apache-2.0" if entry.commercial else "CC-BY-NC-4.0")
-        assert entry.revision is not None and entry.size is not None
+        assert entry.revision is not None
+        assert entry.size is not None
 
 
 def test_embedded_models_are_the_registered_files() -> None:
@@ -89,7 +95,8 @@ def test_the_second_time_nothing_is_asked(server: HubServer, cache: Path) -> Non
     assert cached("org/name") is None
     first = resolve("org/name")
     assert first == ModelFile(first.path, "org/name", None, commit)
-    assert first.path.read_bytes() == CONTENT and cache in first.path.parents
+    assert first.path.read_bytes() == CONTENT
+    assert cache in first.path.parents
     assert len(server.downloads()) == 2  # the redirect, the content
     server.requests.clear()
     assert resolve("org/name") == resolve("org/name", revision=commit) == cached("org/name") == first
@@ -123,7 +130,8 @@ def test_a_registered_file_that_was_replaced_is_not_even_fetched(
     server.add_repo("them/in", {"net.pth": OTHER}, commit=registered["in"].revision)
     with pytest.raises(CheckpointError, match=r"them/in/net\.pth .* instead of "):
         resolve("in")
-    assert server.downloads() == [] and left_in(cache) == []
+    assert server.downloads() == []
+    assert left_in(cache) == []
 
 
 def test_a_branch_that_moves_is_followed_only_on_demand(server: HubServer) -> None:
@@ -150,17 +158,20 @@ def test_a_transformers_repository_is_a_folder_without_pickles_or_code(
     }
     commit = server.add_repo("org/name", FOLDER | more)
     found = resolve("org/name")
-    assert found.path.is_dir() and found.revision == commit
+    assert found.path.is_dir()
+    assert found.revision == commit
     assert {path.name: path.read_bytes() for path in found.path.iterdir()} == FOLDER
     server.requests.clear()
-    assert resolve("org/name") == found and server.requests == []
+    assert resolve("org/name") == found
+    assert server.requests == []
 
 
 def test_ours_goes_before_the_folder_unless_the_name_says_otherwise(server: HubServer) -> None:
     server.add_repo("org/name", FOLDER | {OURS: CONTENT})
     assert resolve("org/name").path.name == OURS
     folder = resolve("hf:org/name")
-    assert folder.name == "hf:org/name" and {p.name for p in folder.path.iterdir()} == {*FOLDER, OURS}
+    assert folder.name == "hf:org/name"
+    assert {p.name for p in folder.path.iterdir()} == {*FOLDER, OURS}
     assert resolve("org/name").path.name == OURS
 
 
@@ -197,8 +208,13 @@ def test_non_commercial_licences_are_shown_before_the_download(
     resolve("in")
     assert said == []
     asked: list[int] = []
+
+    def count(record: logging.LogRecord) -> bool:
+        asked.append(len(server.downloads()))
+        return True
+
     for handler in logging.getLogger("prv2cli").handlers:
-        monkeypatch.setattr(handler, "filter", lambda record: asked.append(len(server.downloads())) or True)
+        monkeypatch.setattr(handler, "filter", count)
     before = len(server.downloads())
     resolve("large")
     resolve("large")

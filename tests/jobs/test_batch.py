@@ -13,6 +13,7 @@ import threading
 import time
 import weakref
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -63,9 +64,8 @@ def _jobs(folder: Path, suffix: str = ".tif") -> list[Job]:
 def _run(jobs: list[Job], refiner: Any = None, settings: BatchSettings = SETTINGS) -> Counter[str]:
     out = jobs[0].target.parents[0]
     root = next(p for p in (out, *out.parents) if p.name == "out")
-    return Counter(
-        o.state for o in run_batch(jobs, refiner or FakeRefiner(), settings, Claims(root, expires=5))
-    )
+    fake: Any = FakeRefiner()
+    return Counter(o.state for o in run_batch(jobs, refiner or fake, settings, Claims(root, expires=5)))
 
 
 def _tree(folder: Path) -> dict[str, bytes]:
@@ -181,8 +181,10 @@ def test_a_bad_photograph_is_told_and_the_others_are_done(folder: Path) -> None:
     outcomes = list(run_batch(_jobs(folder), FakeRefiner(), SETTINGS, Claims(out)))  # type: ignore[arg-type]
     assert Counter(o.state for o in outcomes) == {"done": 4, "failed": 3}
     errors = {o.job.source.name: o.error or "" for o in outcomes if o.state == "failed"}
-    assert "bad.png" in errors["bad.png"] and "nowhere" not in errors["bad.png"]
-    assert "red" in errors["red.png"] and "no such file" in errors["gone.png"]
+    assert "bad.png" in errors["bad.png"]
+    assert "nowhere" not in errors["bad.png"]
+    assert "red" in errors["red.png"]
+    assert "no such file" in errors["gone.png"]
     assert len(_tree(out)) == 4
 
 
@@ -396,9 +398,8 @@ def test_as_many_are_in_memory_as_fit(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(module, "save", counted_write)
     for others, expected in ((1, 2), (100, 5)):
         most = 0
-        room = MemoryRoom(
-            lambda others=others: int(needs.in_memory / 0.9 + (others + 0.5) * needs.photograph)
-        )
+        free = int(needs.in_memory / 0.9 + (others + 0.5) * needs.photograph)
+        room = MemoryRoom(partial(int, free))
         out = tmp_path / f"out{others}"
         jobs = [Job(job.source, out / job.target.name) for job in _jobs(tmp_path / "in")]
         outcomes = list(run_batch(jobs, FakeRefiner(), SETTINGS, Claims(out), room))  # type: ignore[arg-type]
@@ -414,7 +415,8 @@ def test_a_photograph_that_has_left_is_not_held(tmp_path: Path, monkeypatch: pyt
         _photograph(tmp_path / "in" / f"{k}.png", k)
     needs = _needs(tmp_path / "in/0.png")
     room = MemoryRoom(lambda: int(needs.in_memory / 0.9) + 1)  # for one at a time
-    read, seen, held = module.read_photo, [], []
+    read, held = module.read_photo, []
+    seen: list[weakref.ref[Any]] = []
 
     def watched(*args: Any, **options: Any) -> Any:
         held.append(sum(one() is not None for one in seen))
@@ -435,9 +437,8 @@ def test_the_mirrored_pass_counts_in_memory_and_in_batches(tmp_path: Path) -> No
     for tta in ("auto", "flip"):
         room, work = MemoryRoom(lambda: 10**12), _Work(job)
         claims = Claims(tmp_path / tta)
-        engine = LocalEngine(
-            FakeRefiner(), BatchSettings(Encoding("tiff"), RefineRequest(tta=tta)), claims, room
-        )  # type: ignore[arg-type]
+        settings = BatchSettings(Encoding("tiff"), RefineRequest.of(tta=tta))
+        engine = LocalEngine(FakeRefiner(), settings, claims, room)  # type: ignore[arg-type]
         engine._decode(work)
         found[tta] = (room._held[work], work.tiles)
         engine.close()
@@ -464,15 +465,17 @@ def test_what_does_not_fit_is_done_in_bands_or_refused(
     for free in (10**12, int((needs.in_bands + needs.in_memory) / 2 / 0.9)):
         out = tmp_path / str(free)
         jobs = [Job(job.source, out / job.target.name) for job in _jobs(folder, ".npy")]
-        room = MemoryRoom(lambda free=free: free)
+        room = MemoryRoom(partial(int, free))
         found = {o.job.source.name: o for o in run_batch(jobs, refiner, settings, Claims(out), room)}
         trees.append({path.name: np.load(path) for path in out.iterdir()})
     assert (found["a small.png"].state, found["large.tif"].state) == ("done", "done")
     for name in ("a small.npy", "large.npy"):
         assert np.array_equal(trees[0][name], trees[1][name])
-    assert found["too large.tif"].state == "failed" and "too large.npy" not in trees[1]
+    assert found["too large.tif"].state == "failed"
+    assert "too large.npy" not in trees[1]
     message = found["too large.tif"].error or ""
-    assert "too large.tif: 1260 x 900 needs" in message and "GB are free" in message
+    assert "too large.tif: 1260 x 900 needs" in message
+    assert "GB are free" in message
     assert sorted(path.name for path in out.iterdir()) == ["a small.npy", "large.npy"]
     outcomes = run_batch(jobs, refiner, settings, Claims(out), MemoryRoom(lambda: free))
     assert Counter(o.state for o in outcomes) == {"skipped": 2, "failed": 1}
@@ -511,12 +514,14 @@ def test_ctrl_c_does_not_wait_for_what_is_being_written(
     """A map that takes a quarter of a minute to encode: its file is given up, and nothing of it stays."""
     _photograph(tmp_path / "in/a.png")
     monkeypatch.setattr(rows, "BAND_PIXELS", 1)  # so that each row is a band
-    bands = []
+    bands = 0
 
     def write_slowly(*arguments: Any, on_band: Any, **options: Any) -> Any:
         def slowly() -> None:
+            nonlocal bands
             on_band()
-            bands.append(time.sleep(0.5))
+            time.sleep(0.5)
+            bands += 1
 
         return write(*arguments, on_band=slowly, **options)
 
@@ -524,7 +529,8 @@ def test_ctrl_c_does_not_wait_for_what_is_being_written(
     refiner: Any = FakeRefiner()
     batch = run_batch(_jobs(tmp_path / "in"), refiner, SETTINGS, Claims(tmp_path / "out"))
     seconds = _interrupted(batch, after=1)
-    assert 1 <= len(bands) < 20 and seconds < 5
+    assert 1 <= bands < 20
+    assert seconds < 5
     assert _tree(tmp_path / "out") == {}
 
 

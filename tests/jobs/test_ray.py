@@ -76,7 +76,8 @@ def cluster() -> Iterator[str]:
         stderr=subprocess.DEVNULL,
         text=True,
     ) as process:
-        assert process.stdin and process.stdout
+        assert process.stdin
+        assert process.stdout
         yield process.stdout.readline().strip()
         process.stdin.close()
     assert process.returncode == 0
@@ -150,15 +151,19 @@ def test_the_files_are_those_of_the_local_engine_and_a_second_run_does_nothing(
     (folder / "in/bad.jpg").write_bytes(b"text")
     code, out, err = batch("--workers", 2, "--json")
     states = _states(out)
-    assert code == 1 and states.pop("in/bad.jpg") == "failed"
-    assert set(states.values()) == {"done"} and len(states) == 6
-    assert err.startswith("error: in/bad.jpg: not a photograph") and "6 done, 0 already done, 1 failed" in err
+    assert code == 1
+    assert states.pop("in/bad.jpg") == "failed"
+    assert set(states.values()) == {"done"}
+    assert len(states) == 6
+    assert err.startswith("error: in/bad.jpg: not a photograph")
+    assert "6 done, 0 already done, 1 failed" in err
     assert _tree(folder / "out") == _local_tree(monkeypatch)
     (folder / "in/bad.jpg").unlink()
     (folder / "out/a.tif").unlink()
     assert Counter(_states(batch("--json", "-q")[1]).values()) == {"done": 1, "skipped": 5}
     code, out, err = batch("--json", "-q", "--shard", "1/1", "--depth-scale", 1000)
-    assert (code, err) == (0, "") and set(_states(out).values()) == {"done"}
+    assert (code, err) == (0, "")
+    assert set(_states(out).values()) == {"done"}
 
 
 def test_a_killed_worker_costs_nothing(batch: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,7 +173,8 @@ def test_a_killed_worker_costs_nothing(batch: Any, folder: Path, monkeypatch: py
     killed.join()
     assert (code, err) == (0, "")
     states = _states(out)
-    assert len(states) == 6 and "failed" not in states.values()
+    assert len(states) == 6
+    assert "failed" not in states.values()
     assert _tree(folder / "out") == _local_tree(monkeypatch)
 
 
@@ -195,8 +201,10 @@ def test_a_photograph_that_kills_its_worker_is_named_and_the_rest_is_done(
     _photograph(folder / "in/poison.png", 9, first=(0, 0, 255))
     code, out, err = batch("--workers", 2, "--json")
     states = _states(out)
-    assert code == 1 and states.pop("in/poison.png") == "failed"
-    assert set(states.values()) == {"done"} and len(states) == 6
+    assert code == 1
+    assert states.pop("in/poison.png") == "failed"
+    assert set(states.values()) == {"done"}
+    assert len(states) == 6
     assert "error: in/poison.png: the process working on it died 3 times" in err
     (folder / "in/poison.png").unlink()
     assert _tree(folder / "out") == _local_tree(monkeypatch)
@@ -213,7 +221,9 @@ def test_what_a_worker_cannot_see_is_an_error_of_that_file(
     monkeypatch.setattr(os.path, "lexists", lambda path: str(path) == "in/gone.png" or seen(path))
     outcomes = {str(o.job.source): o for o in run_on(engine, jobs)}
     error = outcomes.pop("in/gone.png").error
-    assert error is not None and error.startswith("in/gone.png: ") and "all nodes share" in error
+    assert error is not None
+    assert error.startswith("in/gone.png: ")
+    assert "all nodes share" in error
     assert {o.state for o in outcomes.values()} == {"done"}
 
 
@@ -223,7 +233,9 @@ def test_a_model_that_no_worker_can_load_ends_the_batch(
     monkeypatch.setattr("prv2cli.jobs.ray_engine.load_refiner", load_refiner)
     (folder / "bad.safetensors").write_bytes(b"text")
     code, out, err = batch("--workers", 1, "--model", "bad.safetensors", "-q")
-    assert (code, out) == (1, "") and len(err.splitlines()) == 1 and "bad.safetensors" in err
+    assert (code, out) == (1, "")
+    assert len(err.splitlines()) == 1
+    assert "bad.safetensors" in err
     assert _tree(folder / "out") == {}
 
 
@@ -241,20 +253,26 @@ def test_wrong_calls_are_one_line(
 ) -> None:
     assert app._run(["batch", "in", "-o", "out", *arguments], debug=False) == code
     out, err = capsys.readouterr()
-    assert out == "" and words in err and len(err.splitlines()) == 1
+    assert out == ""
+    assert words in err
+    assert len(err.splitlines()) == 1
     assert not (folder / "out").exists()
 
 
 def test_a_gpu_that_the_cluster_lacks_is_an_error(batch: Any, folder: Path) -> None:
     code, out, err = batch("--device", "cuda")
-    assert (code, out) == (1, "") and "the Ray cluster has no GPU" in err and len(err.splitlines()) == 1
+    assert (code, out) == (1, "")
+    assert "the Ray cluster has no GPU" in err
+    assert len(err.splitlines()) == 1
 
 
 def test_without_ray_the_extra_is_named(folder: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     assert app._run(["batch", "in", "-o", "out", "--engine", "ray"], debug=False) == 2
     out, err = capsys.readouterr()
-    assert out == "" and "pip install 'prv2cli[ray]'" in err and len(err.splitlines()) == 1
+    assert out == ""
+    assert "pip install 'prv2cli[ray]'" in err
+    assert len(err.splitlines()) == 1
     assert not (folder / "out").exists()
 
 
@@ -280,12 +298,14 @@ def test_the_shipped_models_on_a_running_cluster(cluster: str, folder: Path) -> 
     assert [(p.returncode, p.stderr) for p in ended] == [(0, ""), (0, "")]
     reports = [sorted(map(json.loads, p.stdout.splitlines()), key=lambda r: r["input"]) for p in ended]
     for on_ray, here in zip(*reports, strict=True):
-        assert on_ray.keys() == here.keys() and on_ray["seconds"].keys() == here["seconds"].keys()
+        assert on_ray.keys() == here.keys()
+        assert on_ray["seconds"].keys() == here["seconds"].keys()
         timed = {"seconds", "output"}
         assert {k: v for k, v in on_ray.items() if k not in timed} == {
             k: v for k, v in here.items() if k not in timed
         }
-    assert len(_tree(folder / "ray")) == 3 and _tree(folder / "ray") == _tree(folder / "local")
+    assert len(_tree(folder / "ray")) == 3
+    assert _tree(folder / "ray") == _tree(folder / "local")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -294,7 +314,8 @@ def test_a_signal_ends_ray_soon_and_cleanly(folder: Path, number: signal.Signals
         _photograph(folder / f"in/{k}.png", k)
     _interrupt(folder, number, lambda mark: bool(list(folder.glob("out/*.tif"))))
     left = _tree(folder / "out")
-    assert 1 <= len(left) < 66 and all(name.endswith(".tif") and not name.startswith(".") for name in left)
+    assert 1 <= len(left) < 66
+    assert all(name.endswith(".tif") and not name.startswith(".") for name in left)
     assert not (folder / "out" / FOLDER).exists()
 
 
@@ -332,8 +353,10 @@ def _interrupt(folder: Path, number: signal.Signals, ready: Callable[[str], bool
     start = time.monotonic()
     out, err = process.communicate(timeout=60)
     seconds = time.monotonic() - start
-    assert is_ready and process.returncode == 130, err
-    assert (out, err.splitlines()[-1]) == ("", "interrupted") and "Traceback" not in err
+    assert is_ready, err
+    assert process.returncode == 130, err
+    assert (out, err.splitlines()[-1]) == ("", "interrupted")
+    assert "Traceback" not in err
     assert seconds < 8  # two seconds on a machine that does nothing else
     deadline = time.monotonic() + 10
     while (alive := _marked(mark)) and time.monotonic() < deadline:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ def write(folder: Path, **files: object) -> None:
 
 
 @pytest.fixture
-def groups(tmp_path):
+def groups(tmp_path: Path) -> Callable[..., Path]:
     def say(*lines: str) -> Path:
         path = tmp_path / "cgroup"
         path.write_text("".join(f"{line}\n" for line in lines))
@@ -26,7 +27,7 @@ def groups(tmp_path):
     return say
 
 
-def test_the_unified_hierarchy(tmp_path, groups):
+def test_the_unified_hierarchy(tmp_path: Path, groups: Callable[..., Path]) -> None:
     write(tmp_path, memory_max="max", memory_current=9)
     write(
         tmp_path / "pod" / "box",
@@ -37,13 +38,13 @@ def test_the_unified_hierarchy(tmp_path, groups):
     assert available_in_container(groups("0::/pod/box"), tmp_path) == 400
 
 
-def test_the_strictest_group_counts(tmp_path, groups):
+def test_the_strictest_group_counts(tmp_path: Path, groups: Callable[..., Path]) -> None:
     write(tmp_path / "pod", memory_max=500, memory_current=450)
     write(tmp_path / "pod" / "box", memory_max=1000, memory_current=100)
     assert available_in_container(groups("0::/pod/box"), tmp_path) == 50
 
 
-def test_the_older_hierarchy(tmp_path, groups):
+def test_the_older_hierarchy(tmp_path: Path, groups: Callable[..., Path]) -> None:
     write(tmp_path / "memory", memory_limit_in_bytes=9223372036854771712, memory_usage_in_bytes=5)
     write(
         tmp_path / "memory" / "job",
@@ -54,27 +55,27 @@ def test_the_older_hierarchy(tmp_path, groups):
     assert available_in_container(groups("3:cpu,cpuacct:/job", "7:memory:/job", "0::/"), tmp_path) == 520
 
 
-def test_a_path_of_the_host_falls_back_on_the_root(tmp_path, groups):
+def test_a_path_of_the_host_falls_back_on_the_root(tmp_path: Path, groups: Callable[..., Path]) -> None:
     """As in a container that sees its own group as the root."""
     write(tmp_path, memory_max=600, memory_current=100)
     assert available_in_container(groups("0::/docker/0a1b2c"), tmp_path) == 500
 
 
 @pytest.mark.parametrize("lines", [[], ["0::/"], ["nonsense"], ["7:memory:/job"]])
-def test_no_limit(tmp_path, groups, lines):
+def test_no_limit(tmp_path: Path, groups: Callable[..., Path], lines: list[str]) -> None:
     assert available_in_container(groups(*lines), tmp_path) is None
 
 
-def test_no_such_system(tmp_path):
+def test_no_such_system(tmp_path: Path) -> None:
     assert available_in_container(tmp_path / "missing", tmp_path) is None
 
 
-def test_more_is_used_than_allowed(tmp_path, groups):
+def test_more_is_used_than_allowed(tmp_path: Path, groups: Callable[..., Path]) -> None:
     write(tmp_path, memory_max=600, memory_current=900)
     assert available_in_container(groups("0::/"), tmp_path) == 0
 
 
-def test_the_machines_memory_is_what_the_container_leaves(monkeypatch):
+def test_the_machines_memory_is_what_the_container_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "available_in_container", lambda: 12345)
     assert memory.available_host_memory() == 12345
     monkeypatch.setattr(memory, "available_in_container", lambda: 1 << 50)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import image_files as files
 import pytest
 from PIL import Image
@@ -11,7 +13,7 @@ from prv2cli.photo.header import read_header
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "BMP", "TIFF"])
-def test_the_header_tells_size_and_bits(tmp_path, format):
+def test_the_header_tells_size_and_bits(tmp_path: Path, format: str) -> None:
     path = tmp_path / "photo"
     path.write_bytes(files.saved(files.RGB8, format).getvalue())
     header = read_header(path)
@@ -19,7 +21,7 @@ def test_the_header_tells_size_and_bits(tmp_path, format):
     assert header.decoding >= 4 * files.W * files.H
 
 
-def test_the_header_is_of_the_upright_picture(tmp_path):
+def test_the_header_is_of_the_upright_picture(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     for name, source in {
@@ -32,7 +34,7 @@ def test_the_header_is_of_the_upright_picture(tmp_path):
         assert header.deep == (name == "a.tif")
 
 
-def test_a_progressive_jpeg_takes_more(tmp_path):
+def test_a_progressive_jpeg_takes_more(tmp_path: Path) -> None:
     for name, options in {"base": {}, "420": {"progressive": True}}.items():
         (tmp_path / name).write_bytes(files.saved(files.RGB8, "JPEG", **options).getvalue())
     base, progressive = (read_header(tmp_path / name).decoding for name in ("base", "420"))
@@ -40,7 +42,9 @@ def test_a_progressive_jpeg_takes_more(tmp_path):
     assert progressive == pytest.approx(7 * files.W * files.H, abs=1)
 
 
-def test_in_bands_the_picture_of_a_progressive_jpeg_lies_on_disk(tmp_path, monkeypatch):
+def test_in_bands_the_picture_of_a_progressive_jpeg_lies_on_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What is held then are the coefficients: 2 bytes for each pixel of the luma and half as many of the chroma."""
     (tmp_path / "a").write_bytes(files.saved(files.RGB8, "JPEG", progressive=True).getvalue())
     monkeypatch.setattr("prv2cli.photo.formats.jpeg_bands.POSSIBLE", True)
@@ -49,7 +53,7 @@ def test_in_bands_the_picture_of_a_progressive_jpeg_lies_on_disk(tmp_path, monke
     assert read_header(tmp_path / "a").decoding_bands == pytest.approx(7 * files.W * files.H, abs=1)
 
 
-def test_the_header_of_what_is_no_photograph(tmp_path):
+def test_the_header_of_what_is_no_photograph(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(b"no picture at all, but some text")
     with pytest.raises(InputError, match=r"a\.jpg"):
         read_header(tmp_path / "a.jpg")

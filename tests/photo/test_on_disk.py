@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import image_files as files
 import numpy as np
@@ -24,7 +25,7 @@ from prv2cli.resampling.area import reduce_photograph
 
 
 @pytest.fixture(autouse=True)
-def _small_bands(monkeypatch):
+def _small_bands(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small pictures go through many bands, too."""
     small_bands(monkeypatch)
 
@@ -57,7 +58,7 @@ def assert_read_alike(source: io.BytesIO, folder: Path) -> None:
 @pytest.mark.parametrize(
     "pixels", [files.RGB8, files.RGB16, files.GREY8, files.ALPHA16], ids=lambda p: p.dtype
 )
-def test_tiffs_are_read_alike(tmp_path, pixels, layout):
+def test_tiffs_are_read_alike(tmp_path: Path, pixels: np.ndarray, layout: dict[str, Any]) -> None:
     photometric = "rgb" if pixels.ndim == 3 else "minisblack"
     assert_read_alike(files.tiff(pixels, photometric=photometric, **layout), tmp_path)
 
@@ -66,14 +67,14 @@ def test_tiffs_are_read_alike(tmp_path, pixels, layout):
     "layout", [{"rowsperstrip": 4}, {"tile": (16, 16), "compression": "zlib"}, {}], ids=str
 )
 @pytest.mark.parametrize("pixels", [files.RGB8, files.RGB16], ids=["8", "16"])
-def test_planes_are_read_alike(tmp_path, pixels, layout):
+def test_planes_are_read_alike(tmp_path: Path, pixels: np.ndarray, layout: dict[str, Any]) -> None:
     planes = np.moveaxis(pixels, -1, 0)
     assert_read_alike(files.tiff(planes, photometric="rgb", planarconfig="separate", **layout), tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["unassalpha", "assocalpha"])
 @pytest.mark.parametrize("deep", [False, True])
-def test_transparency_is_read_alike(tmp_path, kind, deep):
+def test_transparency_is_read_alike(tmp_path: Path, kind: str, deep: bool) -> None:
     pixels = np.dstack([files.RGB16, files.ALPHA16] if deep else [files.RGB8, files.ALPHA8])
     assert_read_alike(files.tiff(pixels, photometric="rgb", extrasamples=[kind], rowsperstrip=4), tmp_path)
 
@@ -91,13 +92,13 @@ def test_transparency_is_read_alike(tmp_path, kind, deep):
         ("LA", "tiff_adobe_deflate"),
     ],
 )
-def test_other_compressions_are_read_alike(tmp_path, mode, compression):
+def test_other_compressions_are_read_alike(tmp_path: Path, mode: str, compression: str) -> None:
     image = files.plain(np.tile(files.RGB8, (3, 1, 1))).convert(mode)
     source = files.saved(image, "TIFF", compression=compression, tiffinfo={278: 8})
     runs = set()
     real = tiff_bands._Runs.decoded
 
-    def counted(self, index):
+    def counted(self: Any, index: Any) -> Any:
         runs.add(index)
         return real(self, index)
 
@@ -107,7 +108,7 @@ def test_other_compressions_are_read_alike(tmp_path, mode, compression):
     assert len(runs) > 5  # it was not decoded whole
 
 
-def test_float_tiffs_are_read_alike_and_refused_alike(tmp_path):
+def test_float_tiffs_are_read_alike_and_refused_alike(tmp_path: Path) -> None:
     values = (files.RGB16 / 65535).astype(np.float32)
     assert_read_alike(files.tiff(values, photometric="rgb", rowsperstrip=4), tmp_path)
     values[-1, 3] = 7
@@ -119,17 +120,18 @@ def test_float_tiffs_are_read_alike_and_refused_alike(tmp_path):
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_every_orientation_is_turned_alike(tmp_path, orientation):
+def test_every_orientation_is_turned_alike(tmp_path: Path, orientation: int) -> None:
     stored = np.ascontiguousarray(files.ORIENTED[orientation](files.RGB8))
     exif = Image.Exif()
     exif[0x0112] = orientation
     exif.get_ifd(0x8769)[0xA405] = 35
-    for format, options in [
+    variants: list[tuple[str, dict[str, Any]]] = [
         ("JPEG", {}),
         ("JPEG", {"progressive": True}),
         ("PNG", {}),
         ("TIFF", {"compression": "tiff_lzw", "tiffinfo": {278: 4, 274: orientation}}),
-    ]:
+    ]
+    for format, options in variants:
         assert_read_alike(files.saved(stored, format, exif=exif, **options), tmp_path)
     deep = np.ascontiguousarray(files.ORIENTED[orientation](files.RGB16))
     tags = [(274, 3, 1, orientation, True)]
@@ -139,11 +141,11 @@ def test_every_orientation_is_turned_alike(tmp_path, orientation):
         assert np.array_equal(photo.rgb[:], files.RGB16)
 
 
-def test_a_deep_png_is_read_alike(tmp_path):
+def test_a_deep_png_is_read_alike(tmp_path: Path) -> None:
     assert_read_alike(files.png16(files.RGB16), tmp_path)
 
 
-def test_strips_are_never_all_in_memory(tmp_path, monkeypatch):
+def test_strips_are_never_all_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for module, name in (
         (disk_array, "BAND_PIXELS"),
         (photo_reader, "BAND_PIXELS"),
@@ -164,7 +166,7 @@ def test_strips_are_never_all_in_memory(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("damage", ["cut", "noise", "empty"])
-def test_damage_is_one_clear_error(tmp_path, damage):
+def test_damage_is_one_clear_error(tmp_path: Path, damage: Any) -> None:
     data = files.tiff(files.RGB8, photometric="rgb", rowsperstrip=4, compression="zlib").getvalue()
     data = {"cut": data[: len(data) // 2], "noise": data[:400] + bytes(len(data) - 400), "empty": b""}[damage]
     path = tmp_path / "photo.tif"
@@ -174,7 +176,7 @@ def test_damage_is_one_clear_error(tmp_path, damage):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_the_pixel_limit_holds(tmp_path):
+def test_the_pixel_limit_holds(tmp_path: Path) -> None:
     source = files.saved(files.RGB8, "JPEG")
     with pytest.raises(InputError, match="--max-pixels"), photo_on_disk(source, tmp_path, max_pixels=100):
         pass

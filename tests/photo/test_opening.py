@@ -7,6 +7,7 @@ import struct
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,7 +30,7 @@ START_OF_FRAME = JPEG.find(b"\xff\xc0")
 NO_PIXELS_JPEG = JPEG[: START_OF_FRAME + 5] + b"\0\0" + JPEG[START_OF_FRAME + 7 :]
 
 
-def tagged(*tags: tuple[int, int, int, object, bool], **options: object) -> bytes:
+def tagged(*tags: tuple[int, int, int, object, bool], **options: Any) -> bytes:
     return tiff(RGB8, photometric="rgb", extratags=list(tags), **options).getvalue()
 
 
@@ -183,7 +184,7 @@ def test_missing_strips_are_not_read_as_black(tmp_path: Path) -> None:
     path = tmp_path / "a.tif"
     for tag, value in ((279, 0), (273, 0), (273, 1 << 30)):
         tifffile.imwrite(path, RGB16, photometric="rgb", compression="zlib", rowsperstrip=64)
-        with tifffile.TiffFile(path, mode="r+b") as file:
+        with tifffile.TiffFile(path, mode="r+") as file:
             file.pages.first.tags[tag].overwrite(value)
         with pytest.raises(InputError, match=r"a\.tif: damaged or cut short"):
             read_photo(path)
@@ -248,10 +249,13 @@ def test_flipped_bits_end_in_a_photo_or_in_our_own_error(kind: str) -> None:
         # Half of the flips in the first bytes, where the structure is.
         for at in random.integers(0, min(len(whole), 400) if i % 2 else len(whole), 1 + i % 3):
             damaged[at] ^= 1 << int(random.integers(8))
+        refusal = None
         try:
             photo = read_photo(io.BytesIO(bytes(damaged)), max_pixels=100_000)
         except Prv2Error as error:
-            assert "\n" not in str(error)
+            refusal = str(error)
+        if refusal is not None:
+            assert "\n" not in refusal
         else:
             assert photo.rgb.ndim == 3
             assert photo.rgb.shape[2] == 3

@@ -9,6 +9,7 @@ import sys
 import threading
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -85,7 +86,7 @@ def paletted() -> Image.Image:
 
 
 ALPHA_OF_INDEX = bytes(range(255, -1, -1))
-MODES = {
+MODES: dict[str, tuple[Image.Image, dict[str, Any], np.ndarray]] = {
     "1": (plain(GREY8 > 90), {}, grey(np.where(GREY8 > 90, 255, 0))),
     "L": (plain(GREY8), {}, grey(GREY8)),
     "L, one level clear": (plain(GREY8), {"transparency": 40}, grey(np.where(GREY8 == 40, 255, GREY8))),
@@ -156,7 +157,7 @@ def test_orientation(orientation: int, tmp_path: Path) -> None:
     assert np.abs(photo.rgb.astype(int) - RGB8).mean() < 3
     png = png16(stored16, extra=chunk(b"eXIf", exif.removeprefix(b"Exif\0\0")))
     np.testing.assert_array_equal(read_photo(png).rgb, RGB16)
-    tag = {"photometric": "rgb", "extratags": [(274, 3, 1, orientation, True)]}
+    tag: dict[str, Any] = {"photometric": "rgb", "extratags": [(274, 3, 1, orientation, True)]}
     np.testing.assert_array_equal(read_photo(tiff(stored16, **tag)).rgb, RGB16)
     np.testing.assert_array_equal(read_photo(tiff(stored8, compression="zlib", **tag)).rgb, RGB8)
     packed = recompressed(tmp_path / "a.tif", stored16, 5, **tag)
@@ -183,15 +184,16 @@ class Pipe(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer) -> int:
+    def readinto(self, buffer: Any) -> int:
         return self._file.readinto(memoryview(buffer)[:1000])
 
 
 @pytest.mark.parametrize("buffered", [True, False])
 def test_pipe(buffered: bool) -> None:
     data = saved(RGB8, "PNG").getvalue()
-    pipe = Pipe(data)
-    photo = read_photo(io.BufferedReader(pipe) if buffered else pipe, name="<stdin>")
+    pipe: Any = Pipe(data)
+    source = io.BufferedReader(pipe) if buffered else pipe
+    photo = read_photo(source, name="<stdin>")
     np.testing.assert_array_equal(photo.rgb, RGB8)
     assert photo.sha256 == hashlib.sha256(data).hexdigest()
     assert photo.name == "<stdin>"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from prv2cli.errors import InputError
 from prv2cli.photo.header import Header, read_header
 from prv2cli.photo.read import read_photo
 from prv2cli.refine import estimate
+from prv2cli.refine.refiner import Refiner
 from prv2cli.refine.request import RefineRequest
 
 TILING: dict[str, Any] = {"tile": 64, "overlap": 0.2}
@@ -21,14 +23,14 @@ def _giant(decoding: int = 2_400_000_000, bands: int = 200_000_000) -> Header:
     return Header("giant.tif", "TIFF", 30_000, 20_000, False, decoding, bands)
 
 
-def test_600_megapixels_take_less_than_4_gb_in_bands():
+def test_600_megapixels_take_less_than_4_gb_in_bands() -> None:
     for bands in (200_000_000, 2_400_000_000):  # a TIFF in strips; a JPEG, which is decoded whole
         memory = estimate.memory_for(_giant(bands=bands), RefineRequest())
         assert memory.in_bands < 4e9 < memory.in_memory
         assert memory.disk < 6e9
 
 
-def test_the_way_follows_from_the_free_memory():
+def test_the_way_follows_from_the_free_memory() -> None:
     header = _giant()
     memory = estimate.memory_for(header, RefineRequest())
     assert estimate.choose_way(header, memory, 64 * 10**9) == "memory"
@@ -39,7 +41,9 @@ def test_the_way_follows_from_the_free_memory():
     assert estimate.choose_way(small, estimate.memory_for(small, RefineRequest()), 4 * 10**9) == "memory"
 
 
-def test_a_dry_run_tells_the_tiles_and_a_time(refiner, photograph, tmp_path):
+def test_a_dry_run_tells_the_tiles_and_a_time(
+    refiner: Refiner, photograph: np.ndarray, tmp_path: Path
+) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     turned = np.ascontiguousarray(np.rot90(photograph[60:221, 50:180]))
@@ -50,5 +54,6 @@ def test_a_dry_run_tells_the_tiles_and_a_time(refiner, photograph, tmp_path):
     assert (found.tiles, found.tiling, found.way) == (whole.tiles, whole.tiling, "memory")
     assert found.host_bytes == found.memory.in_memory
     took = whole.seconds["reduced"] + whole.seconds["tiles"]
-    assert found.seconds is not None and took / 5 < found.seconds < took * 5
+    assert found.seconds is not None
+    assert took / 5 < found.seconds < took * 5
     assert estimate.dry_run(refiner, header, request, timed=False, available=10**11).seconds is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ def coarse() -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def refined(refiner, photograph, coarse) -> np.ndarray:
+def refined(refiner: Refiner, photograph: np.ndarray, coarse: np.ndarray) -> np.ndarray:
     return refiner.refine(photograph, coarse_depth=coarse).depth
 
 
@@ -33,13 +34,16 @@ def _relative(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.abs(a - b) / b
 
 
-def test_the_result_has_the_photographs_size_and_is_depth(refined, photograph):
+def test_the_result_has_the_photographs_size_and_is_depth(
+    refined: np.ndarray, photograph: np.ndarray
+) -> None:
     assert refined.shape == photograph.shape[:2]
     assert refined.dtype == np.float32
-    assert np.isfinite(refined).all() and (refined > 0).all()
+    assert np.isfinite(refined).all()
+    assert (refined > 0).all()
 
 
-def test_it_refines(refined, photograph, coarse):
+def test_it_refines(refined: np.ndarray, photograph: np.ndarray, coarse: np.ndarray) -> None:
     """The result is neither the coarse map nor far from it."""
     from PIL import Image
 
@@ -49,59 +53,70 @@ def test_it_refines(refined, photograph, coarse):
 
 
 @pytest.mark.parametrize("k", [0.01, 0.37, 100.0])
-def test_scaling_the_coarse_map_scales_the_result(refiner, photograph, coarse, refined, k):
+def test_scaling_the_coarse_map_scales_the_result(
+    refiner: Refiner, photograph: np.ndarray, coarse: np.ndarray, refined: np.ndarray, k: float
+) -> None:
     scaled = refiner.refine(photograph, coarse_depth=coarse * np.float32(k)).depth
     assert _relative(scaled, refined * k).max() < 1e-3
 
 
 @pytest.mark.parametrize("value", [0.3, 7.0, 900.0])
-def test_a_constant_coarse_map_stays_constant(refiner, photograph, value):
+def test_a_constant_coarse_map_stays_constant(refiner: Refiner, photograph: np.ndarray, value: float) -> None:
     flat = np.full((50, 70), value, np.float32)
     assert _relative(refiner.refine(photograph, coarse_depth=flat).depth, flat[0, 0]).max() < 0.005
 
 
-def test_inverse_depth_is_refined_as_what_it_is(refiner, photograph, coarse, refined):
+def test_inverse_depth_is_refined_as_what_it_is(
+    refiner: Refiner, photograph: np.ndarray, coarse: np.ndarray, refined: np.ndarray
+) -> None:
     result = refiner.refine(photograph, coarse_depth=1 / coarse, coarse_kind="inverse").depth
     assert _relative(result, refined).max() < 1e-3
 
 
 @pytest.mark.parametrize("hole", [0.0, np.nan, np.inf, -np.inf, -3.0])
-def test_invalid_pixels_never_poison_their_neighbours(refiner, photograph, coarse, refined, hole):
+def test_invalid_pixels_never_poison_their_neighbours(
+    refiner: Refiner, photograph: np.ndarray, coarse: np.ndarray, refined: np.ndarray, hole: float
+) -> None:
     holed = coarse.copy()
     holed[30:33, 50:53] = hole
     result = refiner.refine(photograph, coarse_depth=holed).depth
-    assert np.isfinite(result).all() and (result > 0).all()
+    assert np.isfinite(result).all()
+    assert (result > 0).all()
     far = np.ones(result.shape, bool)
     far[100:215, 200:315] = False  # 50 px around the hole
     assert _relative(result, refined)[far].max() < 0.02
     assert _relative(result, refined).max() < 0.5
 
 
-def test_a_map_without_any_depth_is_refused(refiner, photograph):
+def test_a_map_without_any_depth_is_refused(refiner: Refiner, photograph: np.ndarray) -> None:
     with pytest.raises(InputError, match="no valid pixel"):
         refiner.refine(photograph, coarse_depth=np.zeros((30, 42), np.float32))
 
 
 @pytest.mark.parametrize("shape", [(300, 420), (150, 210), (151, 210), (3, 4), (600, 852)])
-def test_any_size_of_about_the_same_aspect_is_accepted(refiner, photograph, shape):
+def test_any_size_of_about_the_same_aspect_is_accepted(
+    refiner: Refiner, photograph: np.ndarray, shape: tuple[int, int]
+) -> None:
     assert refiner.refine(photograph, coarse_depth=np.ones(shape, np.float32)).depth.shape == (300, 420)
 
 
 @pytest.mark.parametrize("shape", [(420, 300), (300, 400), (300, 445), (1, 1000)])
-def test_another_aspect_is_refused(refiner, photograph, shape):
+def test_another_aspect_is_refused(refiner: Refiner, photograph: np.ndarray, shape: tuple[int, int]) -> None:
     with pytest.raises(InputError, match="aspect"):
         refiner.refine(photograph, coarse_depth=np.ones(shape, np.float32))
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 300), (300, 1), (2, 3), (65, 64), (17, 700)])
-def test_any_photograph_size(refiner, shape):
+def test_any_photograph_size(refiner: Refiner, shape: tuple[int, int]) -> None:
     rgb = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
     result = refiner.refine(rgb)
     assert result.depth.shape == shape
     assert np.isfinite(result.depth).all()
 
 
-def test_sixteen_bits_are_used(refiner, photograph, coarse, refined):
+def test_sixteen_bits_are_used(
+    refiner: Refiner, photograph: np.ndarray, coarse: np.ndarray, refined: np.ndarray
+) -> None:
     wide = photograph.astype(np.uint16) * 257
     result = refiner.refine(wide, coarse_depth=coarse).depth
     assert _relative(result, refined).max() < 0.02
@@ -111,12 +126,12 @@ def test_sixteen_bits_are_used(refiner, photograph, coarse, refined):
 @pytest.mark.parametrize(
     "bad", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3))]
 )
-def test_what_is_no_photograph_is_refused(refiner, bad):
+def test_what_is_no_photograph_is_refused(refiner: Refiner, bad: np.ndarray) -> None:
     with pytest.raises(InputError):
         refiner.refine(bad)
 
 
-def test_two_tile_sizes_agree(refiner, photograph, coarse):
+def test_two_tile_sizes_agree(refiner: Refiner, photograph: np.ndarray, coarse: np.ndarray) -> None:
     tall = np.concatenate([photograph, photograph[::-1]] * 2)
     deep = np.concatenate([coarse, coarse[::-1]] * 2)
     small = refiner.refine(tall, coarse_depth=deep, tile=256, overlap=0.25)
@@ -126,7 +141,7 @@ def test_two_tile_sizes_agree(refiner, photograph, coarse):
 
 
 @pytest.mark.parametrize("slope", [0.0, 0.5])
-def test_a_wall_and_a_ramp_show_no_grid(refiner, slope):
+def test_a_wall_and_a_ramp_show_no_grid(refiner: Refiner, slope: float) -> None:
     """Plaster, photographed with some noise: nothing in it says where a tile ends."""
     rng = np.random.default_rng(3)
     rgb = np.clip(rng.normal(150, 8, (700, 1000, 3)), 0, 255).astype(np.uint8)
@@ -137,7 +152,9 @@ def test_a_wall_and_a_ramp_show_no_grid(refiner, slope):
 
 
 @pytest.mark.parametrize("mode", ["m1", "m2", "r3"])
-def test_the_papers_tilings_give_about_the_same(refiner, photograph, coarse, refined, mode):
+def test_the_papers_tilings_give_about_the_same(
+    refiner: Refiner, photograph: np.ndarray, coarse: np.ndarray, refined: np.ndarray, mode: str
+) -> None:
     result = refiner.refine(photograph, coarse_depth=coarse, mode=mode, seed=1)
     assert _relative(result.depth, refined).mean() < 0.03
 
@@ -145,17 +162,25 @@ def test_the_papers_tilings_give_about_the_same(refiner, photograph, coarse, ref
 @pytest.mark.parametrize(
     "options", [{"tile": 500}, {"tile": -64}, {"overlap": 0.7}, {"overlap": -0.1}, {"mode": "m9"}]
 )
-def test_impossible_options_are_named(refiner, photograph, options):
+def test_impossible_options_are_named(
+    refiner: Refiner, photograph: np.ndarray, options: dict[str, Any]
+) -> None:
     flag = f"--{next(iter(options))}"
     with pytest.raises(UsageError, match=flag):
         refiner.refine(photograph, **options)
 
 
-def test_out_of_memory_halves_the_batch_and_says_so_once(refiner, photograph, coarse, monkeypatch, caplog):
+def test_out_of_memory_halves_the_batch_and_says_so_once(
+    refiner: Refiner,
+    photograph: np.ndarray,
+    coarse: np.ndarray,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     whole = refiner.refine(photograph, coarse_depth=coarse, tile=128, batch_size=8)
     real, seen = TileLoop._refine_batch, []
 
-    def stingy(self, part, *rest):
+    def stingy(self: Any, part: Any, *rest: Any) -> Any:
         seen.append(len(part))
         if len(part) > 2:
             raise torch.OutOfMemoryError("pretended")
@@ -172,8 +197,10 @@ def test_out_of_memory_halves_the_batch_and_says_so_once(refiner, photograph, co
     np.testing.assert_allclose(result.depth, whole.depth, rtol=1e-3)
 
 
-def test_no_memory_for_one_tile_is_one_clear_error(refiner, photograph, monkeypatch):
-    def empty(self, *_):
+def test_no_memory_for_one_tile_is_one_clear_error(
+    refiner: Refiner, photograph: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def empty(self: Any, *_: object) -> None:
         raise torch.OutOfMemoryError("pretended")
 
     monkeypatch.setattr(TileLoop, "_refine_batch", empty)
@@ -181,7 +208,7 @@ def test_no_memory_for_one_tile_is_one_clear_error(refiner, photograph, monkeypa
         refiner.refine(photograph)
 
 
-def test_coarse_and_refiner_are_not_confused(refiner):
+def test_coarse_and_refiner_are_not_confused(refiner: Refiner) -> None:
     from prv2cli.errors import CheckpointError
 
     with pytest.raises(CheckpointError, match="--coarse"):
@@ -190,12 +217,14 @@ def test_coarse_and_refiner_are_not_confused(refiner):
         Refiner.from_pretrained(coarse="refiner-s")
 
 
-def test_an_unknown_model_lists_the_known_ones():
+def test_an_unknown_model_lists_the_known_ones() -> None:
     with pytest.raises(UsageError, match="refiner-s"):
         Refiner.from_pretrained("no-such-model")
 
 
-def test_wide_edges_get_a_pass_at_half_size_and_sharp_ones_do_not(refiner, photograph):
+def test_wide_edges_get_a_pass_at_half_size_and_sharp_ones_do_not(
+    refiner: Refiner, photograph: np.ndarray
+) -> None:
     height, width = photograph.shape[:2]
     x = torch.arange(float(width)).expand(1, 1, height, width)
     passes = {}
@@ -204,7 +233,9 @@ def test_wide_edges_get_a_pass_at_half_size_and_sharp_ones_do_not(refiner, photo
         normalised = LogNormalisation.of(coarse).encode(coarse)
         passes[sigma] = refiner.preparer._has_wide_edges(photograph, normalised)
     assert passes == {4: False, 20: True}
-    assert refiner.preparer.half_size_plan(height, width, Tiling()).width == width // 2
+    half = refiner.preparer.half_size_plan(height, width, Tiling())
+    assert half is not None
+    assert half.width == width // 2
     assert refiner.preparer.half_size_plan(40, width, Tiling()) is None  # smaller than a tile may be
 
 
@@ -214,7 +245,7 @@ SIZES = [(300, 420), (300, 420), (290, 400), (420, 300), (301, 420), (64, 700)]
 
 
 @pytest.fixture(scope="module")
-def several(photograph) -> list[np.ndarray]:
+def several(photograph: np.ndarray) -> list[np.ndarray]:
     """Photographs of several sizes, some of whose tiles have one size; one of them with 16 bits."""
     found = []
     for k, (height, width) in enumerate(SIZES):
@@ -225,10 +256,12 @@ def several(photograph) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize(("tile", "batch_size"), [(0, 4), (128, 16), (256, 3)])
-def test_together_they_are_what_each_is_alone(refiner, several, tile, batch_size, monkeypatch):
+def test_together_they_are_what_each_is_alone(
+    refiner: Refiner, several: list[np.ndarray], tile: int, batch_size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real, seen = TileLoop._refine_batch, []
 
-    def counted(self, part, *rest):
+    def counted(self: Any, part: Any, *rest: Any) -> Any:
         seen.append(len({id(canvas) for canvas, _ in part}))
         return real(self, part, *rest)
 
@@ -244,7 +277,9 @@ def test_together_they_are_what_each_is_alone(refiner, several, tile, batch_size
         assert _relative(found.coarse, alone.coarse).max() < 1e-4
 
 
-def test_the_pass_at_half_size_is_taken_together_too(refiner, several, monkeypatch):
+def test_the_pass_at_half_size_is_taken_together_too(
+    refiner: Refiner, several: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("prv2cli.refine.prepare.WIDE_EDGES", 0.0)
     found = refiner.run([Subject(rgb) for rgb in several[:2]], RefineRequest.of(batch_size=4))
     for rgb, one in zip(several[:2], found, strict=True):
@@ -254,12 +289,12 @@ def test_the_pass_at_half_size_is_taken_together_too(refiner, several, monkeypat
     assert _relative(found[0].depth, plain).max() > 1e-3  # there was such a pass
 
 
-def test_one_of_several_that_is_no_photograph_is_told(refiner, photograph):
+def test_one_of_several_that_is_no_photograph_is_told(refiner: Refiner, photograph: np.ndarray) -> None:
     with pytest.raises(InputError, match="must be"):
         refiner.run([Subject(photograph), Subject(photograph[..., 0])], RefineRequest())
 
 
-def test_how_many_tiles_at_once(refiner, monkeypatch):
+def test_how_many_tiles_at_once(refiner: Refiner, monkeypatch: pytest.MonkeyPatch) -> None:
     assert refiner.tiles_at_once() == 1  # on the CPU
     assert refiner.tiles_at_once(5) == 5
     loop = TileLoop(refiner.loop.network, torch.device("cuda"), torch.float16)

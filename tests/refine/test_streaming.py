@@ -18,15 +18,17 @@ from prv2cli.depth_files.read import read_depth
 from prv2cli.errors import UsageError
 from prv2cli.photo.on_disk import photo_on_disk
 from prv2cli.photo.read import read_photo
+from prv2cli.refine.fuse import Depth
+from prv2cli.refine.refiner import Refiner
 from prv2cli.refine.request import RefineRequest
 from prv2cli.tiling.blend import Blender
-from prv2cli.tiling.plan import plan_tiles
+from prv2cli.tiling.plan import TilePlan, plan_tiles
 
 TILING: dict[str, Any] = {"tile": 64, "overlap": 0.2}
 
 
 @pytest.fixture(autouse=True)
-def _small_bands(monkeypatch):
+def _small_bands(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small pictures go through many bands, too."""
     small_bands(monkeypatch)
 
@@ -37,7 +39,7 @@ def _small_bands(monkeypatch):
 @pytest.mark.parametrize(
     ("height", "width", "tile"), [(300, 200, 64), (65, 500, 64), (40, 30, 64), (257, 130, 128)]
 )
-def test_bands_blend_as_the_whole_does(tmp_path, height, width, tile):
+def test_bands_blend_as_the_whole_does(tmp_path: Path, height: int, width: int, tile: int) -> None:
     plan = plan_tiles(height, width, (tile, tile), 0.3, 32)
     rng = np.random.default_rng(0)
     whole, bands = Blender(plan), Blender(plan, tmp_path)
@@ -50,13 +52,13 @@ def test_bands_blend_as_the_whole_does(tmp_path, height, width, tile):
 
 
 @pytest.fixture(scope="module")
-def photo(photograph) -> np.ndarray:
+def photo(photograph: np.ndarray) -> np.ndarray:
     """(161, 130, 3): as much as three rows of small tiles need."""
     return np.ascontiguousarray(photograph[60:221, 50:180])
 
 
 @pytest.fixture(scope="module")
-def sources(tmp_path_factory, photo) -> Path:
+def sources(tmp_path_factory: pytest.TempPathFactory, photo: np.ndarray) -> Path:
     """The same photograph as a JPEG on its side and as a TIFF of 16 bits in strips."""
     folder = tmp_path_factory.mktemp("photos")
     exif = Image.Exif()
@@ -71,14 +73,21 @@ def sources(tmp_path_factory, photo) -> Path:
 
 
 @pytest.fixture(scope="module")
-def in_memory(refiner, sources):
+def in_memory(refiner: Refiner, sources: Path) -> dict[str, Depth]:
     return {
         name: refiner.refine(read_photo(sources / name).rgb, **TILING) for name in ("turned.jpg", "deep.tif")
     }
 
 
 @pytest.mark.parametrize("name", ["turned.jpg", "deep.tif"])
-def test_the_depth_is_that_of_the_way_in_memory(refiner, sources, in_memory, tmp_path, name, monkeypatch):
+def test_the_depth_is_that_of_the_way_in_memory(
+    refiner: Refiner,
+    sources: Path,
+    in_memory: dict[str, Depth],
+    tmp_path: Path,
+    name: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(
         "prv2cli.resampling.area_in_bands._IN_MEMORY_BYTES", 1000
     )  # the pass at half size from disk, too
@@ -94,20 +103,26 @@ def test_the_depth_is_that_of_the_way_in_memory(refiner, sources, in_memory, tmp
     assert list(tmp_path.iterdir()) == []
 
 
-def _plan(refiner, depth):
-    return refiner.plan(*depth.shape, RefineRequest.of(**TILING).tiling)
+def _plan(refiner: Refiner, depth: np.ndarray) -> TilePlan:
+    height, width = depth.shape
+    return refiner.plan(height, width, RefineRequest.of(**TILING).tiling)
 
 
-def test_a_given_map_is_refined_alike(refiner, photo, tmp_path):
+def test_a_given_map_is_refined_alike(refiner: Refiner, photo: np.ndarray, tmp_path: Path) -> None:
     given = np.linspace(0.2, 0.9, 80 * 65, dtype=np.float32).reshape(80, 65)
-    options = {"coarse_depth": given, "coarse_kind": "inverse", "coarse_unit": "relative", "tile": 128}
+    options: dict[str, Any] = {
+        "coarse_depth": given,
+        "coarse_kind": "inverse",
+        "coarse_unit": "relative",
+        "tile": 128,
+    }
     whole = refiner.refine(photo, **options)
     with refiner.refine(on_disk(photo, tmp_path), **options) as result:
         assert result.unit == "relative"
         assert np.array_equal(result.depth[:], whole.depth)
 
 
-def test_the_papers_tilings_are_refused(refiner, photo, tmp_path):
+def test_the_papers_tilings_are_refused(refiner: Refiner, photo: np.ndarray, tmp_path: Path) -> None:
     with (
         pytest.raises(UsageError, match="--mode m2"),
         refiner.refine(on_disk(photo, tmp_path), mode="m2"),
@@ -121,7 +136,9 @@ def _open_files() -> list[str]:
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts open files as Linux lists them")
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
-def test_nothing_is_left_after_an_interruption(refiner, photo, tmp_path, error):
+def test_nothing_is_left_after_an_interruption(
+    refiner: Refiner, photo: np.ndarray, tmp_path: Path, error: type[BaseException]
+) -> None:
     def interrupt(done: int, total: int) -> None:
         raise error
 
@@ -150,7 +167,7 @@ def depth() -> np.ndarray:
 
 @pytest.mark.parametrize("dtype", ["uint16", "float32"])
 @pytest.mark.parametrize("inverse", [False, True])
-def test_a_tiled_bigtiff_holds_the_same(tmp_path, depth, dtype, inverse):
+def test_a_tiled_bigtiff_holds_the_same(tmp_path: Path, depth: np.ndarray, dtype: Any, inverse: bool) -> None:
     encoding, metadata = Encoding("tiff", dtype, 300.0, inverse), DepthMetadata(model="m", focal_px=500.0)
     whole = write(tmp_path / "whole.tif", depth, metadata, encoding)
     report = write(tmp_path / "tiles.tif", on_disk(depth, tmp_path), metadata, encoding)
@@ -161,7 +178,9 @@ def test_a_tiled_bigtiff_holds_the_same(tmp_path, depth, dtype, inverse):
     assert a.metadata.to_json() == b.metadata.to_json()
     with tifffile.TiffFile(tmp_path / "tiles.tif") as tiff:
         page = tiff.pages.first
-        assert tiff.is_bigtiff and page.is_tiled and page.dtype == np.dtype(dtype)
+        assert tiff.is_bigtiff
+        assert page.is_tiled
+        assert page.dtype == np.dtype(dtype)
     if dtype == "uint16":  # another reader
         assert np.array_equal(
             np.asarray(Image.open(tmp_path / "tiles.tif")), np.asarray(Image.open(tmp_path / "whole.tif"))
@@ -169,19 +188,19 @@ def test_a_tiled_bigtiff_holds_the_same(tmp_path, depth, dtype, inverse):
 
 
 @pytest.mark.parametrize("format", ["png", "npy", "npz"])
-def test_other_formats_are_the_same_bytes(tmp_path, depth, format):
+def test_other_formats_are_the_same_bytes(tmp_path: Path, depth: np.ndarray, format: str) -> None:
     write(tmp_path / "whole", depth, DepthMetadata(), Encoding(format))
     write(tmp_path / "bands", on_disk(depth, tmp_path), DepthMetadata(), Encoding(format))
     assert (tmp_path / "bands").read_bytes() == (tmp_path / "whole").read_bytes()
 
 
-def test_a_preview_is_the_same(tmp_path, depth):
+def test_a_preview_is_the_same(tmp_path: Path, depth: np.ndarray) -> None:
     write_preview(tmp_path / "whole.png", depth)
     array: Any = on_disk(depth, tmp_path)
     write_preview(tmp_path / "bands.png", array)
     assert (tmp_path / "bands.png").read_bytes() == (tmp_path / "whole.png").read_bytes()
 
 
-def test_exr_is_refused(tmp_path, depth):
+def test_exr_is_refused(tmp_path: Path, depth: np.ndarray) -> None:
     with pytest.raises(UsageError, match=r"use \.tif"):
         write(tmp_path / "d.exr", on_disk(depth, tmp_path), DepthMetadata(), Encoding("exr"))

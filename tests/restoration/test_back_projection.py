@@ -53,14 +53,14 @@ def truth() -> np.ndarray:
 
 
 @pytest.fixture
-def refined(truth) -> np.ndarray:
+def refined(truth: np.ndarray) -> np.ndarray:
     """The edges where they are; the pole as far as the blurred map shows it."""
     depth = truth.copy()
     depth[:, 160:170] = blurred(truth)[0, 0, 90, 165]
     return depth
 
 
-def test_a_thin_part_gets_its_depth_back(truth, refined):
+def test_a_thin_part_gets_its_depth_back(truth: np.ndarray, refined: np.ndarray) -> None:
     pole = np.s_[50:130, 162:168]
     before = np.abs(refined - truth)[pole].mean()
     changed = refined.copy()
@@ -70,7 +70,7 @@ def test_a_thin_part_gets_its_depth_back(truth, refined):
     assert np.abs(changed - truth)[:, :130].max() < 0.05
 
 
-def test_edges_stay_where_they_are(truth, refined):
+def test_edges_stay_where_they_are(truth: np.ndarray, refined: np.ndarray) -> None:
     changed = refined.copy()
     back_project(changed, blurred(truth), 3)
     for column in (30, 100, 160, 170):
@@ -79,14 +79,14 @@ def test_edges_stay_where_they_are(truth, refined):
         assert np.delete(steps, 5).max() < 0.05 * steps.max()
 
 
-def test_what_already_explains_the_coarse_map_stays(truth):
+def test_what_already_explains_the_coarse_map_stays(truth: np.ndarray) -> None:
     changed = truth.copy()
     back_project(changed, blurred(truth), 2)
     assert np.abs(changed - truth).max() < 0.02
     assert np.abs(changed - truth).mean() < 0.002
 
 
-def test_noise_is_not_taken_for_what_is_missing(truth):
+def test_noise_is_not_taken_for_what_is_missing(truth: np.ndarray) -> None:
     """A low-resolution pixel's noise is a blurred map's no more than a fine texture would be."""
     grain = np.random.default_rng(5).normal(size=(1, 1, 30, 40)).astype(np.float32)
     noise = 0.1 * F.interpolate(torch.from_numpy(grain), (180, 240), mode="bilinear", align_corners=False)
@@ -95,32 +95,33 @@ def test_noise_is_not_taken_for_what_is_missing(truth):
     assert np.abs(changed - truth).mean() < 0.4 * float(noise.abs().mean())
 
 
-def test_without_a_blur_between_them_nothing_happens(truth):
+def test_without_a_blur_between_them_nothing_happens(truth: np.ndarray) -> None:
     for values in (truth, np.full_like(truth, 0.25)):
         changed = values.copy()
         back_project(changed, torch.from_numpy(values)[None, None], 2)
         assert np.array_equal(changed, values)
 
 
-def test_no_steps_is_nothing(truth, refined):
+def test_no_steps_is_nothing(truth: np.ndarray, refined: np.ndarray) -> None:
     changed = refined.copy()
     back_project(changed, blurred(truth), 0)
     assert np.array_equal(changed, refined)
 
 
 @pytest.mark.parametrize("sigma", [1.5, 4.0, 11.0, 20.0])
-def test_the_blur_is_found(truth, sigma):
+def test_the_blur_is_found(truth: np.ndarray, sigma: float) -> None:
     found = blur_between(torch.from_numpy(truth)[None, None], blurred(truth, sigma))
     assert found == pytest.approx(sigma, rel=0.06)
 
 
-def test_the_found_blur_has_no_jumps(truth):
+def test_the_found_blur_has_no_jumps(truth: np.ndarray) -> None:
     sharp = torch.from_numpy(truth)[None, None]
     found = np.array([blur_between(sharp, blurred(truth, s)) for s in np.linspace(5, 7, 21)])
-    assert np.diff(found).min() > 0 and np.diff(found).max() < 0.2
+    assert np.diff(found).min() > 0
+    assert np.diff(found).max() < 0.2
 
 
-def test_near_stays_nearer_whatever_the_coarse_map_says(truth):
+def test_near_stays_nearer_whatever_the_coarse_map_says(truth: np.ndarray) -> None:
     wild = blurred(-40 * truth)
     correction = find_correction(average(truth), wild, 5)
     assert correction is not None
@@ -128,7 +129,7 @@ def test_near_stays_nearer_whatever_the_coarse_map_says(truth):
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 50), (3, 2), (40, 1), (2000, 3)])
-def test_any_size(shape):
+def test_any_size(shape: tuple[int, int]) -> None:
     values = np.random.default_rng(3).normal(size=shape).astype(np.float32)
     coarse = torch.from_numpy(values).mean() + torch.zeros(1, 1, 7, 5)
     changed = values.copy()
@@ -136,7 +137,7 @@ def test_any_size(shape):
     assert np.isfinite(changed).all()
 
 
-def test_cells_are_means():
+def test_cells_are_means() -> None:
     values = np.random.default_rng(0).normal(size=(60, 90)).astype(np.float32)
     cells = average(values, side=30)
     means = values.reshape(20, 3, 30, 3).mean(axis=(1, 3))
@@ -145,7 +146,7 @@ def test_cells_are_means():
     assert cells.square[0, 0].numpy() == pytest.approx(squares, abs=1e-6)
 
 
-def test_a_correction_is_upsampled_bilinearly():
+def test_a_correction_is_upsampled_bilinearly() -> None:
     rng = np.random.default_rng(1)
     values = rng.normal(size=(61, 83)).astype(np.float32)
     gain, offset = (torch.from_numpy(rng.normal(size=(1, 1, 9, 11)).astype(np.float32)) for _ in range(2))
@@ -157,7 +158,9 @@ def test_a_correction_is_upsampled_bilinearly():
     assert values == pytest.approx(expected, abs=1e-5)
 
 
-def test_a_map_on_disk_gets_the_same_values(truth, refined, tmp_path, monkeypatch):
+def test_a_map_on_disk_gets_the_same_values(
+    truth: np.ndarray, refined: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole = refined.copy()
     back_project(whole, blurred(truth), 2)
     monkeypatch.setattr(back_projection, "BAND_PIXELS", 2000)
@@ -167,7 +170,7 @@ def test_a_map_on_disk_gets_the_same_values(truth, refined, tmp_path, monkeypatc
     assert np.array_equal(on_disk[:], whole)
 
 
-def test_a_map_larger_than_the_grid(truth, refined):
+def test_a_map_larger_than_the_grid(truth: np.ndarray, refined: np.ndarray) -> None:
     large = refined.repeat(5, axis=0).repeat(5, axis=1)
     back_project(large, blurred(truth), 2)
     small = refined.copy()
@@ -175,7 +178,7 @@ def test_a_map_larger_than_the_grid(truth, refined):
     assert np.abs(large[2::5, 2::5] - small).mean() < 0.1 * np.abs(small - refined).mean()
 
 
-def test_the_refiner_uses_it(refiner: Refiner, photograph: np.ndarray):
+def test_the_refiner_uses_it(refiner: Refiner, photograph: np.ndarray) -> None:
     """The shipped refiner's result, blurred, is nearer to the coarse map than without."""
     steps = refiner.config.back_projection
     assert steps > 0
@@ -196,7 +199,7 @@ def test_the_refiner_uses_it(refiner: Refiner, photograph: np.ndarray):
     assert distance(refiner) < 0.8 * distance(without)
 
 
-def test_metres_are_refused(tmp_path: Path):
+def test_metres_are_refused(tmp_path: Path) -> None:
     raw = {"kind": "refiner", "depth_space": "metres", "back_projection": 2, "coarse": {"channels": [8] * 6}}
     with pytest.raises(ConfigError, match="back_projection works in depth_space: normalised-log only"):
         parse_model_config(raw, "x")

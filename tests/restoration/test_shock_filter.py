@@ -34,7 +34,7 @@ def filtered(values: np.ndarray, steps: int = 2, spread: float = 1.0) -> np.ndar
 
 
 @pytest.mark.parametrize("turned", [False, True])
-def test_a_ramp_becomes_a_step_at_its_place(turned: bool):
+def test_a_ramp_becomes_a_step_at_its_place(turned: bool) -> None:
     ramp = with_ramp()
     result = filtered(ramp.T.copy() if turned else ramp)
     result = result.T if turned else result
@@ -48,7 +48,7 @@ def test_a_ramp_becomes_a_step_at_its_place(turned: bool):
     assert result[:, 31] == pytest.approx(0.2, abs=0.02)
 
 
-def test_a_pixel_off_the_middle_goes_to_its_surface():
+def test_a_pixel_off_the_middle_goes_to_its_surface() -> None:
     ramp = with_ramp()
     ramp[:, 30] = -0.3 + 0.5 * 0.65
     assert filtered(ramp)[:, 30] == pytest.approx(0.2, abs=0.02)
@@ -56,7 +56,7 @@ def test_a_pixel_off_the_middle_goes_to_its_surface():
     assert filtered(ramp)[:, 30] == pytest.approx(-0.3, abs=0.02)
 
 
-def test_no_depth_is_made_up():
+def test_no_depth_is_made_up() -> None:
     values = np.random.default_rng(0).normal(size=(50, 70)).astype(np.float32)
     result = filtered(values, steps=5)
     assert not np.array_equal(result, values)
@@ -64,20 +64,20 @@ def test_no_depth_is_made_up():
     assert result.max() <= values.max()
 
 
-def test_receding_ground_stays_however_steep():
+def test_receding_ground_stays_however_steep() -> None:
     rows = np.arange(1, 200, dtype=np.float32)
     ground = np.tile(-np.log(rows)[:, None], (1, 30))
     assert np.abs(np.diff(ground, axis=0)).max() > 10 * shock.EDGE
     assert filtered(ground) == pytest.approx(ground, abs=1e-6)
 
 
-def test_relief_on_a_surface_stays():
+def test_relief_on_a_surface_stays() -> None:
     relief = 0.002 * np.random.default_rng(0).normal(size=(60, 60)).astype(np.float32)
     assert np.abs(filtered(relief) - relief).mean() < 0.25 * np.abs(relief).mean()
     assert filtered(relief).std() < 1.2 * relief.std()
 
 
-def test_a_thin_part_keeps_its_place_and_its_depth():
+def test_a_thin_part_keeps_its_place_and_its_depth() -> None:
     values = np.full((40, 40), 0.2, np.float32)
     values[:, 19:22] = -0.3
     values[:, [18, 22]] = 0.1
@@ -86,7 +86,7 @@ def test_a_thin_part_keeps_its_place_and_its_depth():
     assert result[:, [18, 22]] == pytest.approx(0.2, abs=0.01)
 
 
-def test_units_do_not_matter():
+def test_units_do_not_matter() -> None:
     ramp = with_ramp(near=-0.02, far=0.01)
     assert filtered(ramp / 4, spread=4.0) * 4 == pytest.approx(filtered(ramp), abs=1e-6)
     assert not np.allclose(
@@ -94,7 +94,7 @@ def test_units_do_not_matter():
     )  # 3 % of depth is hardly an edge
 
 
-def test_no_steps_change_nothing():
+def test_no_steps_change_nothing() -> None:
     ramp = with_ramp()
     assert np.array_equal(filtered(ramp, steps=0), ramp)
 
@@ -102,7 +102,7 @@ def test_no_steps_change_nothing():
 @pytest.mark.parametrize("steps", [1, 2, 7])
 def test_bands_and_a_map_on_disk_get_the_same_values(
     steps: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     values = np.random.default_rng(1).normal(size=(101, 37)).astype(np.float32)
     whole = filtered(values, steps)
     monkeypatch.setattr(shock, "BAND_PIXELS", 1)
@@ -116,12 +116,12 @@ def test_bands_and_a_map_on_disk_get_the_same_values(
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1), (3, 2)])
-def test_a_map_of_a_few_pixels(shape: tuple[int, int]):
+def test_a_map_of_a_few_pixels(shape: tuple[int, int]) -> None:
     values = np.random.default_rng(2).normal(size=shape).astype(np.float32)
     assert np.isfinite(filtered(values)).all()
 
 
-def test_the_shipped_refiner_uses_it(refiner: Refiner, photograph: np.ndarray):
+def test_the_shipped_refiner_uses_it(refiner: Refiner, photograph: np.ndarray) -> None:
     assert refiner.config.shock_filter > 0
     height, width = photograph.shape[:2]
     coarse = np.full((height // 8, width // 8), 3.0, np.float32)
@@ -135,7 +135,7 @@ def test_the_shipped_refiner_uses_it(refiner: Refiner, photograph: np.ndarray):
     assert steepest[1] > 1.2 * steepest[0]
 
 
-def test_metres_are_refused():
+def test_metres_are_refused() -> None:
     raw = {"kind": "refiner", "depth_space": "metres", "shock_filter": 2, "coarse": {"channels": [8] * 6}}
     with pytest.raises(ConfigError, match="shock_filter works in depth_space: normalised-log only"):
         parse_model_config(raw, "x")

@@ -78,7 +78,7 @@ def test_different_seeds_differ(scenes: list[Scene]) -> None:
 
 def test_global_random_state_is_neither_read_nor_changed(scenes: list[Scene]) -> None:
     np.random.seed(1)
-    before = np.random.get_state()[1].copy()  # type: ignore[index,union-attr]
+    before = np.random.get_state()[1].copy()  # type: ignore[index]
     assert _digest(make_scene((5, 0), size=SIZE)) == _digest(scenes[0])
     assert np.array_equal(before, np.random.get_state()[1])  # type: ignore[index]
 

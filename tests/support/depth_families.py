@@ -75,6 +75,7 @@ def prompt_depth_anything() -> tuple[Any, Any]:
 def zoedepth() -> tuple[Any, Any]:
     from transformers import BeitConfig, ZoeDepthConfig, ZoeDepthForDepthEstimation, ZoeDepthImageProcessor
 
+    taken: dict[str, Any] = {"out_features": ["stage1", "stage2", "stage3", "stage4"]}
     backbone = BeitConfig(
         image_size=64,
         hidden_size=16,
@@ -83,7 +84,7 @@ def zoedepth() -> tuple[Any, Any]:
         intermediate_size=32,
         use_relative_position_bias=True,
         reshape_hidden_states=False,
-        out_features=["stage1", "stage2", "stage3", "stage4"],
+        **taken,
     )
     config = ZoeDepthConfig(
         backbone_config=backbone,
@@ -172,10 +173,9 @@ def rough_weights(model: nn.Module) -> None:
     # The outputs of rectified heads, in the open range; Depth Pro's field of view, an angle that can be.
     for name, value in (("head.conv3", 1.0), ("head.head.4", 6.0), ("head.layers.4", 3.0)):
         if f"{name}.bias" in dict(model.named_parameters()):
-            model.get_submodule(name).bias.data.fill_(value)  # type: ignore[union-attr, operator]
-    for name, module in model.named_modules():
-        if name == "fov_model.head.layers.2":
-            module.bias.data.fill_(60)  # type: ignore[union-attr, operator]
+            model.get_parameter(f"{name}.bias").data.fill_(value)
+    if "fov_model.head.layers.2.bias" in dict(model.named_parameters()):
+        model.get_parameter("fov_model.head.layers.2.bias").data.fill_(60)
 
 
 @dataclass(frozen=True)
@@ -224,6 +224,9 @@ def check(coarse: CoarseDepth, rgb: np.ndarray) -> None:
     """What the pipeline relies on."""
     values = coarse.values
     assert values.shape[:2] == (1, 1)
-    assert values.dtype == torch.float32 and values.device == CPU
-    assert torch.isfinite(values).all() and (values >= 0).all() and (values > 0).any()
+    assert values.dtype == torch.float32
+    assert values.device == CPU
+    assert torch.isfinite(values).all()
+    assert (values >= 0).all()
+    assert (values > 0).any()
     check_aspect(values.shape[2:], rgb.shape[:2])

@@ -21,10 +21,13 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
+
+if TYPE_CHECKING:
+    from typing import Self
 
 LARGE = (".safetensors", ".pth", ".bin", ".pt")  # what a repository keeps outside git
 CHUNK = 1 << 16
@@ -100,7 +103,7 @@ class HubServer:
         server.block_on_close = False
         return server
 
-    def __enter__(self) -> HubServer:
+    def __enter__(self) -> Self:
         for thread in self._threads:
             thread.start()
         return self

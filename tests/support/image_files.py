@@ -6,6 +6,7 @@ import io
 import struct
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tifffile
@@ -33,14 +34,14 @@ def plain(pixels: np.ndarray) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(pixels))
 
 
-def saved(pixels: np.ndarray | Image.Image, format: str, **options: object) -> io.BytesIO:
+def saved(pixels: np.ndarray | Image.Image, format: str, **options: Any) -> io.BytesIO:
     image = pixels if isinstance(pixels, Image.Image) else plain(pixels)
     file = io.BytesIO()
     image.save(file, format, **options)
     return io.BytesIO(file.getvalue())
 
 
-def tiff(pixels: np.ndarray, icc: bytes | None = None, **options: object) -> io.BytesIO:
+def tiff(pixels: np.ndarray, icc: bytes | None = None, **options: Any) -> io.BytesIO:
     file = io.BytesIO()
     if icc:
         options["extratags"] = [(34675, 7, len(icc), icc, True)]
@@ -119,7 +120,7 @@ def packbits(data: bytes) -> bytes:
     return b"".join(bytes([len(data[i : i + 128]) - 1]) + data[i : i + 128] for i in range(0, len(data), 128))
 
 
-def recompressed(path: Path, pixels: np.ndarray, code: int, **options: object) -> Path:
+def recompressed(path: Path, pixels: np.ndarray, code: int, **options: Any) -> Path:
     """A TIFF of one strip (a plane) compressed with LZW (5) or PackBits (32773)."""
     tifffile.imwrite(path, np.ascontiguousarray(pixels), rowsperstrip=H, **options)
     with tifffile.TiffFile(path) as file:
@@ -130,7 +131,7 @@ def recompressed(path: Path, pixels: np.ndarray, code: int, **options: object) -
     encoded = [encode(whole[start : start + count]) for start, count in strips]
     starts = [len(whole) + sum(map(len, encoded[:i])) for i in range(len(encoded))]
     path.write_bytes(whole + b"".join(encoded))
-    with tifffile.TiffFile(path, mode="r+b") as file:
+    with tifffile.TiffFile(path, mode="r+") as file:
         tags = file.pages.first.tags
         for tag, value in ((259, code), (273, starts), (279, [len(part) for part in encoded])):
             tags[tag].overwrite(value)

@@ -28,7 +28,9 @@ class Case:
         truth[self.draw("drop", shape, 0, 1) < 0.1] = 0
         known = torch.where(truth > 0, truth, 10.0)
         self.truth = truth
-        self.prediction = self.draw("pred", shape, 0.5, 90.0) * np.float32(0.3) + known * np.float32(0.7)
+        self.prediction = self.draw("pred", shape, 0.5, 90.0) * float(np.float32(0.3)) + known * float(
+            np.float32(0.7)
+        )
         self.small = self.draw("pred_lr", (2, 1, 24, 32), 0.5, 90.0)
         self.pseudo = self.draw("pseudo", shape, 0.1, 5.0) + 0.05 * self.prediction
         self.valid = usable_depths(truth, MIN_DEPTH, MAX_DEPTH)

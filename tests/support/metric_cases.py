@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from golden_rules import Golden, _generator, normal
 
+from prv2cli.choices import Crop
 from prv2cli.evaluation.metrics.edge_errors import paper_soft_edge_error
 from prv2cli.evaluation.metrics.edges import disparity_edges
-from prv2cli.evaluation.metrics.pixels import Crop, clip_depth, evaluated_pixels, paper_metrics
+from prv2cli.evaluation.metrics.pixels import clip_depth, evaluated_pixels, paper_metrics
 
 NEAR, FAR = 2.0, 2.4  # a step of 20 %: an edge at every threshold of boundary_f1
 SHAPE = (32, 48)

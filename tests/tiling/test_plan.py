@@ -23,16 +23,18 @@ def _weight_map(plan: TilePlan) -> np.ndarray:
     return total
 
 
-@pytest.mark.parametrize("height,width", SIZES)
+@pytest.mark.parametrize(("height", "width"), SIZES)
 @pytest.mark.parametrize(
-    "tile,overlap", [((128, 192), 0.1), ((704, 704), 0.1), ((64, 64), 0.5), ((256, 256), 0.0)]
+    ("tile", "overlap"), [((128, 192), 0.1), ((704, 704), 0.1), ((64, 64), 0.5), ((256, 256), 0.0)]
 )
-def test_windows_sum_to_one_everywhere(height, width, tile, overlap):
+def test_windows_sum_to_one_everywhere(
+    height: int, width: int, tile: tuple[int, int], overlap: float
+) -> None:
     plan = plan_tiles(height, width, tile, overlap, 64)
     np.testing.assert_allclose(_weight_map(plan), 1, atol=1e-6)
 
 
-def test_the_largest_photograph_is_planned_without_touching_its_pixels():
+def test_the_largest_photograph_is_planned_without_touching_its_pixels() -> None:
     plan = plan_tiles(20_000, 30_000, (704, 704), 0.1, 64)
     assert all(t.rows.length % 64 == 0 and t.columns.length % 64 == 0 for t in plan.tiles)
     for spans, extent in (([t.rows for t in plan.tiles], 20_000), ([t.columns for t in plan.tiles], 30_000)):
@@ -42,9 +44,9 @@ def test_the_largest_photograph_is_planned_without_touching_its_pixels():
         np.testing.assert_allclose(total, 1, atol=1e-6)
 
 
-@pytest.mark.parametrize("height,width", SIZES)
+@pytest.mark.parametrize(("height", "width"), SIZES)
 @pytest.mark.parametrize("mode", [None, "m1", "m2", "r5"])
-def test_blending_tiles_cut_from_a_map_returns_it(height, width, mode):
+def test_blending_tiles_cut_from_a_map_returns_it(height: int, width: int, mode: str | None) -> None:
     known = np.random.default_rng(0).random((height, width), dtype=np.float32)
     plan = (
         plan_tiles(height, width, (128, 192), 0.1, 64)
@@ -62,8 +64,8 @@ def test_blending_tiles_cut_from_a_map_returns_it(height, width, mode):
     assert np.abs(blender.finish().values - known).max() < 1e-6
 
 
-@pytest.mark.parametrize("height,width", [(2160, 3840), (540, 960), (517, 777)])
-def test_paper_modes_have_the_papers_numbers_of_tiles(height, width):
+@pytest.mark.parametrize(("height", "width"), [(2160, 3840), (540, 960), (517, 777)])
+def test_paper_modes_have_the_papers_numbers_of_tiles(height: int, width: int) -> None:
     if height % 8 == 0 and width % 8 == 0:
         assert len(plan_paper_tiles(height, width, "m1", 0, 64).tiles) == 16
         assert len(plan_paper_tiles(height, width, "m2", 0, 64).tiles) == 16 + 12 + 12 + 9
@@ -72,20 +74,20 @@ def test_paper_modes_have_the_papers_numbers_of_tiles(height, width):
         assert (_weight_map(plan_paper_tiles(height, width, mode, 0, 64)) > 0).all()
 
 
-def test_random_tiles_follow_the_seed():
-    def corners(seed):
+def test_random_tiles_follow_the_seed() -> None:
+    def corners(seed: int) -> list[tuple[int, int]]:
         return [(t.rows.start, t.columns.start) for t in plan_paper_tiles(400, 600, "r9", seed, 64).tiles]
 
     assert corners(1) == corners(1) != corners(2)
 
 
 @pytest.mark.parametrize("mode", ["m3", "r", "r0", "r-1", "M1", ""])
-def test_a_wrong_mode_is_named(mode):
+def test_a_wrong_mode_is_named(mode: str) -> None:
     with pytest.raises(UsageError, match="--mode"):
         parse_mode(mode)
 
 
-def test_the_seam_figure_sees_a_seam_and_nothing_else():
+def test_the_seam_figure_sees_a_seam_and_nothing_else() -> None:
     plan = plan_tiles(600, 800, (256, 256), 0.1, 64)
     smooth = np.random.default_rng(1).normal(0, 1, (600, 800)).astype(np.float32)
     assert abs(seam_excess(smooth, plan)) < 0.05
@@ -96,7 +98,7 @@ def test_the_seam_figure_sees_a_seam_and_nothing_else():
     assert seam_excess(np.zeros((600, 800), np.float32), plan) == 0
 
 
-def test_a_depth_edge_under_a_border_is_no_seam():
+def test_a_depth_edge_under_a_border_is_no_seam() -> None:
     plan = plan_tiles(600, 800, (256, 256), 0.1, 64)
     values = np.random.default_rng(1).normal(0, 0.1, (600, 800)).astype(np.float32)
     border = plan.tiles[0].columns.length

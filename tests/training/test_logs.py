@@ -35,7 +35,8 @@ def test_a_log_on_a_full_disk_does_not_end_the_run(data: Path, tmp_path: Path) -
     told: list[str] = []
     assert len(losses_of(configured(data, evaluation=evaluation(data)), tmp_path, tell=told.append)) == 3
     (message,) = told
-    assert "log.jsonl: no space left" in message and "the run goes on" in message
+    assert "log.jsonl: no space left" in message
+    assert "the run goes on" in message
     assert read_state(tmp_path, CPU)["step"] == 3
 
 
@@ -54,7 +55,7 @@ def test_lines_of_the_log_are_whole_whatever_room_there_is(data: Path, tmp_path:
     log.step({"step": 1, "loss": 1.0})
     assert log._file is not None
     log._file.close()
-    log._file = file = _Tight(tmp_path / "log.jsonl", "ab")  # type: ignore[assignment]
+    log._file = file = _Tight(tmp_path / "log.jsonl", "ab")
     for step, room in enumerate([40, 45, 1000, 60, 1000], start=2):  # a line takes 25
         file.room = room
         log.step({"step": step, "loss": 1.0})
@@ -85,7 +86,8 @@ def test_the_lines_of_tensorboard_end_on_a_full_disk_and_the_run_does_not(
     monkeypatch.setattr("prv2cli.training.logs.import_tensorboard", lambda: Full)
     told: list[str] = []
     assert len(losses_of(configured(data, tensorboard=True), tmp_path, tell=told.append)) == 3
-    assert len(told) == 1 and "tensorboard: no space left" in told[0]
+    assert len(told) == 1
+    assert "tensorboard: no space left" in told[0]
 
 
 def test_tensorboard_has_the_numbers_and_the_pictures(data: Path, tmp_path: Path) -> None:
@@ -122,6 +124,8 @@ def test_a_picture_shows_four_views_side_by_side() -> None:
     depth = torch.ones(1, 8, 12)
     views = {"photograph": torch.zeros(3, 16, 24), "coarse": depth, "refined": 2 * depth, "truth": 0 * depth}
     strip = picture_strip(views)
-    assert strip.shape == (16, 4 * 24, 3) and strip.dtype == np.uint8
+    assert strip.shape == (16, 4 * 24, 3)
+    assert strip.dtype == np.uint8
     near, far, none = strip[5, 30], strip[5, 54], strip[5, 78]
-    assert near.sum() > far.sum() and tuple(none) == (128, 128, 128)
+    assert near.sum() > far.sum()
+    assert tuple(none) == (128, 128, 128)

@@ -71,7 +71,9 @@ def test_what_is_not_there_is_told_before_anything_runs(tmp_path: Path, capsys: 
         path = write_config(tmp_path / "run.yaml", data, stage, **changes)
         assert app._run(["train", "--config", str(path), "-o", str(tmp_path / "run"), "-q"], False) != 0
         error = capsys.readouterr().err
-        assert named in error and missing in error and error.count("\n") <= 2, error
+        assert named in error
+        assert missing in error
+        assert error.count("\n") <= 2, error
         assert not (tmp_path / "run" / "log.jsonl").exists()
 
 
@@ -86,7 +88,12 @@ def test_epochs_become_steps(tmp_path: Path) -> None:
 
 
 def test_a_run_without_end_is_refused(data: Path) -> None:
-    for changes in ({"steps": 10**18, "batch_size": 100}, {"batch_size": 10**20}, {"accumulate": 10**20}):
+    endless: list[dict[str, Any]] = [
+        {"steps": 10**18, "batch_size": 100},
+        {"batch_size": 10**20},
+        {"accumulate": 10**20},
+    ]
+    for changes in endless:
         with pytest.raises(ConfigError, match="steps: so many"):
             resolve(configured(data, **changes), World())
 
@@ -135,7 +142,9 @@ def test_what_is_wrong_with_the_samples_is_told_without_a_traceback(
     config = write_config(tmp_path / "run.yaml", data, "refine", **{"sampling": {"workers": 1}, **changes})
     assert app._run(["train", "--config", str(config), "-o", str(tmp_path / "run"), "-q"], False) == code
     error = capsys.readouterr().err
-    assert message in error and error.count("\n") == 1 and error.startswith("error: ")
+    assert message in error
+    assert error.count("\n") == 1
+    assert error.startswith("error: ")
 
 
 @pytest.mark.parametrize(("world", "times"), [(World(0, 4, 0), 1), (World(1, 4, 1), 0), (World(2, 4, 0), 1)])
@@ -165,7 +174,9 @@ def test_a_run_that_will_be_replaced_is_told_of(data: Path, tmp_path: Path) -> N
     losses_of(configured(data, steps=2), tmp_path, tell=told.append, resume=True)
     assert not told
     losses_of(configured(data, steps=2), tmp_path, tell=told.append)
-    assert len(told) == 1 and str(tmp_path) in told[0] and "--resume" in told[0]
+    assert len(told) == 1
+    assert str(tmp_path) in told[0]
+    assert "--resume" in told[0]
 
 
 def test_progress_is_told_in_images(
@@ -176,4 +187,6 @@ def test_progress_is_told_in_images(
     with contextlib.suppress(Prv2Error):
         assert app._run(["train", "--config", str(config), "-o", str(tmp_path / "run")], False) == 0
     error = capsys.readouterr().err
-    assert "step 2 of 4, loss " in error and "images/s" in error and "min left" in error
+    assert "step 2 of 4, loss " in error
+    assert "images/s" in error
+    assert "min left" in error

@@ -69,7 +69,9 @@ def test_weights_that_cannot_be_downloaded_are_named(
     changes: dict[str, Any] = {"model": {"refiner": model["refiner"] | {"encoder": encoder}}, "steps": 1}
     train(tmp_path, data, "refine", 1, **changes)
     error = capsys.readouterr().err
-    assert "encoder.pretrained" in error and "test_efficientnet" in error and error.count("\n") <= 2
+    assert "encoder.pretrained" in error
+    assert "test_efficientnet" in error
+    assert error.count("\n") <= 2
     start = str(runs / "noisy-pretrain" / "last.safetensors")
     assert train(tmp_path, data, "refine", start_from=start, **changes)
 

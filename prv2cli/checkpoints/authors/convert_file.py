@@ -26,6 +26,7 @@ from prv2cli.checkpoints.authors.rename import Tensors
 from prv2cli.checkpoints.authors.zoedepth import ZOEDEPTH, bounded_depth, channels, convert_zoedepth
 from prv2cli.checkpoints.model_file import write_tensors
 from prv2cli.checkpoints.safe_read import read_state_dict
+from prv2cli.choices import Guidance, Part
 from prv2cli.errors import CheckpointError, UsageError
 from prv2cli.files.hashing import hash_file
 from prv2cli.model.coarse.dav2 import PATCH, SIZES
@@ -33,8 +34,6 @@ from prv2cli.model.coarse.zoedepth import SIZE_MULTIPLE
 from prv2cli.model.config import AnyModelConfig, BundleConfig, Dav2Config, RefinerConfig, ZoeDepthConfig
 from prv2cli.version import __version__
 
-Part = Literal["student", "teacher"]
-Guidance = Literal["gated", "fused"]
 Size = tuple[int, int]  # height, width
 
 # At which a bundle's networks run, and the multiple that its coarse network needs (PRV2 section 4, docs/method.md 2.5).

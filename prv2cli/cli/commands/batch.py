@@ -11,13 +11,13 @@ import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, redirect_stdout
-from enum import Enum
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
+from prv2cli.choices import EngineName
 from prv2cli.cli.options import (
     COARSE,
     OUTPUT,
@@ -35,7 +35,6 @@ from prv2cli.cli.options import (
     SceneOption,
     SeedOption,
     TileOption,
-    TtaName,
     TtaOption,
     models_of,
     tiling_of,
@@ -61,13 +60,6 @@ if TYPE_CHECKING:
 
 WHICH = "Which files"
 RAY = "Cluster"
-
-
-class EngineName(str, Enum):
-    """Who does the work."""
-
-    local = "local"
-    ray = "ray"
 
 
 def batch(
@@ -134,7 +126,7 @@ def batch(
     ] = 0,
     mode: ModeOption = None,
     seed: SeedOption = 0,
-    tta: TtaOption = TtaName.auto,
+    tta: TtaOption = "auto",
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
     max_pixels: MaxPixelsOption = None,
@@ -145,7 +137,7 @@ def batch(
             "its nodes must share the files.",
             rich_help_panel=RAY,
         ),
-    ] = EngineName.local,
+    ] = "local",
     workers: Annotated[
         int | None,
         typer.Option(
@@ -169,20 +161,16 @@ def batch(
 
     with _sigterm_interrupts():
         configure_logging(quiet=quiet, verbose=verbose)
-        encoding = Encoding(
-            depth_format(Path("-"), format), dtype.value if dtype else None, depth_scale, inverse
-        )
+        encoding = Encoding(depth_format(Path("-"), format), dtype, depth_scale, inverse)
         check_encoding(encoding)
-        request = RefineRequest(
-            tiling_of(tile, overlap, mode, seed), batch_size, tta.value, focal_px=focal_px
-        )
+        request = RefineRequest(tiling_of(tile, overlap, mode, seed), batch_size, tta, focal_px=focal_px)
         models = models_of(
             model,
             coarse,
             None,
             device,
             precision,
-            scene=scene.value if scene else None,
+            scene=scene,
             revision=revision,
             offline=offline,
         )
@@ -192,7 +180,7 @@ def batch(
         if shard is not None:
             jobs = part_of(jobs, shard)
         settings = BatchSettings(encoding, request, max_pixels or MAX_PIXELS_DEFAULT, overwrite)
-        make = partial(_on_ray, workers=workers) if engine is EngineName.ray else _here
+        make = partial(_on_ray, workers=workers) if engine == "ray" else _here
         start = partial(make, jobs, settings, folder, models)
         return _run(len(jobs), start, folder, as_json=json, quiet=quiet)
 
@@ -201,7 +189,7 @@ def _check_engine(engine: EngineName, workers: int | None, device: str) -> None:
     from prv2cli.errors import UsageError
     from prv2cli.jobs.ray_engine import check_device, import_ray
 
-    if engine is EngineName.ray:
+    if engine == "ray":
         check_device(device)
         import_ray()
     elif workers is not None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json as json_module
 import math
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prv2cli.cli.commands.files import KindName
+from prv2cli.choices import Align, AlignSpace, CropName, Kind, Resize
 from prv2cli.cli.options import models_of, tiling_of
 from prv2cli.cli.ui import (
     JsonOption,
@@ -31,29 +30,6 @@ FILES = "Depth files (--pred, --gt)"
 SHOWN_PER_IMAGE = ("delta1", "abs_rel", "rmse", "see", "edge_f1", "depth_pro_f1")
 
 
-class CropChoice(str, Enum):
-    none = "none"
-    garg = "garg"
-    eigen_kitti = "eigen-kitti"
-    eigen_nyu = "eigen-nyu"
-
-
-class AlignChoice(str, Enum):
-    none = "none"
-    scale = "scale"
-    scale_shift = "scale-shift"
-
-
-class SpaceChoice(str, Enum):
-    depth = "depth"
-    disparity = "disparity"
-
-
-class ResizeChoice(str, Enum):
-    nearest = "nearest"
-    bilinear = "bilinear"
-
-
 def evaluate(
     config: Annotated[
         Path | None, typer.Option("--config", help="YAML file: which data set, which model.")
@@ -67,7 +43,7 @@ def evaluate(
         Path | None, typer.Option(metavar="FOLDER", help="Write a picture of the errors per image.")
     ] = None,
     crop: Annotated[
-        CropChoice | None, typer.Option(help="Part of the image that counts.", rich_help_panel=MEASURE)
+        CropName | None, typer.Option(help="Part of the image that counts.", rich_help_panel=MEASURE)
     ] = None,
     cap: Annotated[
         tuple[float, float] | None,
@@ -79,11 +55,11 @@ def evaluate(
         ),
     ] = None,
     align: Annotated[
-        AlignChoice | None,
+        Align | None,
         typer.Option(help="Bring each prediction to the truth's scale first.", rich_help_panel=MEASURE),
     ] = None,
     align_space: Annotated[
-        SpaceChoice | None, typer.Option(help="Where to align.", rich_help_panel=MEASURE)
+        AlignSpace | None, typer.Option(help="Where to align.", rich_help_panel=MEASURE)
     ] = None,
     boundaries: Annotated[
         bool | None,
@@ -131,10 +107,10 @@ def evaluate(
         float | None, typer.Option(help="The same of the truth, e.g. 256 for KITTI.", rich_help_panel=FILES)
     ] = None,
     pred_kind: Annotated[
-        KindName | None, typer.Option(help="depth or inverse depth.", rich_help_panel=FILES)
+        Kind | None, typer.Option(help="depth or inverse depth.", rich_help_panel=FILES)
     ] = None,
     gt_kind: Annotated[
-        KindName | None, typer.Option(help="depth or inverse depth.", rich_help_panel=FILES)
+        Kind | None, typer.Option(help="depth or inverse depth.", rich_help_panel=FILES)
     ] = None,
     pred_suffix: Annotated[
         str | None, typer.Option(help="End of the names of predictions, e.g. _depth.", rich_help_panel=FILES)
@@ -143,7 +119,7 @@ def evaluate(
         str | None, typer.Option(help="End of the names of true depth files.", rich_help_panel=FILES)
     ] = None,
     resize: Annotated[
-        ResizeChoice | None,
+        Resize | None,
         typer.Option(help="Bring predictions of another size to the truth's.", rich_help_panel=FILES),
     ] = None,
     json: JsonOption = False,
@@ -171,7 +147,8 @@ def evaluate(
         changes = of_model | {f"measure.{key}": value for key, value in how.items()}
         report, alone = _run_model(config, changes, error_maps, quiet), 0
     else:
-        assert pred is not None and gt is not None  # _check_what
+        assert pred is not None
+        assert gt is not None
         report, alone = _run_files(pred, gt, how, of_files, error_maps, quiet)
     for note in report.notes:
         warn(note, quiet=quiet)
@@ -183,12 +160,8 @@ def evaluate(
 
 
 def _given(**flags: Any) -> dict[str, Any]:
-    """The flags that were used; choices as plain text."""
-    return {
-        key: value.value if isinstance(value, Enum) else value
-        for key, value in flags.items()
-        if value is not None
-    }
+    """The flags that were used."""
+    return {key: value for key, value in flags.items() if value is not None}
 
 
 def _check_what(

@@ -2,33 +2,20 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from prv2cli.choices import Dtype, Kind
 from prv2cli.cli.ui import JsonOption, warn_of_16_bits
-
-
-class KindName(str, Enum):
-    depth = "depth"
-    inverse = "inverse"
-
-
-class DtypeName(str, Enum):
-    uint16 = "uint16"
-    float32 = "float32"
-
 
 File = Annotated[Path, typer.Argument(help="A depth file: PNG, TIFF, .npy, .npz, .exr or .pfm; - for stdin.")]
 Scale = Annotated[
     float | None,
     typer.Option(help="Stored numbers per metre of FILE, where it does not say so itself (1: metres)."),
 ]
-KindOption = Annotated[
-    KindName | None, typer.Option(help="What FILE holds, where it does not say so itself.")
-]
+KindOption = Annotated[Kind | None, typer.Option(help="What FILE holds, where it does not say so itself.")]
 
 
 def info(
@@ -40,7 +27,7 @@ def info(
     """What a depth file holds: size, unit, range, clipped pixels, the model that made it."""
     from prv2cli.depth_files.info import depth_info
 
-    found = depth_info(_readable(file), scale=scale, kind=kind.value if kind else None)
+    found = depth_info(_readable(file), scale=scale, kind=kind)
     if json:
         _print_json(found)
     else:
@@ -56,7 +43,7 @@ def convert(
         bool, typer.Option("--relative", help="FILE has no physical unit, and OUT will say so.")
     ] = False,
     depth_scale: Annotated[float, typer.Option(help="Numbers per metre of a 16-bit OUT.")] = 256.0,
-    dtype: Annotated[DtypeName, typer.Option(help="Of a TIFF.")] = DtypeName.uint16,
+    dtype: Annotated[Dtype, typer.Option(help="Of a TIFF.")] = "uint16",
     inverse: Annotated[
         bool | None,
         typer.Option(
@@ -79,10 +66,10 @@ def convert(
         _readable(file),
         _writable(out),
         scale=scale,
-        kind=kind.value if kind else None,
+        kind=kind,
         relative=relative,
         out_scale=depth_scale,
-        dtype=dtype.value,
+        dtype=dtype,
         inverse=inverse,
         fmt=format,
         relative_flag="--relative",

@@ -4,23 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from prv2cli.choices import Guidance, Part
 from prv2cli.cli.ui import JsonOption, QuietOption, say
-
-
-class GuidanceName(str, Enum):
-    gated = "gated"
-    fused = "fused"
-
-
-class PartName(str, Enum):
-    student = "student"
-    teacher = "teacher"
 
 
 def convert(
@@ -47,10 +37,10 @@ def convert(
         ),
     ] = None,
     guidance: Annotated[
-        GuidanceName, typer.Option(help="fused: the authors' ablation without the gate.")
-    ] = GuidanceName.gated,
+        Guidance, typer.Option(help="fused: the authors' ablation without the gate.")
+    ] = "gated",
     part: Annotated[
-        PartName | None,
+        Part | None,
         typer.Option(help="Of a file that holds a student and a teacher.", show_default="student"),
     ] = None,
     refiner_only: Annotated[
@@ -72,8 +62,8 @@ def convert(
         target,
         max_depth=max_depth,
         process_size=size,
-        guidance=guidance.value,
-        part=part.value if part else None,
+        guidance=guidance,
+        part=part,
         refiner_only=refiner_only,
     )
     facts = describe(conversion)

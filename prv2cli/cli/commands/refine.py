@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prv2cli.cli.commands.files import DtypeName, KindName
+from prv2cli.choices import Dtype, Kind
 from prv2cli.cli.options import (
     COARSE,
     OUTPUT,
@@ -30,7 +30,6 @@ from prv2cli.cli.options import (
     SceneOption,
     SeedOption,
     TileOption,
-    TtaName,
     TtaOption,
     models_of,
     tiling_of,
@@ -126,7 +125,7 @@ def refine(
         ),
     ] = False,
     coarse_kind: Annotated[
-        KindName | None,
+        Kind | None,
         typer.Option(help="Whether it holds depth or inverse depth (disparity).", rich_help_panel=COARSE),
     ] = None,
     tile: TileOption = "0",
@@ -136,7 +135,7 @@ def refine(
     ] = 0,
     mode: ModeOption = None,
     seed: SeedOption = 0,
-    tta: TtaOption = TtaName.auto,
+    tta: TtaOption = "auto",
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
     max_pixels: MaxPixelsOption = None,
@@ -167,14 +166,14 @@ def refine(
     _check_targets({"-o": target, "--preview": preview, "--confidence": confidence}, image, overwrite)
     outputs = _outputs(target, format, dtype, depth_scale, inverse, confidence, preview)
     tiling = tiling_of(tile, overlap, mode, seed)
-    request = RefineRequest(tiling, batch_size, tta.value, confidence is not None, focal_px)
+    request = RefineRequest(tiling, batch_size, tta, confidence is not None, focal_px)
     models = models_of(
         model,
         coarse,
         coarse_depth,
         device,
         precision,
-        scene=scene.value if scene else None,
+        scene=scene,
         revision=revision,
         offline=offline,
     )
@@ -214,7 +213,7 @@ def _default_target(image: Path, format: str | None) -> Path:
 def _outputs(
     target: Path,
     format: str | None,
-    dtype: DtypeName | None,
+    dtype: Dtype | None,
     scale: float,
     inverse: bool,
     confidence: Path | None,
@@ -225,12 +224,11 @@ def _outputs(
     from prv2cli.depth_files.encoding import Encoding, confidence_encoding
     from prv2cli.jobs.one_photo import Outputs
 
-    numbers: Any = dtype.value if dtype else None
     outputs = Outputs(
         target if str(target) != "-" else sys.stdout.buffer,
-        Encoding(depth_format(target, format), numbers, scale, inverse),
+        Encoding(depth_format(target, format), dtype, scale, inverse),
         confidence,
-        None if confidence is None else confidence_encoding(confidence, numbers),
+        None if confidence is None else confidence_encoding(confidence, dtype),
         preview,
     )
     outputs.check()
@@ -338,7 +336,7 @@ def _tell_estimate(job: FileJob, models: Models, *, as_json: bool) -> None:
 
 
 def _read_coarse(
-    path: Path | None, scale: float | None, relative: bool, kind: KindName | None
+    path: Path | None, scale: float | None, relative: bool, kind: Kind | None
 ) -> GivenDepth | None:
     from prv2cli.errors import UsageError
 
@@ -360,7 +358,7 @@ def _read_coarse(
     found = read_depth(
         path,
         scale=scale,
-        kind=kind.value if kind else None,
+        kind=kind,
         relative=relative,
         scale_flag="--coarse-scale",
         relative_flag="--coarse-relative",

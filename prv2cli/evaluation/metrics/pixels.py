@@ -17,14 +17,13 @@ prediction clipped to that range (`clip_depth`).
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from prv2cli.choices import Crop
 from prv2cli.evaluation.metrics.edges import TINY, BoolMap, FloatMap, log_ratio
-
-Crop = Literal["garg", "eigen-kitti", "eigen-nyu"]
 
 _CROPS = {  # top, bottom, left, right as shares of the image
     "garg": (0.40810811, 0.99189189, 0.03594771, 0.96405229),

@@ -94,7 +94,7 @@ def converted(state: dict[str, Tensor], tmp_path_factory: pytest.TempPathFactory
 def test_the_reference_depth_comes_out(golden: Golden, converted: Converted) -> None:
     """From their file to m1 through nothing but ours; the coarse network runs too."""
     checkpoint = read_checkpoint(converted.target)
-    bundle = checkpoint.build()
+    bundle: Any = checkpoint.build()
     photograph = image(golden.seed, (1, 3, *golden.meta["image_raw_shape"]))
     with torch.inference_mode():
         coarse = bundle.coarse(paper.to_process(photograph, PROCESS))

@@ -18,7 +18,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -291,12 +291,15 @@ def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 def test_the_reference_depth_comes_out(whole: Converted) -> None:
     """From their file to m1 and m2 through nothing but ours, the resizing of the photograph and its tiles included."""
     golden, checkpoint = whole.golden, read_checkpoint(whole.target)
-    config, made = checkpoint.config, checkpoint.build()
-    assert isinstance(config, BundleConfig) and isinstance(config.coarse, ZoeDepthConfig)
+    config, made = checkpoint.config, cast(Any, checkpoint.build())
+    assert isinstance(config, BundleConfig)
+    assert isinstance(config.coarse, ZoeDepthConfig)
     process = tuple(golden.meta["patch_process_shape"])
     assert config.process_size == config.coarse.input_size == process
-    assert whole.facts["kind"] == "bundle" and whole.facts["coarse"] == "zoedepth"
-    assert whole.facts["max_depth"] is None and whole.facts["process_size"] == list(process)
+    assert whole.facts["kind"] == "bundle"
+    assert whole.facts["coarse"] == "zoedepth"
+    assert whole.facts["max_depth"] is None
+    assert whole.facts["process_size"] == list(process)
 
     rgb = image(golden.seed, (1, 3, *golden.meta["image_raw_shape"]))
     with torch.inference_mode():
@@ -316,12 +319,13 @@ def test_a_photograph_through_the_bundle(whole: Converted) -> None:
     refiner = Refiner.from_pretrained(whole.target, device="cpu", precision="fp32")
     rgb = photograph(140, 200)
     process = tuple(whole.golden.meta["patch_process_shape"])
-    made = read_checkpoint(whole.target).build()
+    made: Any = read_checkpoint(whole.target).build()
     with torch.inference_mode():
         expected = made.coarse(resize_photograph(rgb, process)).depth[0, 0].numpy()
     for mode in (None, "m1"):
         result = refiner.refine(rgb, mode=mode)
-        assert result.unit == "metre" and result.depth.shape == (140, 200)
+        assert result.unit == "metre"
+        assert result.depth.shape == (140, 200)
         assert np.isfinite(result.depth).all()
         assert np.abs(result.coarse - expected).mean() < 1e-5 * expected.mean()
 
@@ -335,7 +339,8 @@ def test_networks_that_are_resized_for_in_another_way(whole: Converted) -> None:
     assert torch.equal(bundle_input(rgb, config), theirs)
     assert torch.equal(bundle_input(rgb, config.model_copy(update={"coarse": Dav2Config()})), theirs)
     ours = bundle_input(rgb, config.model_copy(update={"coarse": LiteConfig()}))
-    assert torch.equal(ours, shrink(rgb, config.process_size)) and not torch.equal(ours, theirs)
+    assert torch.equal(ours, shrink(rgb, config.process_size))
+    assert not torch.equal(ours, theirs)
 
 
 @pytest.mark.parametrize("whole", ["alone"], indirect=True)

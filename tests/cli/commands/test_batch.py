@@ -75,7 +75,8 @@ def test_a_folder_goes_to_one_beside_it(batch: Any, folder: Path) -> None:
     assert err.splitlines()[-1].startswith(f"{folder / 'in_depth'}: 2 done, 0 already done, 0 failed in ")
     assert _outputs(folder / "in_depth") == ["a.tif", "b.tif"]
     code, _, err = batch("in", "-r", "-o", "in_depth")
-    assert code == 0 and "1 done, 2 already done, 0 failed" in err
+    assert code == 0
+    assert "1 done, 2 already done, 0 failed" in err
     assert _outputs(folder / "in_depth") == ["a.tif", "b.tif", "below/c.tif"]
 
 
@@ -120,9 +121,11 @@ def test_json_is_one_line_a_file(batch: Any, folder: Path) -> None:
     (folder / "in/bad.jpg").write_bytes(b"text")
     code, out, err = batch("in", "-r", "--json")
     found = [json.loads(line) for line in out.splitlines()]
-    assert code == 1 and len(found) == 4
+    assert code == 1
+    assert len(found) == 4
     by_state = {state: [f["input"] for f in found if f["state"] == state] for state in ("done", "failed")}
-    assert len(by_state["done"]) == 3 and by_state["failed"] == ["in/bad.jpg"]
+    assert len(by_state["done"]) == 3
+    assert by_state["failed"] == ["in/bad.jpg"]
     assert any(line.startswith("error: in/bad.jpg") for line in err.splitlines())
     assert "1 failed" in err.splitlines()[-1]
 
@@ -165,7 +168,9 @@ def test_wrong_calls_are_one_line(
     before = _outputs(folder)
     found, out, err = batch(*arguments)
     assert (found, out) == (code, "")
-    assert words in err and len(err.splitlines()) == 1 and "Traceback" not in err
+    assert words in err
+    assert len(err.splitlines()) == 1
+    assert "Traceback" not in err
     assert _outputs(folder) == before
 
 
@@ -215,14 +220,16 @@ def test_a_signal_ends_the_batch_soon_and_cleanly(folder: Path, number: signal.S
     out, err = process.communicate(timeout=60)
     assert time.monotonic() - start < _patience()
     assert process.returncode == 130, err
-    assert (out, err.splitlines()[-1]) == ("", "interrupted") and "Traceback" not in err
+    assert (out, err.splitlines()[-1]) == ("", "interrupted")
+    assert "Traceback" not in err
     assert 1 <= _check_whole(folder) < 42
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_while_the_models_load(folder: Path, number: signal.Signals) -> None:
     process = _start(folder, loading=60)
-    assert process.stderr is not None and process.stderr.readline() == "loading\n"
+    assert process.stderr is not None
+    assert process.stderr.readline() == "loading\n"
     process.send_signal(number)
     start = time.monotonic()
     out, err = process.communicate(timeout=60)
@@ -234,7 +241,8 @@ def test_a_signal_while_the_models_load(folder: Path, number: signal.Signals) ->
 def test_a_reader_that_has_seen_enough(folder: Path) -> None:
     """prv2 batch --json ... | head -1"""
     process = _start(folder, "--json", "-q")
-    assert process.stdout is not None and process.stderr is not None
+    assert process.stdout is not None
+    assert process.stderr is not None
     assert json.loads(process.stdout.readline())["state"] == "done"
     with process.stderr:
         process.stdout.close()

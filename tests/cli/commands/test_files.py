@@ -39,7 +39,8 @@ def test_command_info(folder: Path) -> None:
     assert json.loads(run("info", path, "--json").stdout) == depth_info(path)
     table = run("info", path)
     assert table.exit_code == 0
-    assert re.search(r"unit +metre", table.stdout) and re.search(r"size +83 x 61", table.stdout)
+    assert re.search(r"unit +metre", table.stdout)
+    assert re.search(r"size +83 x 61", table.stdout)
     assert "a[b].png" in table.stdout.replace("\n", "")
     assert json.loads(run("info", "-", "--json", stdin=path.read_bytes()).stdout)["scale"] == 256
     Image.fromarray(np.full((3, 4), 1000, np.uint16)).save(folder / "mm.png")
@@ -52,17 +53,20 @@ def test_command_convert(folder: Path) -> None:
     Image.fromarray(np.array([[1000, 2000, 65535, 0]], np.uint16)).save(folder / "mm.png")
     refused = run("convert", folder / "mm.png", folder / "m.npy")
     assert isinstance(refused.exception, UsageError)
-    assert "--scale" in str(refused.exception) and "--relative" in str(refused.exception)
+    assert "--scale" in str(refused.exception)
+    assert "--relative" in str(refused.exception)
     done = run("convert", folder / "mm.png", folder / "m.tif", "--scale", 1000, "--dtype", "float32")
     assert (done.exit_code, done.stdout, done.stderr) == (0, "", "")
     assert same(tifffile.imread(folder / "m.tif"), np.array([[1, 2, 65.535, np.nan]], np.float32))
     clipped = run("convert", folder / "m.tif", folder / "c.png", "--depth-scale", 5000)
     assert (clipped.exit_code, clipped.stdout) == (0, "")
-    assert "1 pixels" in clipped.stderr and "--depth-scale" in clipped.stderr
+    assert "1 pixels" in clipped.stderr
+    assert "--depth-scale" in clipped.stderr
     rounded = run("convert", folder / "m.tif", folder / "c.png", "--inverse")
     assert "1 pixels may be off" in rounded.stderr
     kept = run("convert", folder / "m.tif", folder / "c.png", "--no-overwrite")
-    assert isinstance(kept.exception, OutputError) and "c.png exists" in str(kept.exception)
+    assert isinstance(kept.exception, OutputError)
+    assert "c.png exists" in str(kept.exception)
     relative = run("convert", folder / "mm.png", folder / "r.npy", "--relative", "--kind", "inverse")
     assert (relative.exit_code, depth_info(folder / "r.npy")["unit"]) == (0, "1/relative")
     piped = run("convert", "-", "-", "--format", "npy", stdin=(folder / "m.tif").read_bytes())

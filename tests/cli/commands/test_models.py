@@ -72,7 +72,8 @@ def test_list_as_json(models: Models, server: HubServer) -> None:
     commit = server.add_repo("org/name", {OURS: CONTENT})
     models("pull", "org/name")
     rows = {row["name"]: row for row in json.loads(models("list", "--json").out)}
-    assert rows["lite"]["state"] == "embedded" and rows["lite"]["path"].endswith("lite.safetensors")
+    assert rows["lite"]["state"] == "embedded"
+    assert rows["lite"]["path"].endswith("lite.safetensors")
     small = rows["dav2-hypersim-small"]
     assert (small["state"], small["path"], small["scene"], small["max_depth"]) == (
         "not cached",
@@ -89,22 +90,24 @@ def test_show_one(models: Models) -> None:
     lines = dict(
         line.split(maxsplit=1) for line in answer.out.splitlines() if not line.startswith(("max", "input"))
     )
-    assert lines["licence"] == "CC-BY-NC-4.0" and lines["commercial"] == "no" and lines["size"] == "390.0 MB"
-    assert "max depth    20 m" in answer.out and "input size   518 px" in answer.out
+    assert lines["licence"] == "CC-BY-NC-4.0"
+    assert lines["commercial"] == "no"
+    assert lines["size"] == "390.0 MB"
+    assert "max depth    20 m" in answer.out
+    assert "input size   518 px" in answer.out
     assert json.loads(models("show", "zoedepth", "--json").out)["repo"] == "Intel/zoedepth-nyu-kitti"
     unknown = models("show", "nothing")
-    assert (
-        unknown.code == 2
-        and "'nothing' is neither a file, nor a known name" in unknown.err
-        and unknown.out == ""
-    )
+    assert unknown.code == 2
+    assert "'nothing' is neither a file, nor a known name" in unknown.err
+    assert unknown.out == ""
 
 
 def test_pull_prints_the_path(models: Models, server: HubServer) -> None:
     first = server.add_repo("org/name", {OURS: CONTENT})
     server.add_repo("org/name", {OURS: CONTENT + b"2"})
     answer = models("pull", "org/name", "--revision", first)
-    assert answer.code == 0 and Path(answer.out.strip()).read_bytes() == CONTENT
+    assert answer.code == 0
+    assert Path(answer.out.strip()).read_bytes() == CONTENT
     again = models("pull", "org/name", "--revision", first, "--offline", "--json")
     assert json.loads(again.out) == {"name": "org/name", "path": answer.out.strip(), "revision": first}
     assert models("pull", "lite").out.strip() == str(resolve("lite").path)
@@ -114,26 +117,29 @@ def test_pull_that_fails(models: Models, server: HubServer) -> None:
     server.add_repo("org/name", {OURS: CONTENT}, gated=True)
     answer = models("pull", "org/name")
     assert (answer.code, answer.out) == (1, "")
-    assert answer.err.count("\n") == 1 and answer.err.startswith(
-        "error: org/name is gated: accept its licence"
-    )
+    assert answer.err.count("\n") == 1
+    assert answer.err.startswith("error: org/name is gated: accept its licence")
     missing = models("pull", "org/other", "--offline")
-    assert missing.code == 1 and "org/other is not in the cache" in missing.err
+    assert missing.code == 1
+    assert "org/other is not in the cache" in missing.err
 
 
 def test_verify_compares_and_tells(models: Models, server: HubServer) -> None:
     server.add_repo("org/name", {OURS: CONTENT})
     models("pull", "org/name")
     answer = models("verify")
-    assert answer.code == 0 and answer.err == "3 files, 0 wrong\n"
+    assert answer.code == 0
+    assert answer.err == "3 files, 0 wrong\n"
     assert [line.split()[0] for line in answer.out.splitlines()] == ["ok"] * 3
     path = resolve("org/name").path
     path.resolve().write_bytes(CONTENT[::-1])
     answer = models("verify", "-q")
-    assert answer.code == 1 and answer.err == ""
+    assert answer.code == 1
+    assert answer.err == ""
     assert answer.out.splitlines()[2].startswith(f"WRONG    org/name: {path} has sha256 ")
     (result,) = json.loads(models("verify", "org/name", "--json").out)
-    assert result["ok"] is False and result["source"] == "first download"
+    assert result["ok"] is False
+    assert result["source"] == "first download"
     assert models("verify", "lite").code == 0
     assert models("verify", "zoedepth").code == 1
 
@@ -141,5 +147,6 @@ def test_verify_compares_and_tells(models: Models, server: HubServer) -> None:
 def test_verify_says_when_there_is_nothing_to_compare_with(models: Models, tmp_path: Path) -> None:
     (tmp_path / "mine.safetensors").write_bytes(b"x")
     answer = models("verify", tmp_path / "mine.safetensors")
-    assert answer.code == 0 and answer.out.startswith("unknown  mine.safetensors: nothing to compare")
+    assert answer.code == 0
+    assert answer.out.startswith("unknown  mine.safetensors: nothing to compare")
     assert models("verify", tmp_path).code == 2

@@ -9,7 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -184,7 +184,8 @@ def test_refine_writes_a_depth_map_that_explains_itself(prv2: Prv2) -> None:
     assert about.model_id == hashlib.sha256(resolve("refiner-s").path.read_bytes()).hexdigest()
     assert about.source_sha256 == hashlib.sha256(Path("photo.jpg").read_bytes()).hexdigest()
     assert (about.precision, about.coarse) == ("float32", "lite")
-    assert about.tiling and about.tiling.startswith("grid 1x1")
+    assert about.tiling
+    assert about.tiling.startswith("grid 1x1")
     assert sorted(p.name for p in Path.cwd().iterdir()) == ["photo.jpg", "photo_depth.tif"]
 
 
@@ -303,13 +304,15 @@ def test_a_given_map_keeps_its_unit(prv2: Prv2) -> None:
     for name, scale in (("m.npy", 1), ("mm.png", 1000), ("ours.tif", None)):
         flags = () if scale is None else ("--coarse-scale", scale)
         answer = prv2("refine", "photo.jpg", "-o", "a.npy", "--coarse-depth", name, *flags, *EXACT)
-        assert answer.code == 0 and "warning" not in answer.err
+        assert answer.code == 0
+        assert "warning" not in answer.err
         depth = read_depth(Path("a.npy"))
         assert (depth.metadata.unit, depth.metadata.coarse) == ("metre", f"file {name}")
         found.append(depth.values)
     np.testing.assert_allclose(found[2], found[0], rtol=1e-6)
     rounded = np.abs(found[1] / found[0] - 1)  # beside an edge a millimetre may decide for the other surface
-    assert np.percentile(rounded, 99) < 0.005 and rounded.max() < 0.2
+    assert np.percentile(rounded, 99) < 0.005
+    assert rounded.max() < 0.2
     assert 0.5 < np.median(found[0]) / np.median(_ramp()) < 2
 
 
@@ -353,10 +356,13 @@ def test_what_sixteen_bits_cannot_hold_is_said(prv2: Prv2) -> None:
     given = ("--coarse-depth", "wide.npy", "--coarse-scale", "1")
     answer = prv2("refine", "photo.jpg", "--json", *given, *EXACT)
     found, warnings = json.loads(answer.out), answer.err.splitlines()
-    assert found["clipped"] > 0 and found["rounded"] > 0
+    assert found["clipped"] > 0
+    assert found["rounded"] > 0
     assert len(warnings) == 2
-    assert f"{found['clipped']} pixels" in warnings[0] and "smaller --depth-scale" in warnings[0]
-    assert f"{found['rounded']} pixels" in warnings[1] and "larger --depth-scale" in warnings[1]
+    assert f"{found['clipped']} pixels" in warnings[0]
+    assert "smaller --depth-scale" in warnings[0]
+    assert f"{found['rounded']} pixels" in warnings[1]
+    assert "larger --depth-scale" in warnings[1]
     assert prv2("refine", "photo.jpg", "-o", "a.npy", "-q", *given, *EXACT) == (0, b"", "")
 
 
@@ -395,11 +401,11 @@ def test_a_dry_run_tells_what_it_would_take_and_writes_nothing(prv2: Prv2) -> No
     found = json.loads(answer.out)
     assert (answer.code, answer.err, found["tiles"], found["way"]) == (0, "", 1, "memory")
     assert (found["width"], found["height"]) == (WIDTH, HEIGHT)
-    assert found["memory_bytes"] > 100_000_000 and found["seconds"] > 0
+    assert found["memory_bytes"] > 100_000_000
+    assert found["seconds"] > 0
     text = prv2("refine", "photo.jpg", "--dry-run", *EXACT).out.decode()
-    assert (
-        text.startswith(f"photo.jpg: {WIDTH}x{HEIGHT}, 1 tiles (grid 1x1") and "GB of memory, about" in text
-    )
+    assert text.startswith(f"photo.jpg: {WIDTH}x{HEIGHT}, 1 tiles (grid 1x1")
+    assert "GB of memory, about" in text
     assert [p.name for p in Path.cwd().iterdir()] == ["photo.jpg"]
 
 
@@ -413,8 +419,10 @@ def test_a_pipe_carries_the_depth_map_and_nothing_else(tmp_path: Path) -> None:
     done = _python(*command, input=photo.getvalue(), cwd=tmp_path)
     errors = done.stderr.decode()
     assert done.returncode == 0, errors
-    assert len(errors.splitlines()) == 1 and errors.startswith("warning: dav2-hypersim-small is not at hand")
-    assert done.stdout.startswith(b"\x89PNG") and done.stdout.endswith(b"IEND\xaeB`\x82")
+    assert len(errors.splitlines()) == 1
+    assert errors.startswith("warning: dav2-hypersim-small is not at hand")
+    assert done.stdout.startswith(b"\x89PNG")
+    assert done.stdout.endswith(b"IEND\xaeB`\x82")
     with Image.open(io.BytesIO(done.stdout)) as picture:
         assert (picture.mode, picture.size) == ("I;16", (WIDTH, HEIGHT))
     about = read_depth(io.BytesIO(done.stdout)).metadata
@@ -426,9 +434,11 @@ def test_a_pipe_carries_the_depth_map_and_nothing_else(tmp_path: Path) -> None:
 def test_a_reader_that_leaves_is_no_bug(tmp_path: Path) -> None:
     write_depth(tmp_path / "a.npy", _ramp(), DepthMetadata())
     command = [sys.executable, "-m", "prv2cli", "convert", "a.npy", "-"]
-    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command, cwd=tmp_path, env=_environment(), **streams) as program:
-        assert program.stdout and program.stderr
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as program:
+        assert program.stdout
+        assert program.stderr
         program.stdout.close()
         errors = program.stderr.read()
     assert (program.returncode, errors) == (1, b"")
@@ -578,7 +588,7 @@ def test_no_arguments_show_the_help(prv2: Prv2) -> None:
 
 
 @pytest.fixture
-def broken(prv2: Prv2, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[BaseException], None]]:
+def broken(prv2: Prv2, monkeypatch: pytest.MonkeyPatch) -> Callable[[BaseException], None]:
     """Make the refiner fail in the middle of its work."""
 
     def fail_with(error: BaseException) -> None:
@@ -587,7 +597,7 @@ def broken(prv2: Prv2, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Ba
 
         monkeypatch.setattr("prv2cli.refine.tiles.loop.TileLoop._refine_batch", fail)
 
-    yield fail_with
+    return fail_with
 
 
 @pytest.mark.usefixtures("loaded_once")
@@ -598,7 +608,8 @@ def test_an_unexpected_exception_is_called_a_bug(prv2: Prv2, broken: Callable[[B
     assert (answer.code, answer.out, _folder()) == (1, b"", before)
     first, second = answer.err.splitlines()
     assert first == "error: RuntimeError: boom"
-    assert "bug" in second and "--debug" in second
+    assert "bug" in second
+    assert "--debug" in second
     with pytest.raises(RuntimeError, match="boom"):
         prv2("refine", "photo.jpg", *EXACT, debug=True)
 
@@ -656,7 +667,9 @@ def test_convert_there_and_back_loses_only_the_rounding(prv2: Prv2) -> None:
 def test_convert_says_what_it_clips_and_keeps_what_it_must(prv2: Prv2) -> None:
     np.save("a.npy", _ramp() * 100)
     answer = prv2("convert", "a.npy", "b.png", "--scale", "1")
-    assert answer.code == 0 and answer.err.startswith("warning: b.png: ") and "clipped" in answer.err
+    assert answer.code == 0
+    assert answer.err.startswith("warning: b.png: ")
+    assert "clipped" in answer.err
     before = _folder()
     answer = prv2("convert", "a.npy", "b.png", "--scale", "1", "--no-overwrite")
     _check_refusal(answer, before, 1, "b.png ... --no-overwrite")

@@ -75,8 +75,8 @@ def test_depth_pro_f1_against_plain_loops() -> None:
             p, g = ({b for b in found if b[0] == direction} for found in (ours, theirs))
             recalls.append(len(p & g) / max(len(g), 1))
             precisions.append(len(p & g) / max(len(p), 1))
-        r, p = np.mean(recalls), np.mean(precisions)
-        scores.append(2 * r * p / (r + p) if r + p else 0.0)
+        recall, precision = float(np.mean(recalls)), float(np.mean(precisions))
+        scores.append(2 * recall * precision / (recall + precision) if recall + precision else 0.0)
     got = depth_pro_f1(pred, truth, np.ones(truth.shape, dtype=bool))
     assert got == pytest.approx(np.average(scores, weights=levels))
     assert 0.2 < got < 0.9
@@ -102,8 +102,8 @@ def _slow_f1(pred: np.ndarray, truth: np.ndarray) -> float:
     for t in levels:
         ours, theirs = _boundaries(pred, t), _boundaries(truth, t)
         if theirs:
-            precision = np.mean([_has_match(b, theirs) for b in ours]) if ours else 0.0
-            recall = np.mean([_has_match(b, ours) for b in theirs])
+            precision = float(np.mean([_has_match(b, theirs) for b in ours])) if ours else 0.0
+            recall = float(np.mean([_has_match(b, ours) for b in theirs]))
             scores.append(2 * precision * recall / (precision + recall) if precision + recall else 0.0)
             weights.append(t)
     return float(np.average(scores, weights=weights))

@@ -108,7 +108,8 @@ def test_edge_map_metrics_of_a_displaced_line() -> None:
     moved = edge_map_metrics(line(23), line(20), ALL)  # five columns each, two in common
     assert (moved["accuracy"], moved["completeness"]) == (3, 3)
     assert (moved["precision"], moved["recall"], moved["f1"]) == pytest.approx((0.4, 0.4, 0.4))
-    assert moved["hamming"] == pytest.approx(6 / 48) and moved["agreement"] == pytest.approx(42 / 48)
+    assert moved["hamming"] == pytest.approx(6 / 48)
+    assert moved["agreement"] == pytest.approx(42 / 48)
 
 
 def test_boundary_distances_have_a_limit_and_the_authors_completeness_has_none() -> None:

@@ -15,8 +15,8 @@ from prv2cli.evaluation.metrics.edges import canny_edges, depth_edges, disparity
 
 def test_depth_edges_are_both_sides_of_the_step_and_the_band_is_symmetric() -> None:
     edges = depth_edges(step(24), ALL)
-    assert edges.any(axis=0).nonzero()[0].tolist() == [23, 24]
-    assert edge_band(edges, 4).all(axis=0).nonzero()[0].tolist() == list(range(19, 29))
+    assert np.flatnonzero(edges.any(axis=0)).tolist() == [23, 24]
+    assert np.flatnonzero(edge_band(edges, 4).all(axis=0)).tolist() == list(range(19, 29))
     assert not depth_edges(step(24), ALL, jump=0.21).any()
 
 
@@ -38,7 +38,7 @@ def test_canny_edges_are_exact(case: Case) -> None:
 def test_disparity_edges_by_hand() -> None:
     disparity = np.zeros((9, 12))
     disparity[:, 6:] = 1.5
-    assert disparity_edges(disparity).any(axis=0).nonzero()[0].tolist() == [5, 6]
+    assert np.flatnonzero(disparity_edges(disparity).any(axis=0)).tolist() == [5, 6]
     assert not disparity_edges(disparity / 1.5).any()
 
 

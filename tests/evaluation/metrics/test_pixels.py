@@ -114,7 +114,8 @@ def test_evaluated_pixels() -> None:
 def test_clip_depth_returns_a_copy_without_holes() -> None:
     pred = np.array([[np.nan, -np.inf, 0.2], [5, np.inf, 11]], dtype=np.float32)
     clipped = clip_depth(pred, 1, 10)
-    assert clipped.tolist() == [[1, 1, 1], [5, 10, 10]] and clipped.dtype == np.float32
+    assert clipped.tolist() == [[1, 1, 1], [5, 10, 10]]
+    assert clipped.dtype == np.float32
     assert np.isnan(pred[0, 0])
 
 

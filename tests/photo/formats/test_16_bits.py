@@ -6,6 +6,7 @@ import io
 import struct
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -60,7 +61,7 @@ def test_16_bit_png_clear_colour() -> None:
         {"planarconfig": "separate", "byteorder": ">"},
     ],
 )
-def test_16_bit_tiff_layouts(options: dict[str, object]) -> None:
+def test_16_bit_tiff_layouts(options: dict[str, Any]) -> None:
     pixels = np.moveaxis(RGB16, 2, 0) if "planarconfig" in options else RGB16
     photo = read_photo(tiff(pixels, photometric="rgb", **options))
     assert photo.rgb.dtype == np.dtype("=u2")

@@ -117,7 +117,7 @@ def test_a_cut_one_is_one_clear_error(
 
 @linux
 def test_a_full_disk_is_told_before_the_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    usage = shutil._ntuple_diskusage(10**9, 10**9, 64 << 20)  # type: ignore[attr-defined]
+    usage = shutil._ntuple_diskusage(10**9, 10**9, 64 << 20)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     with (
         pytest.raises(DiskFullError, match=r"0\.1 GB are free"),

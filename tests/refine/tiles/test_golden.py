@@ -13,6 +13,7 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -245,8 +246,10 @@ def test_whole_bundle_from_image_to_depth(whole: Whole, tmp_path: Path) -> None:
     tensors = {f"{part}.{k}": v for part, model in parts.items() for k, v in model.state_dict().items()}
     write_tensors(tmp_path / "bundle.safetensors", tensors, config, {})
     bundle = read_checkpoint(tmp_path / "bundle.safetensors")
+    assert isinstance(bundle.config, BundleConfig)
     network, model = bundle.part("coarse").build(), bundle.part("refiner").build()
     coarse = network(paper.to_process(whole.image, bundle.config.process_size))
     setup = paper.PaperSetup(process=bundle.config.process_size, split=(2, 2))
-    depth = paper.refine_paper(model.to(memory_format=torch.channels_last), whole.image, coarse, setup, "m1")
+    refiner: Any = model.to(memory_format=torch.channels_last)
+    depth = paper.refine_paper(refiner, whole.image, coarse, setup, "m1")
     assert whole.golden.error("depth_m1", depth) < TOLERANCE

@@ -15,10 +15,12 @@ from prv2cli.errors import (
     ConfigError,
 )
 from prv2cli.training.config.load import load_train_config
+from prv2cli.training.config.scenes import SceneDataConfig
 
 
 def test_overrides_change_what_they_name() -> None:
     config = load_train_config(STAGE_CONFIGS["refine"], ["optimiser.lr=1e-4", "steps=7", "data.cache=a/b"])
+    assert isinstance(config.data, SceneDataConfig)
     assert (config.optimiser.lr, config.steps, config.data.cache) == (1e-4, 7, Path("a/b"))
     untouched = load_train_config(STAGE_CONFIGS["refine"])
     assert config.optimiser.weight_decay == untouched.optimiser.weight_decay

@@ -47,7 +47,8 @@ def test_the_learning_rate_warms_up_and_falls() -> None:
     )
     course = [learning_rate(config, step) for step in range(101)]
     assert course[0] == pytest.approx(0.001)
-    assert course[:10] == sorted(course[:10]) and course[9:] == sorted(course[9:], reverse=True)
+    assert course[:10] == sorted(course[:10])
+    assert course[9:] == sorted(course[9:], reverse=True)
     assert course[50] == pytest.approx(0.005)
     assert course[100] == pytest.approx(0.01 / 1000)
     unwarmed = load_train_config(STAGE_CONFIGS["refine"], ["steps=1", "optimiser.warmup=0", "optimiser.lr=1"])
@@ -113,13 +114,15 @@ def test_ema_follows_the_weights() -> None:
     ema = Ema(model, 0.9)
     with torch.no_grad():
         model.weight.fill_(3.0)
+        assert model.num_batches_tracked is not None
         model.num_batches_tracked.fill_(7)
     ema.update(model, 0)  # the first decay is 1/10: early weights do not linger
     torch.testing.assert_close(ema.model.weight, torch.full((2,), 0.1 * 1 + 0.9 * 3))
     ema.update(model, 10_000)
     torch.testing.assert_close(ema.model.weight, torch.full((2,), 0.9 * 2.8 + 0.1 * 3))
     assert ema.model.num_batches_tracked == 7
-    assert not ema.model.training and model.training
+    assert not ema.model.training
+    assert model.training
 
 
 def test_without_a_decay_the_mean_is_the_model() -> None:

@@ -61,7 +61,8 @@ def _check_same_weights(a: Path, b: Path) -> None:
 
 def test_resume_needs_a_saved_run_of_the_same_settings(cache: Path, tmp_path: Path, capsys: Any) -> None:
     assert train_on_scenes("coarse", tmp_path / "new", cache, "--resume") == 2
-    assert "--resume" in (error := capsys.readouterr().err) and "nothing was saved" in error
+    assert "--resume" in (error := capsys.readouterr().err)
+    assert "nothing was saved" in error
     out = tmp_path / "run"
     assert train_on_scenes("coarse", out, cache, steps=2) == 0
     before = full_log(out)

@@ -39,7 +39,8 @@ def test_half_precision_learns_about_the_same(data: Path, tmp_path: Path) -> Non
     whole = losses_of(configured(data, "coarse", steps=2), tmp_path / "fp32")
     for precision in ("bf16", "fp16"):
         half = losses_of(configured(data, "coarse", steps=2, precision=precision), tmp_path / precision)
-        assert half != whole and half == pytest.approx(whole, rel=0.05)
+        assert half != whole
+        assert half == pytest.approx(whole, rel=0.05)
         state = read_state(tmp_path / precision, CPU)
         assert bool(state["scaler"]) == (precision == "fp16")
 
@@ -63,7 +64,7 @@ def loop(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., tuple
         def step(
             model: nn.Module, batch: dict[str, Tensor], progress: float, config: TrainConfig
         ) -> StepOutput:
-            loss = model.weight.square().sum()  # type: ignore[operator, union-attr]
+            loss = model.weight.square().sum()  # type: ignore[operator]
             return StepOutput(loss * math.nan if round(progress * steps) in broken else loss, {})
 
         monkeypatch.setitem(STAGES, ("coarse", True), Stage(_Blanks, step))
@@ -71,10 +72,10 @@ def loop(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., tuple
             "prv2cli.training.loop.trainer.build_to_train", lambda *_: nn.Linear(2, 1, bias=False)
         )
         reports: list[dict] = []
-        data = {"workers": 0}
+        data: Any = {"workers": 0}
         config = TrainConfig(
             stage="coarse", model=LiteConfig(), steps=steps, batch_size=1, save_every=99, data=data
-        )  # type: ignore[arg-type]
+        )
         return Trainer(config, tmp_path, CPU, reports.append), reports
 
     return make
@@ -83,15 +84,19 @@ def loop(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., tuple
 def test_a_step_without_a_finite_loss_is_skipped(loop: Any) -> None:
     trainer, reports = loop(4, range(1, 3))
     weights = []
-    trainer.report = lambda parts: (
-        reports.append(parts),
-        weights.append(trainer.model.weight.detach().clone()),
-    )
+
+    def keep(parts: dict[str, Any]) -> None:
+        reports.append(parts)
+        weights.append(trainer.model.weight.detach().clone())
+
+    trainer.report = keep
     trainer.run()
     assert ["loss" in parts for parts in reports] == [True, False, False, True]
-    assert torch.equal(weights[0], weights[1]) and torch.equal(weights[1], weights[2])
+    assert torch.equal(weights[0], weights[1])
+    assert torch.equal(weights[1], weights[2])
     assert not torch.equal(weights[2], weights[3])
-    assert torch.isfinite(weights[3]).all() and trainer.step == 4
+    assert torch.isfinite(weights[3]).all()
+    assert trainer.step == 4
 
 
 def test_a_run_that_only_skips_stops_and_says_what_to_do(loop: Any) -> None:
@@ -139,7 +144,8 @@ def test_gradients_that_are_not_finite_are_skipped_and_counted(data: Path, tmp_p
     assert ["loss" in parts for parts in reports] == [True, False, False, True]
     assert [parts["skipped"] for parts in reports if "skipped" in parts] == [1, 2]
     assert all(torch.isfinite(p).all() for p in trainer.model.parameters())
-    assert trainer.skipped == 2 and read_state(tmp_path, CPU)["skipped"] == 2
+    assert trainer.skipped == 2
+    assert read_state(tmp_path, CPU)["skipped"] == 2
 
 
 @pytest.mark.parametrize(
@@ -173,8 +179,10 @@ def test_a_full_disk_leaves_the_old_checkpoint_and_the_run_goes_on(
         full_disk[0] = parts["step"] in (2, 3)
 
     fit(config, tmp_path, device=CPU, report=report, tell=told.append)
-    assert len(told) == 2 and all("no space left" in message for message in told)
-    assert "step 2 could not be saved" in told[0] and "step 1 is kept, the run goes on" in told[0]
+    assert len(told) == 2
+    assert all("no space left" in message for message in told)
+    assert "step 2 could not be saved" in told[0]
+    assert "step 1 is kept, the run goes on" in told[0]
     assert read_state(tmp_path, CPU)["step"] == 4
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 

@@ -49,7 +49,8 @@ def test_a_difference_costs_and_has_a_gradient(
     assert loss(prediction, truth, valid).shape == ()
     assert loss(prediction, truth, valid) > 0.01
     slope = gradient(lambda p: loss(p, truth, valid), prediction)
-    assert torch.isfinite(slope).all() and slope.abs().sum() > 0
+    assert torch.isfinite(slope).all()
+    assert slope.abs().sum() > 0
     assert (slope[~valid] == 0).all()
 
 
@@ -74,9 +75,11 @@ def test_hardly_any_valid_pixel(
     valid[1, 0, 5, 20 : 20 + pixels] = True
     value = loss(prediction, truth, valid)
     slope = gradient(lambda p: loss(p, truth, valid), prediction)
-    assert torch.isfinite(value) and torch.isfinite(slope).all()
+    assert torch.isfinite(value)
+    assert torch.isfinite(slope).all()
     if pixels < 2:
-        assert value == 0 and (slope == 0).all()
+        assert value == 0
+        assert (slope == 0).all()
 
 
 @every_loss_but_ranking

@@ -61,7 +61,8 @@ def test_edge_pairs_lie_beside_and_across_an_edge(turned: bool) -> None:
     (row1, column1), (row2, column2) = [place[::-1] if turned else place for place in places]
     assert torch.equal(row1, row2)
     for columns in (column1, column2):
-        assert ((columns - 40).abs() >= 2).all() and ((columns - 40).abs() <= 30).all()
+        assert ((columns - 40).abs() >= 2).all()
+        assert ((columns - 40).abs() <= 30).all()
     crossing = (column1 < 40) & (column2 > 40)
     assert crossing.sum() == 500
     assert (column1 <= column2).all()
@@ -113,7 +114,8 @@ def test_ranking_finds_the_edges_by_itself() -> None:
     valid = torch.ones_like(label, dtype=torch.bool)
     edges = torch.zeros_like(valid)
     edges[0, 0] = torch.from_numpy(canny_edges(label[0, 0].numpy()))
-    assert set(edges[0, 0].nonzero()[:, 1].tolist()) <= {31, 32} and edges.sum() > 40
+    assert set(edges[0, 0].nonzero()[:, 1].tolist()) <= {31, 32}
+    assert edges.sum() > 40
     given, found = (
         edge_guided_ranking(blurred, label, valid, torch.Generator().manual_seed(0), edges=e, anchors=300)
         for e in (edges, None)

@@ -21,7 +21,8 @@ def target() -> Tensor:
 def test_a_perfect_residual_costs_nothing_and_any_other_does(target: Tensor, smooth: bool) -> None:
     assert weighted_residual_loss(target, target, smooth=smooth) == 0
     losses = [float(weighted_residual_loss(target * k, target, smooth=smooth)) for k in (0.9, 0.5, 0.0, -0.5)]
-    assert losses == sorted(losses) and losses[0] > 0
+    assert losses == sorted(losses)
+    assert losses[0] > 0
 
 
 @pytest.mark.parametrize("smooth", [True, False])
@@ -38,7 +39,9 @@ def test_an_error_costs_more_where_the_coarse_map_is_wrong(target: Tensor, smoot
 def test_a_flat_tile_has_a_finite_gradient(smooth: bool) -> None:
     residual = torch.full((2, 1, 16, 16), 0.1, requires_grad=True)
     weighted_residual_loss(residual, torch.zeros(2, 1, 16, 16), smooth=smooth).backward()
-    assert residual.grad is not None and torch.isfinite(residual.grad).all() and residual.grad.abs().sum() > 0
+    assert residual.grad is not None
+    assert torch.isfinite(residual.grad).all()
+    assert residual.grad.abs().sum() > 0
 
 
 def test_the_edge_loss_counts_shares_of_a_step() -> None:
@@ -67,4 +70,5 @@ def test_drift_is_of_local_means_alone(target: Tensor) -> None:
     texture[..., ::2] = -1  # averages out in every window
     assert drift_loss(target + 0.3 * texture, target) < 1e-6
     shifted = [float(drift_loss(target + shift, target)) for shift in (0.01, 0.1)]
-    assert shifted[1] == pytest.approx(10 * shifted[0], rel=1e-4) and shifted[0] > 0
+    assert shifted[1] == pytest.approx(10 * shifted[0], rel=1e-4)
+    assert shifted[0] > 0

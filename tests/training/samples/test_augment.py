@@ -19,7 +19,8 @@ def test_photographs_and_maps_are_turned_together() -> None:
     settings = AugmentConfig(flip=1, rotate=20, colour=0)
     turned, (moved,) = augment(rgb, [depth], settings, rng)
     inside = ~np.isnan(moved)
-    assert 0 < (~inside).sum() < moved.size / 2 and turned.dtype == np.uint8
+    assert 0 < (~inside).sum() < moved.size / 2
+    assert turned.dtype == np.uint8
     agree = (turned[..., 0] > 127) == (moved == 1)
     assert agree[inside].mean() > 0.97  # all but the interpolated border
     assert turned[:, 30:].sum() > turned[:, :30].sum()  # mirrored
@@ -29,10 +30,11 @@ def test_photographs_and_maps_are_turned_together() -> None:
 def test_colours_change_within_their_ranges_and_depth_does_not(dtype: Any) -> None:
     grey = np.full((4, 4, 3), np.iinfo(dtype).max // 2, dtype)
     depth = np.ones((4, 4), np.float32)
-    only = {"flip": 0.0, "rotate": 0.0, "colour": 1.0}
+    only: dict[str, Any] = {"flip": 0.0, "rotate": 0.0, "colour": 1.0}
     brighter = AugmentConfig(**only, gamma=(1, 1), brightness=(1.2, 1.2), balance=(1, 1))
     changed, (same,) = augment(grey, [depth], brighter, np.random.default_rng(0))
-    assert changed.dtype == np.float32 and np.allclose(changed, 0.6, atol=0.01)
+    assert changed.dtype == np.float32
+    assert np.allclose(changed, 0.6, atol=0.01)
     assert np.array_equal(same, depth)
     drawn = [augment(grey, [depth], AugmentConfig(**only), np.random.default_rng(i))[0] for i in range(20)]
     assert np.ptp([image.mean() for image in drawn]) > 0.02

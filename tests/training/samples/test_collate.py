@@ -23,7 +23,8 @@ from prv2cli.training.samples.collate import BROKEN, collate, unpacked
 
 def test_samples_say_what_could_not_be_used() -> None:
     batch = collate([{"a": torch.zeros(1), BROKEN: [("x", "why")]}, {"a": torch.ones(1)}])
-    assert batch["a"].tolist() == [0, 1] and batch[BROKEN] == [("x", "why")]
+    assert batch["a"].tolist() == [0, 1]
+    assert batch[BROKEN] == [("x", "why")]
 
 
 def test_a_killed_worker_is_told_and_other_errors_stay_what_they_are() -> None:

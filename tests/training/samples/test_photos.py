@@ -43,7 +43,8 @@ def test_an_epoch_takes_every_photograph_once(data: Path) -> None:
     epochs = [
         [float(samples[k + e * PHOTOGRAPHS]["image"].sum()) for k in range(PHOTOGRAPHS)] for e in (0, 1)
     ]
-    assert sorted(epochs[0]) == sorted(epochs[1]) and len(set(epochs[0])) == PHOTOGRAPHS
+    assert sorted(epochs[0]) == sorted(epochs[1])
+    assert len(set(epochs[0])) == PHOTOGRAPHS
     assert epochs[0] != epochs[1]
 
 
@@ -67,4 +68,5 @@ def test_endless_scenes_for_a_bundle_never_come_twice(tmp_path: Path) -> None:
     )
     samples = PhotoSamples(config, 6)
     truths = {samples[i]["truth"].numpy().tobytes() for i in range(6)}
-    assert len(truths) == 6 and not (tmp_path / "pool").exists()
+    assert len(truths) == 6
+    assert not (tmp_path / "pool").exists()

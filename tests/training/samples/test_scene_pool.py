@@ -37,11 +37,14 @@ def test_scenes_are_made_once_and_the_same_everywhere(
 def test_still_lifes_lie_beside_the_other_scenes(tmp_path: Path) -> None:
     pytest.importorskip("cv2")
     changes: dict[str, object] = {"data.scenes": 1, "data.still_lifes": 1}
-    pool = ScenePool(load_train_config(STAGE_CONFIGS["coarse"], overrides(tmp_path, **changes)).data)
+    config = load_train_config(STAGE_CONFIGS["coarse"], overrides(tmp_path, **changes))
+    assert isinstance(config.data, SceneDataConfig)
+    pool = ScenePool(config.data)
     for index in range(2):
         pool.folder.mkdir(parents=True, exist_ok=True)
         _make_and_save(pool._job(index))
-    assert not pool.missing() and len(pool) == 2
+    assert not pool.missing()
+    assert len(pool) == 2
     styles: tuple[Style, ...] = ("any", "still-life")
     for index, style in enumerate(styles):
         expected = make_scene((pool.config.seed, 0), 128, style=style)
@@ -56,7 +59,8 @@ def test_endless_scenes_are_new_in_every_sample_and_leave_nothing_behind(tmp_pat
     depths = [samples[i]["depth"].numpy() for i in range(4)]
     assert len({depth.tobytes() for depth in depths}) == 4
     assert np.array_equal(samples[3]["depth"].numpy(), depths[3])  # whichever worker draws it
-    for index, style in enumerate(("any", "still-life", "any")):  # in the proportion of the two
+    styles: tuple[Style, ...] = ("any", "still-life", "any")
+    for index, style in enumerate(styles):  # in the proportion of the two
         expected = make_scene((config.data.seed, index), 128, style=style).depth
         assert np.array_equal(samples.pool.load(index)[1], expected)
     assert not (tmp_path / "pool").exists()

@@ -19,17 +19,21 @@ from prv2cli.training.samples.scenes import RefineSamples
 @pytest.mark.parametrize("stage", STAGE_CONFIGS)
 def test_samples_are_what_they_are_said_to_be(stage: str, cache: Path) -> None:
     config = load_train_config(STAGE_CONFIGS[stage], overrides(cache))
+    assert isinstance(config.data, SceneDataConfig)
     batch = first_batch(config)
     assert all(torch.isfinite(tensor).all() for tensor in batch.values())
-    assert batch["rgb"].min() >= 0 and batch["rgb"].max() <= 1
+    assert batch["rgb"].min() >= 0
+    assert batch["rgb"].max() <= 1
     tiles = 2 * (config.data.tiles_per_scene if stage == "refine" else 1)
     assert batch["rgb"].shape == (tiles, 3, 128, 128)
     if stage == "coarse":
-        assert batch["depth"].shape == (2, 1, 128, 128) and batch["depth"].min() > 0
+        assert batch["depth"].shape == (2, 1, 128, 128)
+        assert batch["depth"].min() > 0
         return
     assert batch["truth"].shape == batch["coarse"].shape == (tiles, 1, 128, 128)
     assert len(batch["guide_rgb"]) == len(batch["guide_depth"]) == 2
-    assert batch["box"].min() >= 0 and batch["box"].max() <= 1
+    assert batch["box"].min() >= 0
+    assert batch["box"].max() <= 1
     assert (batch["spread_ratio"] > 0).all()
 
 

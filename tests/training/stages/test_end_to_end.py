@@ -39,7 +39,8 @@ def test_an_end_to_end_run_is_a_bundle_for_refine(runs: Path, data: Path, tmp_pa
         == 0
     )
     depth = np.load(out)
-    assert depth.shape == SIZE and (depth > 0).all()
+    assert depth.shape == SIZE
+    assert (depth > 0).all()
     numbers = read_log(runs / "refine")
     assert all(np.isfinite(list(line.values())).all() for line in numbers)
     assert {"loss", "silog", "coarse_silog", "lr"} <= set(numbers[0])
@@ -102,14 +103,17 @@ def test_transfer_from_files(runs: Path, data: Path, tmp_path: Path) -> None:
     for moved in batches(config, World(), CPU, told.append, done=0):
         levels = moved["pseudo"].flatten(1)
         assert set(levels.unique().tolist()) <= {0.0, 2.0, 3.0, 4.0, 5.0}  # 0: turned in from outside
-    assert len(told) == 1 and "04" in told[0] and "no pseudo-label" in told[0]
+    assert len(told) == 1
+    assert "04" in told[0]
+    assert "no pseudo-label" in told[0]
 
 
 def test_a_teacher_must_see_the_same_tiles(runs: Path, data: Path, tmp_path: Path, capsys: Any) -> None:
     teacher = str(runs / "refine" / "last.safetensors")
     changes = {"model": {"process_size": [64, 64]}, "transfer": {"teacher": teacher}}
     train(tmp_path, data, "transfer", 2, **changes)
-    assert "transfer.teacher" in (error := capsys.readouterr().err) and str(list(PROCESS)) in error
+    assert "transfer.teacher" in (error := capsys.readouterr().err)
+    assert str(list(PROCESS)) in error
     wrong = str(runs / "coarse" / "last.safetensors")
     train(tmp_path, data, "transfer", 1, transfer={"teacher": wrong})
     assert "cannot refine" in capsys.readouterr().err

@@ -30,7 +30,8 @@ def test_the_pass_at_half_size_learns_from_the_tiles_that_need_it(
     assert all(part.training for part in model.modules())
     # One pass, that at full size, has left its trace in BatchNorm's statistics.
     counts = [b - a for a, b in zip(statistics, model.buffers(), strict=True) if a.dtype == torch.long]
-    assert counts and all(count == 1 for count in counts)
+    assert counts
+    assert all(count == 1 for count in counts)
 
 
 def test_depth_at_half_size_is_one_that_exists() -> None:

@@ -20,10 +20,12 @@ from prv2cli.training.stages.pretrain import noise_features, predict_from_noise
 def test_pretraining_writes_a_refiner_whose_stem_ignores_the_coarse_depth(runs: Path) -> None:
     checkpoint = read_checkpoint(runs / "noisy-pretrain" / "last.safetensors")
     refiner = checkpoint.build()
-    assert isinstance(refiner, PatchRefiner) and refiner.config.coarse.kind == "external"
+    assert isinstance(refiner, PatchRefiner)
+    assert refiner.config.coarse.kind == "external"
     stem = next(part for part in refiner.encoder.modules() if isinstance(part, torch.nn.Conv2d)).weight
     assert stem.shape[1] == 4
-    assert torch.equal(stem[:, 3], torch.zeros_like(stem[:, 3])) and stem[:, :3].abs().sum() > 0
+    assert torch.equal(stem[:, 3], torch.zeros_like(stem[:, 3]))
+    assert stem[:, :3].abs().sum() > 0
 
 
 def test_pretraining_recovers_from_a_network_that_says_nothing(data: Path) -> None:
@@ -32,7 +34,7 @@ def test_pretraining_recovers_from_a_network_that_says_nothing(data: Path) -> No
     assert isinstance(refiner, PatchRefiner)
     weight = refiner.head.to_residual.weight  # type: ignore[union-attr]
     with torch.no_grad():
-        weight.copy_(-weight.abs())  # type: ignore[operator, arg-type]
+        weight.copy_(-weight.abs())  # type: ignore[operator]
     image, truth = torch.rand(2, 3, *PROCESS), torch.full((2, 1, *PROCESS), 2.0)
     optimiser = torch.optim.Adam(refiner.parameters(), lr=0.01)
     losses = []
@@ -58,4 +60,5 @@ def test_noise_depends_on_each_sample_alone(data: Path) -> None:
         assert feature.shape == (2, refiner.config.coarse.channels[level], 64 >> level, 96 >> level)
         assert torch.equal(feature[1:], alone)
     values = torch.cat([feature.flatten() for feature in together])
-    assert abs(float(values.mean())) < 0.02 and float(values.std()) == pytest.approx(1, abs=0.02)
+    assert abs(float(values.mean())) < 0.02
+    assert float(values.std()) == pytest.approx(1, abs=0.02)
