@@ -97,4 +97,4 @@ def _recognise(head: bytes) -> str:
         raise InputError(
             "an 8-bit picture, not depth; a depth map is a 16-bit PNG or TIFF, .npy, .npz, .exr or .pfm"
         )
-    raise InputError("not a depth file; prv2 reads PNG, TIFF, .npy, .npz, .exr and .pfm")
+    raise InputError(f"not a depth file; prv2 reads {', '.join(DECODERS)}")

@@ -40,7 +40,7 @@ def depth_format(path: Path, flag: str | None = None) -> str:
     if flag is not None:
         name = DEPTH_SUFFIXES.get(f".{flag.lower().lstrip('.')}")
         if name is None:
-            raise UsageError(f"--format {flag}: unknown; use png, tif, npy, npz or exr")
+            raise UsageError(f"--format {flag}: unknown; use one of {', '.join(ENCODERS)}")
         return name
     if str(path) == "-":
         return "png"

@@ -21,7 +21,7 @@ from PIL import Image
 from prv2cli.cli import app
 from prv2cli.depth_files.read import read_depth
 
-TESTS = Path(__file__).parents[1]
+TESTS = Path(__file__).parents[2]
 _PROGRAM = """
 import sys, time
 sys.path.insert(0, {tests!r})
