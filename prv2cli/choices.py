@@ -8,6 +8,7 @@ from typing import Literal
 
 Kind = Literal["depth", "inverse"]  # what a depth map holds
 Unit = Literal["metre", "relative"]
+FocalOrigin = Literal["given", "exif", "estimated"]  # by the user, the photograph, the coarse network
 Dtype = Literal["uint16", "float32"]  # of a TIFF
 Scene = Literal["indoor", "outdoor"]  # what a metric network was trained for
 Tta = Literal["auto", "none", "flip"]  # whether the mirrored photograph is refined too

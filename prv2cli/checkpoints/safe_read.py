@@ -48,6 +48,14 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         CheckpointError: no such file, damaged, a pickle that asks to run code, not a flat dictionary of tensors, or
             values that are not finite.
     """
+    return read_with_settings(path, "")[0]
+
+
+def read_with_settings(path: Path, key: str) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
+    """read_state_dict, and the dictionary that a PyTorch file holds under `key` beside it; None where it has none.
+
+    Raises CheckpointError.
+    """
     kind = _kind(path)
     if kind == "safetensors":
         with open_safetensors(path) as file:
@@ -57,7 +65,8 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     state = _without_wrappers(_flat(path, found))
     for name, tensor in state.items():
         check_values(path, name, tensor, (*FLOATING, *INTEGERS))
-    return state
+    beside = found.get(key) if isinstance(found, dict) else None
+    return state, beside if isinstance(beside, dict) else None
 
 
 @contextmanager

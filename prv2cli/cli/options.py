@@ -57,7 +57,7 @@ SceneOption = Annotated[
     Scene | None,
     typer.Option(
         "--scene",
-        help="Which metric coarse network auto takes. Default indoor.",
+        help="Let auto take the Depth Anything V2 for such scenes; also the range of a file of its own.",
         rich_help_panel=COARSE,
     ),
 ]
@@ -138,24 +138,33 @@ def models_of(
     revision: str | None = None,
     offline: bool = False,
 ) -> Models:
-    """Which models, from the flags; no coarse network where a map is given instead. Raises UsageError."""
+    """Which models, from the flags; raises UsageError.
+
+    Where a map is given there is no coarse network, but for one of transformers that is named: it gets the map as its
+    prompt.
+    """
     from prv2cli.errors import UsageError
     from prv2cli.hub.resolve import check
     from prv2cli.machine.devices import check_names
     from prv2cli.refine.request import Models
 
-    if coarse != "auto" and coarse_depth is not None:
-        raise UsageError("--coarse and --coarse-depth exclude each other: a network, or a map of your own")
+    prompted = coarse_depth is not None and coarse.startswith("hf:")
+    if coarse_depth is not None and coarse != "auto" and not prompted:
+        raise UsageError(
+            "--coarse and --coarse-depth exclude each other: a network, or a map of your own; both together are for "
+            "--coarse hf:org/name of a network that takes the map as its prompt"
+        )
     check_names(device, precision)
     for wanted in (model, coarse):
         if wanted != "auto":
             check(wanted)
     return Models(
         model,
-        None if coarse_depth is not None else coarse,
+        coarse if coarse_depth is None or prompted else None,
         scene=scene,
         revision=revision,
         offline=offline,
         device=device,
         precision=precision,
+        prompted=prompted,
     )

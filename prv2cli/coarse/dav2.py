@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from prv2cli.coarse.aspect import ASPECT_TOLERANCE
 from prv2cli.coarse.network import CoarseDepth, forward_per_size
-from prv2cli.model.coarse.dav2 import PATCH
+from prv2cli.model.coarse.dinov2 import PATCH
 from prv2cli.model.config import Dav2Config
 from prv2cli.model.layers import resize
 from prv2cli.resampling.area import shrink

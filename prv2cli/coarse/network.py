@@ -1,7 +1,7 @@
 """Coarse networks as the pipeline sees them: a photograph in, its coarse depth out, whatever the network.
 
-lite, dav2, zoedepth   our own modules, from a checkpoint   (a file each)
-hf:org/name            whatever transformers loads          (transformers.py)
+lite, dav2, moge2, da3, zoedepth   our own modules, from a checkpoint   (a file each)
+hf:org/name                        whatever transformers loads          (transformers.py)
 """
 
 from __future__ import annotations
@@ -32,12 +32,18 @@ class CoarseDepth:
         values: (1, 1, h, w) float32 on the CPU, of the photograph's aspect within 2 %; depth, or inverse depth.
         unit: metres (1/metres where inverse), or relative: known up to a scale only.
         features: for the refiner of a bundle: maps of levels 0.., on the device.
+        seen: (1, 1, h, w) boolean: False where the network says that there is no surface (the sky); None: all is seen.
+        estimated_focal_px: the focal length that the network found, in pixels of the photograph.
+        normals: (1, 3, h, w) on the CPU: x to the right, y down, z away from the camera; zero vectors tell nothing.
     """
 
     values: Tensor
     kind: Kind = "depth"
     unit: Unit = "metre"
     features: list[Tensor] = field(default_factory=list)
+    seen: Tensor | None = None
+    estimated_focal_px: float | None = None
+    normals: Tensor | None = None
 
 
 class CoarseNetwork(Protocol):
@@ -69,6 +75,23 @@ class SeveralAtOnce(Protocol):
     def predict_many(self, photos: Sequence[np.ndarray]) -> list[CoarseDepth]:
         """predict() of each, with the same values but for float32's rounding."""
         ...
+
+
+@runtime_checkable
+class PromptedNetwork(Protocol):
+    """A coarse network that may take a depth map, such as a sensor's, as its prompt, if `takes_prompt`."""
+
+    @property
+    def takes_prompt(self) -> bool: ...
+
+    def predict_prompted(self, rgb: np.ndarray, prompt: CoarseDepth) -> CoarseDepth:
+        """Coarse depth in the prompt's unit."""
+        ...
+
+
+def takes_prompt(network: object) -> bool:
+    """Whether a network takes a depth map as its prompt."""
+    return isinstance(network, PromptedNetwork) and network.takes_prompt
 
 
 def predict_many(

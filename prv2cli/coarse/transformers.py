@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 
 from prv2cli.choices import Kind, Unit
-from prv2cli.coarse.network import CoarseDepth, CoarseNetwork
+from prv2cli.coarse.network import CoarseDepth, CoarseNetwork, positive_depth
 from prv2cli.coarse.transformers_files import load_pretrained
-from prv2cli.coarse.transformers_input import Size, covering, pixels, plan_input
+from prv2cli.coarse.transformers_input import InputPlan, Size, covering, pixels, plan_input
 from prv2cli.errors import CheckpointError, InputError
 from prv2cli.extras import import_transformers
 from prv2cli.files.disk_array import DiskArray
@@ -32,6 +32,7 @@ logger = logging.getLogger("prv2cli")
 # A relative map has an unknown shift and may be 0 (as inverse depth: infinitely far). Nothing is taken to be more than
 # this many times as far away as the nearest point, so that 1/x stays within a range that can be refined.
 RELATIVE_RANGE = 1000
+_LEAST_RANGE = 1e-6  # of a prompt: as a share of its depth
 
 
 def load_transformers_coarse(folder: Path, device: torch.device, name: str, identity: str) -> CoarseNetwork:
@@ -72,6 +73,8 @@ def describe(config: Any) -> tuple[Kind, Unit]:
       prompt tells: depth up to scale and shift, whatever depth_estimation_type is.
     - dpt: inverse depth up to scale and shift (MiDaS); with DINOv2 and a projection before the head it is one of
       DINOv2's depth estimators (NYU, KITTI): depth, in a unit that the configuration does not give.
+    - chmv2: the height of trees in aerial photographs, in metres above the ground: what is higher is nearer to the
+      camera, by how much nobody knows, so it is taken for inverse depth up to scale and shift.
     - any other: inverse depth up to scale and shift, which is what a network that says nothing mostly gives.
     """
     model_type = config.model_type
@@ -85,7 +88,16 @@ def describe(config: Any) -> tuple[Kind, Unit]:
     return "inverse", "relative"
 
 
-_DESCRIBED = ("depth_anything", "depth_pro", "dpt", "glpn", "prompt_depth_anything", "tipsv2_dpt", "zoedepth")
+_DESCRIBED = (
+    "chmv2",
+    "depth_anything",
+    "depth_pro",
+    "dpt",
+    "glpn",
+    "prompt_depth_anything",
+    "tipsv2_dpt",
+    "zoedepth",
+)
 
 
 def _is_dinov2_depther(config: Any) -> bool:
@@ -105,8 +117,10 @@ def _say_what_is_unknown(config: Any, name: str) -> None:
             name,
             model_type,
         )
-    elif model_type == "prompt_depth_anything":
-        logger.warning("%s: run without a depth prompt, it gives relative depth, not metres", name)
+    elif model_type == "chmv2":
+        logger.warning(
+            "%s: it gives the height of trees in aerial photographs; taken for relative inverse depth", name
+        )
     elif model_type == "depth_pro" and not config.use_fov_model:
         logger.warning("%s: it knows no field of view; only with --focal-px are its depths metres", name)
 
@@ -128,6 +142,12 @@ class TransformersNetwork:
         self.model_type: str = module.config.model_type
         self.kind, self.unit = kind, unit
         self.name, self.identity = name, identity
+        self._warned = False
+
+    @property
+    def takes_prompt(self) -> bool:
+        """See network.PromptedNetwork."""
+        return self.model_type == "prompt_depth_anything"
 
     @torch.inference_mode()
     def predict(self, rgb: np.ndarray | DiskArray, focal_px: float | None = None) -> CoarseDepth:
@@ -145,8 +165,39 @@ class TransformersNetwork:
         Raises:
             InputError: Depth Pro found no possible field of view and no focal length was given.
         """
+        if self.takes_prompt and not self._warned:
+            logger.warning("%s: run without a depth prompt, it gives relative depth, not metres", self.name)
+            self._warned = True
         photograph: Size = (rgb.shape[0], rgb.shape[1])
         plan = plan_input(self.processor, photograph)
+        outputs = self._run(rgb, plan)
+        unit, focal = self.unit, None
+        if self.model_type == "depth_pro":
+            unit = self._set_field_of_view(outputs, photograph[1], focal_px)
+            focal = _focal_of(outputs, photograph[1]) if focal_px is None else None
+        values = self._to_aspect(outputs, plan.size, photograph)
+        if unit == "relative" and self.model_type != "depth_pro":  # that one is positive, and not shifted
+            values = values.clamp_min(values.max() / RELATIVE_RANGE)
+        return CoarseDepth(values, self.kind, unit, estimated_focal_px=focal)
+
+    @torch.inference_mode()
+    def predict_prompted(self, rgb: np.ndarray | DiskArray, prompt: CoarseDepth) -> CoarseDepth:
+        """Depth of a photograph in the prompt's unit: a map of any size of its aspect, holes and all.
+
+        The network takes the range of its answer from the prompt; so the holes are filled before. Pixels where it
+        gives nothing positive are 0.
+        """
+        photograph: Size = (rgb.shape[0], rgb.shape[1])
+        plan = plan_input(self.processor, photograph)
+        depth = positive_depth(prompt)
+        if depth.min() == depth.max():  # the network divides by the range; its processor does the same
+            depth = depth.clone()
+            depth[..., 0, 0] += _LEAST_RANGE * depth.max()
+        outputs = self._run(rgb, plan, prompt_depth=depth.to(self.device))
+        return CoarseDepth(self._to_aspect(outputs, plan.size, photograph), unit=prompt.unit)
+
+    def _run(self, rgb: np.ndarray | DiskArray, plan: InputPlan, **more: Tensor) -> Any:
+        """The network's own outputs for a photograph at the size of the plan."""
         inputs = self.processor(
             images=pixels(rgb, plan.size),
             return_tensors="pt",
@@ -155,15 +206,7 @@ class TransformersNetwork:
         )
         # BEiT keeps an index for the whole process. Made in inference mode, it would forbid training from then on.
         with torch.inference_mode(False), torch.no_grad():
-            outputs = self.module(pixel_values=inputs["pixel_values"].to(self.device))
-        unit = self.unit
-        if self.model_type == "depth_pro":
-            unit = self._set_field_of_view(outputs, photograph[1], focal_px)
-        values = self._to_aspect(outputs, plan.size, photograph)[None, None].float().cpu()
-        values = torch.where(torch.isfinite(values) & (values > 0), values, 0)
-        if unit == "relative" and self.model_type != "depth_pro":  # that one is positive, and not shifted
-            values = values.clamp_min(values.max() / RELATIVE_RANGE)
-        return CoarseDepth(values, self.kind, unit)
+            return self.module(pixel_values=inputs["pixel_values"].to(self.device), **more)
 
     def _set_field_of_view(self, outputs: Any, width: int, focal_px: float | None) -> Unit:
         """Let Depth Pro's post-processing use the given focal length; the unit that comes out.
@@ -185,7 +228,7 @@ class TransformersNetwork:
         return self.unit
 
     def _to_aspect(self, outputs: Any, given: Size, photograph: Size) -> Tensor:
-        """The processor's post-processing, to the photograph's aspect: (h, w)."""
+        """The processor's post-processing, to the photograph's aspect: (1, 1, h, w); 0 where it gives nothing."""
         rows, columns = outputs.predicted_depth.shape[-2:]
         size = covering(photograph, (rows, columns))
         post_process = self.processor.post_process_depth_estimation
@@ -195,4 +238,12 @@ class TransformersNetwork:
         else:
             result = post_process(outputs, target_sizes=[size])
         depth: Tensor = result[0]["predicted_depth"]
-        return depth.reshape(size)  # it drops sides of one pixel
+        values = depth.reshape(1, 1, *size).float().cpu()  # it drops sides of one pixel
+        return torch.where(torch.isfinite(values) & (values > 0), values, 0)
+
+
+def _focal_of(outputs: Any, width: int) -> float | None:
+    """The focal length in pixels that Depth Pro's field of view stands for; None where it has none."""
+    if outputs.field_of_view is None:
+        return None
+    return 0.5 * width / math.tan(math.radians(float(outputs.field_of_view[0])) / 2)

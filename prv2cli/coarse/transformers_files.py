@@ -19,8 +19,6 @@ from prv2cli.extras import import_transformers
 from prv2cli.files.text import first_line
 from prv2cli.model.torchvision_ops import make_torchvision_importable
 
-# Types that transformers counts among the depth networks, but that give something else.
-_NO_DEPTH = {"chmv2": "the height of trees in aerial photographs"}
 _WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
 # The first fusion block has no previous level to add, so this unit is never run. Some publishers left it out.
 _UNUSED = re.compile(r"(.*\.)?fusion_stage\.(layers|intermediate)\.0\.residual_layer1\..*")
@@ -68,10 +66,6 @@ def _check_settings(folder: Path, name: str) -> None:
     if model_type not in known:
         raise CheckpointError(
             f"{name}: transformers has no depth network of type {model_type!r}; it has " + ", ".join(known)
-        )
-    if model_type in _NO_DEPTH:
-        raise CheckpointError(
-            f"{name}: a network of type {model_type} gives {_NO_DEPTH[model_type]}, not depth"
         )
     if settings.get("backbone") is not None and settings.get("backbone_config") is None:
         raise CheckpointError(

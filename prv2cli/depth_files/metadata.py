@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from prv2cli.choices import Kind
+from prv2cli.choices import FocalOrigin, Kind
 from prv2cli.errors import InputError
 from prv2cli.files.text import shown
 from prv2cli.version import __version__
@@ -44,7 +44,10 @@ class DepthMetadata:
     scale: float = 1.0  # stored steps per unit in integer files, 1 in float files
     invalid: float = math.nan  # 0 in integer files, NaN in float files
     clipped: int = 0  # pixels that were too large for the integers
-    focal_px: float | None = None  # the focal length that was used, in pixels of this map
+    focal_px: float | None = None  # the focal length that was used or found, in pixels of this map
+    focal_origin: FocalOrigin | None = None  # None: not said
+    fov_degrees: float | None = None  # the horizontal field of view
+    masked: int = 0  # pixels without depth because the coarse network saw no surface there, such as the sky
     tiling: str | None = None
     tta: str | None = None  # "flip": the mean with the mirrored photograph's
     precision: str | None = None
@@ -152,11 +155,15 @@ def _problem(data: dict[str, Any]) -> str | None:
 
 
 def _provenance_problem(data: dict[str, Any]) -> str | None:
-    clipped, focal = data.get("clipped", 0), data.get("focal_px")
-    if not isinstance(clipped, int) or isinstance(clipped, bool) or clipped < 0:
-        return "the number of clipped pixels is not a count"
-    if focal is not None and not _positive(focal):
-        return "focal_px is not a positive number"
+    for key in ("clipped", "masked"):
+        count = data.get(key, 0)
+        if not isinstance(count, int) or isinstance(count, bool) or count < 0:
+            return f"the number of {key} pixels is not a count"
+    for key in ("focal_px", "fov_degrees"):
+        if data.get(key) is not None and not _positive(data[key]):
+            return f"{key} is not a positive number"
+    if data.get("focal_origin") not in (None, *get_args(FocalOrigin)):
+        return f"unknown focal_origin {str(data['focal_origin'])[:40]!r}"
     for key in _TEXT_KEYS:
         if not isinstance(data.get(key), str | None):
             return f"{key} is not text"

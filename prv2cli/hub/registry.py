@@ -25,6 +25,8 @@ Text = Annotated[str, Field(pattern=r"^[ -~]{1,200}$")]
 class Entry(BaseModel):
     """One registered model. `size` in bytes, `max_depth` in metres, `input_size` in pixels; None: not known.
 
+    `licence` is what the model's card says, or "not stated"; `commercial` None: it does not say. `metric`: whether it
+    gives metres (Depth Anything 3 with a focal length only).
     `repo` None: shipped with the package. `file` None: the repository as a folder. `revision` is a commit, and `sha256`
     that of the file at this commit.
     """
@@ -33,14 +35,15 @@ class Entry(BaseModel):
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{0,60}$")]
     kind: Literal["coarse", "refiner", "bundle"]
-    loader: Literal["prv2", "dav2", "transformers"]
+    loader: Literal["prv2", "dav2", "moge2", "da3", "transformers"]
     repo: Annotated[str, Field(pattern=rf"^{REPO}$", max_length=REPO_LENGTH)] | None = None
     file: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,200}$")] | None = None
     revision: Commit | None = None
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
     size: PositiveInt | None = None
     licence: Text
-    commercial: bool
+    commercial: bool | None = None
+    metric: bool = True
     domain: Text
     scene: Scene | None = None
     max_depth: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
@@ -60,13 +63,14 @@ class Entry(BaseModel):
         return self.repo is None
 
     def suits_auto(self, scene: Scene | None) -> bool:
-        """Whether `auto` may take it: a metric network for this scene, that anyone may use and that needs no extra."""
-        return (
-            self.kind == "coarse"
-            and self.loader == "dav2"
-            and self.commercial
-            and scene in (None, self.scene)
-        )
+        """Whether `auto` may take it: a network that gives metres of any photograph and needs no extra.
+
+        Without a scene, one whose licence allows commercial use. With one, a network made for it, unless it is known
+        that not anyone may use it.
+        """
+        if scene is None:
+            return self.loader == "moge2" and self.commercial is True
+        return self.loader == "dav2" and self.scene == scene and self.commercial is not False
 
 
 class _Registry(BaseModel):
@@ -84,9 +88,9 @@ class _Registry(BaseModel):
         embedded = {entry.name for entry in self.models if entry.embedded}
         if missing := {DEFAULT_REFINER, DEFAULT_COARSE} - embedded:
             raise ValueError(f"{', '.join(sorted(missing))} must be there, without a repo")
-        for scene in get_args(Scene):
+        for scene in (None, *get_args(Scene)):
             if not any(entry.suits_auto(scene) for entry in self.models):
-                raise ValueError(f"no {scene} network that `auto` may take")
+                raise ValueError(f"no {scene or 'metric'} network that `auto` may take")
         return self
 
 

@@ -167,9 +167,9 @@ def cached(model: str | Path, *, cache_dir: str | Path | None = None) -> ModelFi
 def auto_coarse(
     scene: Scene | None = None, *, offline: bool = False, cache_dir: str | Path | None = None
 ) -> ModelFile:
-    """The best registered metric network that anyone may use and that needs no extra: cached, or downloaded.
+    """The smallest of the best metric networks that anyone may use and that need no extra: cached, or downloaded.
 
-    Without `scene` that is the indoor one. If it cannot be had, any cached one that suits; if there is none, the
+    With `scene` it is the one made for that. If it cannot be had, any cached one that suits; if there is none, the
     embedded network. Either way one warning says so.
 
     Raises:
@@ -292,9 +292,10 @@ def _from_hub(found: _Source, cache: RepoCache, revision: str, branch: str, seco
     if found.file is None:
         commit, listed = list_files(found.repo, revision, seconds=seconds)
         names = _choose(found, listed)
-    if found.entry is not None and not found.entry.commercial:
+    if found.entry is not None and found.entry.commercial is not True:
         page = f"{endpoint()}/{found.repo}"
-        logger.warning("%s: licence %s, no commercial use; see %s", found.name, found.entry.licence, page)
+        forbids = ", no commercial use" if found.entry.commercial is False else ""
+        logger.warning("%s: licence %s%s; see %s", found.name, found.entry.licence, forbids, page)
     for name in names:
         remote = describe(found.repo, name, commit, seconds=seconds)
         commit = remote.commit

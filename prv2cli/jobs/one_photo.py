@@ -149,7 +149,6 @@ def save(
         result,
         photo,
         coarse_file=job.coarse_file,
-        focal_px=job.request.focal_px,
         settings_sha256=job.settings_sha256,
     )
     told = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ import numpy as np
 
 from prv2cli.depth_files.metadata import DepthMetadata
 from prv2cli.depth_files.write import WriteReport
+from prv2cli.files.disk_array import bands
 from prv2cli.tiling.disagreement import FORMULA, METRE_FORMULA
 
 if TYPE_CHECKING:
@@ -24,27 +26,38 @@ def describe(
     photo: Photo,
     *,
     coarse_file: Path | None = None,
-    focal_px: float | None = None,
     settings_sha256: str | None = None,
 ) -> DepthMetadata:
     """What the file will say of itself.
 
-    `coarse_file`: where a map was refined instead of a network's depth. `focal_px`: given by the user.
-    `settings_sha256`: of a batch.
+    `coarse_file`: where a map was refined instead of a network's depth. `settings_sha256`: of a batch.
     """
-    network = refiner.coarse.name if refiner.coarse else refiner.name
+    coarse = refiner.coarse.name if refiner.coarse else refiner.name
+    if coarse_file is not None:
+        file = f"file {coarse_file.name}"
+        coarse = f"{coarse} prompted by {file}" if refiner.coarse else file
     return DepthMetadata(
         model=refiner.name,
         model_id=refiner.checkpoint.sha256,
         unit=result.unit,
-        focal_px=focal_px or photo.focal_px,
+        focal_px=result.focal_px,
+        focal_origin=result.focal_origin,
+        fov_degrees=_field_of_view(result),
+        masked=result.masked,
         tiling=result.tiling,
         tta=result.tta,
         precision=result.precision,
-        coarse=network if coarse_file is None else f"file {coarse_file.name}",
+        coarse=coarse,
         source_sha256=photo.sha256,
         settings_sha256=settings_sha256,
     )
+
+
+def _field_of_view(result: Depth) -> float | None:
+    """Horizontal, in degrees; None where the focal length is not known."""
+    if result.focal_px is None:
+        return None
+    return round(2 * math.degrees(math.atan(result.depth.shape[1] / (2 * result.focal_px))), 3)
 
 
 def describe_confidence(refiner: Refiner, depth: DepthMetadata) -> DepthMetadata:
@@ -60,9 +73,8 @@ def summary(result: Depth, photo: Photo, metadata: DepthMetadata, report: WriteR
         "width": width,
         "height": height,
         "unit": metadata.unit,
-        "min": float(result.depth.min()),
-        "median": float(np.median(result.depth[::4, ::4])),
-        "max": float(result.depth.max()),
+        **_range(result.depth),
+        "masked": result.masked,
         "clipped": report.clipped,
         "rounded": report.rounded,
         "seam": round(result.seam, 5),
@@ -75,7 +87,29 @@ def summary(result: Depth, photo: Photo, metadata: DepthMetadata, report: WriteR
         "device": result.device,
         "precision": result.precision,
         "focal_px": metadata.focal_px,
-        "notes": list(photo.notes),
+        "focal_origin": metadata.focal_origin,
+        "fov_degrees": metadata.fov_degrees,
+        "notes": [*photo.notes, *_note_of_sky(result)],
+    }
+
+
+def _note_of_sky(result: Depth) -> list[str]:
+    return [f"{result.masked} pixels are sky and have no depth"] if result.masked else []
+
+
+def _range(depth: np.ndarray) -> dict[str, float | None]:
+    """The smallest, middle and largest depth, by bands where it lies on disk; None where all is sky."""
+    ends: list[float] = []
+    for rows in bands(*depth.shape):
+        part = depth[rows]
+        if (known := part[~np.isnan(part)]).size:
+            ends += [float(known.min()), float(known.max())]
+    sample = depth[::4, ::4]
+    middle = sample[~np.isnan(sample)]
+    return {
+        "min": min(ends, default=None),
+        "median": float(np.median(middle)) if middle.size else None,
+        "max": max(ends, default=None),
     }
 
 

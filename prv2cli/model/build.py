@@ -7,14 +7,18 @@ from typing import Any
 
 from torch import nn
 
+from prv2cli.model.coarse.da3 import Da3Coarse
 from prv2cli.model.coarse.dav2 import Dav2Coarse
 from prv2cli.model.coarse.lite import LiteCoarse
+from prv2cli.model.coarse.moge2 import Moge2Coarse
 from prv2cli.model.coarse.zoedepth import ZoeDepthCoarse
 from prv2cli.model.config import (
     AnyModelConfig,
     BundleConfig,
+    Da3Config,
     Dav2Config,
     LiteConfig,
+    Moge2Config,
     RefinerConfig,
     ZoeDepthConfig,
 )
@@ -39,6 +43,8 @@ class Bundle(nn.Module):
 _MODULES: dict[type[AnyModelConfig], Callable[[Any], nn.Module]] = {
     LiteConfig: LiteCoarse,
     Dav2Config: Dav2Coarse,
+    Moge2Config: Moge2Coarse,
+    Da3Config: Da3Coarse,
     ZoeDepthConfig: ZoeDepthCoarse,
     RefinerConfig: PatchRefiner,
     BundleConfig: Bundle,

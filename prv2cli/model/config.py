@@ -12,6 +12,11 @@ from pydantic import Field, ValidationError, model_validator
 
 from prv2cli.settings import PositiveInt, Settings, explain
 
+BlockIndex = Annotated[int, Field(ge=0, le=39, strict=True)]
+Count = Annotated[int, Field(ge=0, le=16, strict=True)]
+FiveLevels = tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt, PositiveInt]
+FiveCounts = tuple[Count, Count, Count, Count, Count]
+
 
 class EncoderConfig(Settings):
     """The light refiner encoder (docs/method.md 2.2): any timm `features_only` model."""
@@ -132,6 +137,42 @@ class Dav2Config(Settings):
     input_size: Annotated[PositiveInt, Field(multiple_of=14)] = 518
 
 
+class Moge2Config(Settings):
+    """MoGe-2: what tells its published networks apart. Levels are listed from low to high resolution.
+
+    taps: the blocks of DINOv2 that are read. neck_units, head_units: residual units of each level.
+    remap: the last activation of the points. tokens: fewest and most patches that it was trained for.
+    """
+
+    kind: Literal["moge2"] = "moge2"
+    encoder: Literal["vits", "vitb", "vitl"] = "vits"
+    taps: tuple[BlockIndex, ...] = (5, 11)
+    widths: FiveLevels = (384, 256, 128, 64, 32)
+    neck_units: FiveCounts = (0, 1, 1, 1, 0)
+    head_units: FiveCounts = (0, 1, 1, 1, 0)
+    normals: bool = True
+    remap: Literal["exp", "sinh_exp", "sinh", "linear"] = "exp"
+    tokens: tuple[PositiveInt, PositiveInt] = (1200, 3600)
+
+    @model_validator(mode="after")
+    def _fits(self) -> Moge2Config:
+        last = 23 if self.encoder == "vitl" else 11
+        if list(self.taps) != sorted(set(self.taps)) or not self.taps or self.taps[-1] > last:
+            raise ValueError(f"taps must rise, and {self.encoder} has the blocks 0 to {last}")
+        if self.tokens[0] > self.tokens[1]:
+            raise ValueError("tokens: the fewest come first")
+        return self
+
+
+class Da3Config(Settings):
+    """Depth Anything 3, monocular: metric, or up to scale and offset; the shapes are the same."""
+
+    kind: Literal["da3"] = "da3"
+    encoder: Literal["vits", "vitb", "vitl"] = "vitl"
+    metric: bool = False
+    input_size: Annotated[PositiveInt, Field(multiple_of=14)] = 504
+
+
 class ZoeDepthConfig(Settings):
     """ZoeDepth as transformers builds it (extra `transformers`); the settings are its own config.json."""
 
@@ -140,7 +181,7 @@ class ZoeDepthConfig(Settings):
     input_size: tuple[PositiveInt, PositiveInt] = (384, 512)
 
 
-AnyCoarseConfig = LiteConfig | Dav2Config | ZoeDepthConfig
+AnyCoarseConfig = LiteConfig | Dav2Config | Moge2Config | Da3Config | ZoeDepthConfig
 CoarseConfig = Annotated[AnyCoarseConfig, Field(discriminator="kind")]
 
 
@@ -157,6 +198,10 @@ class BundleConfig(Settings):
 
     @model_validator(mode="after")
     def _refiner_takes_features(self) -> BundleConfig:
+        if isinstance(self.coarse, Da3Config):
+            raise ValueError(
+                "coarse.kind: da3 gives metres only with a focal length, which a bundle does not have"
+            )
         if self.refiner.coarse.kind != "external":
             raise ValueError(
                 "refiner.coarse.kind must be external: a bundle's refiner takes its network's features"

@@ -16,6 +16,7 @@ from torch import Tensor
 from prv2cli.files.disk_array import DiskArray, bands
 from prv2cli.model.config import RefinerConfig
 from prv2cli.model.depth_space import LogNormalisation, PlainMetres
+from prv2cli.refine.sky import Sky
 from prv2cli.restoration.back_projection import back_project
 from prv2cli.restoration.shock_filter import shock_filter
 from prv2cli.tiling.blend import Blended, MapArray, seam_excess
@@ -23,7 +24,7 @@ from prv2cli.tiling.disagreement import to_confidence
 from prv2cli.tiling.plan import TilePlan
 
 if TYPE_CHECKING:
-    from prv2cli.choices import Unit
+    from prv2cli.choices import FocalOrigin, Unit
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,13 @@ class Depth:
     Of a photograph on disk `depth` and `confidence` lie there too, until the object is closed (or used with `with`).
 
     Attributes:
-        depth: (H, W) float32, > 0 everywhere, in `unit`: metres, or relative where the coarse depth had no unit.
+        depth: (H, W) float32, > 0, in `unit`: metres, or relative where the coarse depth had no unit; NaN where the
+            coarse network saw no surface, such as the sky: so many pixels are `masked`.
         coarse: (h, w) float32, the coarse depth that was refined, holes filled.
+        focal_px: focal length in pixels of the photograph, as it was given, read from its EXIF data or estimated by
+            the coarse network: `focal_origin` says which. None: nobody knows.
+        normals: (3, h, w) float32, the coarse network's own: x to the right, y down, z away from the camera; None
+            where it gives none.
         confidence: (H, W) float32 in (0, 1], NaN where it is not known (disagreement.FORMULA); None if not asked for.
         tiling: the tile plan in words. seam: how much steeper the map is across tile borders (0 = nothing to be seen).
         seconds: by part (coarse, reduced, tiles, fuse).
@@ -51,6 +57,10 @@ class Depth:
     unit: Unit = "metre"
     tta: str | None = None  # "flip": the mean of the photograph and its mirror image
     confidence: np.ndarray | None = None
+    masked: int = 0
+    focal_px: float | None = None
+    focal_origin: FocalOrigin | None = None
+    normals: np.ndarray | None = None
     seconds: dict[str, float] = field(default_factory=dict)
 
     def close(self) -> None:
@@ -70,11 +80,12 @@ class Depth:
 
 @dataclass(frozen=True)
 class Fused:
-    """(H, W) depth and confidence of a photograph, and how much its tiles' borders show."""
+    """(H, W) depth and confidence of a photograph, how much its tiles' borders show, how many pixels are sky."""
 
     depth: MapArray
     confidence: MapArray | None
     seam: float
+    masked: int
 
 
 def fuse(
@@ -83,8 +94,11 @@ def fuse(
     scale: LogNormalisation | PlainMetres,
     target: Tensor | None,
     config: RefinerConfig,
+    sky: Sky | None = None,
 ) -> Fused:
     """The blended map in the space of `scale` becomes the depth, its disagreement the confidence, in place.
+
+    In the sky both are NaN.
 
     Args:
         target: Prepared.target().
@@ -92,11 +106,20 @@ def fuse(
     values, spread = blended
     seam = seam_excess(values, plan, floor=scale.floor)
     correct(values, target, scale, config)
+    masked = 0
     for rows in bands(*values.shape):
-        values[rows] = depth = scale.decode_in_place(values[rows])
-        if spread is not None:
-            spread[rows] = to_confidence(scale.relative_in_place(spread[rows], depth))
-    return Fused(values, spread, seam)
+        depth = scale.decode_in_place(values[rows])
+        certain = None if spread is None else to_confidence(scale.relative_in_place(spread[rows], depth))
+        if sky is not None:
+            hidden = sky.of(depth, rows, values.shape[0])
+            masked += int(hidden.sum())
+            depth[hidden] = np.nan
+            if certain is not None:
+                certain[hidden] = np.nan
+        values[rows] = depth
+        if spread is not None and certain is not None:
+            spread[rows] = certain
+    return Fused(values, spread, seam, masked)
 
 
 def correct(

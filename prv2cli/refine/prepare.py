@@ -8,6 +8,7 @@ Several photographs go through each step together, so that small ones fill a dev
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,14 +19,22 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from prv2cli.coarse.aspect import check_aspect
-from prv2cli.coarse.network import CoarseDepth, CoarseNetwork, bundle_input, positive_depth, predict_many
+from prv2cli.coarse.aspect import ASPECT_TOLERANCE, check_aspect
+from prv2cli.coarse.network import (
+    CoarseDepth,
+    CoarseNetwork,
+    PromptedNetwork,
+    bundle_input,
+    positive_depth,
+    predict_many,
+)
 from prv2cli.errors import UsageError
 from prv2cli.model.call_per_size import call_per_size
 from prv2cli.model.coarse.output import CoarseOutput
 from prv2cli.model.config import BundleConfig, RefinerConfig
 from prv2cli.model.depth_space import MIN_METRES, LogNormalisation, PlainMetres
 from prv2cli.refine.request import GivenDepth, RefineRequest, Subject, Tiling
+from prv2cli.refine.sky import check_something_is_seen, put_behind
 from prv2cli.refine.tiles.authors import to_process
 from prv2cli.refine.tiles.loop import Prepared, TileLoop, View, by_tile_size, canvases_of, mirror, to_pixels
 from prv2cli.refine.tiles.plan import largest_tile, plan_photograph
@@ -50,7 +59,13 @@ class BundleCoarse:
         else:
             image = bundle_input(rgb, self._bundle)
         output: CoarseOutput = self._module(image.to(self._device))
-        return CoarseDepth(output.depth.float().cpu().clamp_min(MIN_METRES), features=output.features)
+        return CoarseDepth(
+            output.depth.float().cpu().clamp_min(MIN_METRES),
+            features=output.features,
+            seen=None if output.valid is None else output.valid.cpu(),
+            estimated_focal_px=_focal_px(output, image.shape[-2:], rgb.shape[:2]),
+            normals=None if output.normals is None else output.normals.float().cpu(),
+        )
 
 
 class Preparer:
@@ -104,8 +119,16 @@ class Preparer:
         photos: list[Any] = [subject.rgb for subject in asked]
         focals = [request.focal_px or subject.focal_px for subject in asked]
         predicted = iter(predict_many(self._network(), photos, focals) if asked else [])
-        found = [_as_coarse(s.given, s.size) if s.given else next(predicted) for s in subjects]
-        return [CoarseDepth(positive_depth(coarse), unit=coarse.unit) for coarse in found]
+        found = [self._from_map(s, s.given) if s.given else next(predicted) for s in subjects]
+        return [_positive(coarse) for coarse in found]
+
+    def _from_map(self, subject: Subject, given: GivenDepth) -> CoarseDepth:
+        """The given map itself, or what a network makes of it that takes it as its prompt."""
+        coarse = _as_coarse(given, subject.size)
+        rgb: Any = subject.rgb
+        if isinstance(self._coarse, PromptedNetwork) and self._coarse.takes_prompt:
+            return self._coarse.predict_prompted(rgb, coarse)
+        return coarse
 
     def _network(self) -> CoarseNetwork:
         if self._coarse is None:
@@ -219,6 +242,27 @@ def refine_into(
         batch = loop.run(group, batch_size, progress, steeper)
         batches |= {id(canvas.sink): batch for canvas in group}
     return [batches[id(blender)] for blender in blenders]
+
+
+def _focal_px(output: CoarseOutput, seen: Sequence[int], photograph: Sequence[int]) -> float | None:
+    """The focal length that a bundle's network found, in the photograph's pixels.
+
+    None where it found none, or saw the photograph at another aspect, as the focal length of no camera.
+    """
+    (rows, columns), (height, width) = seen, photograph
+    if output.focal is None or abs(columns / rows * height / width - 1) > ASPECT_TOLERANCE:
+        return None
+    focal = float(output.focal[0]) * math.hypot(height, width) / 2
+    return focal if focal > 0 else None
+
+
+def _positive(coarse: CoarseDepth) -> CoarseDepth:
+    """As depth, finite and > 0, holes filled, the sky behind all the rest; without features, which nothing reads."""
+    check_something_is_seen(coarse)
+    values = positive_depth(coarse)
+    if coarse.seen is not None:
+        values = put_behind(values, coarse.seen)
+    return replace(coarse, values=values, kind="depth", features=[])
 
 
 def _as_coarse(given: GivenDepth, photograph: tuple[int, int]) -> CoarseDepth:

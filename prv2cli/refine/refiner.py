@@ -23,9 +23,9 @@ from torch import Tensor, nn
 
 from prv2cli.checkpoints.model_file import Checkpoint
 from prv2cli.checkpoints.publish import push_to_hub, save_pretrained
-from prv2cli.choices import Kind, Scene, Tta, Unit
+from prv2cli.choices import FocalOrigin, Kind, Scene, Tta, Unit
 from prv2cli.coarse.load import load_coarse
-from prv2cli.coarse.network import CoarseDepth, CoarseNetwork
+from prv2cli.coarse.network import CoarseDepth, CoarseNetwork, takes_prompt
 from prv2cli.errors import CheckpointError, UsageError
 from prv2cli.files.disk_array import DiskArray
 from prv2cli.hub.registry import DEFAULT_REFINER
@@ -40,6 +40,7 @@ from prv2cli.refine.fuse import Depth, fuse
 from prv2cli.refine.load import load_model
 from prv2cli.refine.prepare import BundleCoarse, Preparer, refine_into, timed
 from prv2cli.refine.request import GivenDepth, Models, RefineRequest, Subject, Tiling
+from prv2cli.refine.sky import sky_of
 from prv2cli.refine.tiles.authors import PaperSetup, refine_paper
 from prv2cli.refine.tiles.loop import Progress, TileLoop, View, to_pixels
 from prv2cli.refine.tiles.plan import largest_tile, plan_photograph
@@ -119,7 +120,7 @@ class Refiner:
             coarse: the same for the coarse network, or `hf:org/name` for any depth model of transformers. "auto" is
                 the best registered one that is cached or can be downloaded, else the embedded one. None when only
                 given depth maps will be refined. A bundle brings its own.
-            scene: which metric coarse network "auto" takes.
+            scene: let "auto" take the Depth Anything V2 for such scenes; also the range of a file of its own.
             revision: of the model's Hub repository: a commit, a branch or a tag. offline: use the cache only.
             cache_dir: instead of the Hub's cache (HF_HUB_CACHE).
 
@@ -141,8 +142,8 @@ class Refiner:
 
     @classmethod
     def load(cls, models: Models) -> Refiner:
-        """What from_pretrained() gives, from one object."""
-        return cls.from_pretrained(
+        """What from_pretrained() gives, from one object. Raises UsageError: a network that takes no prompt gets one."""
+        refiner = cls.from_pretrained(
             model=models.model,
             coarse=models.coarse,
             scene=models.scene,
@@ -151,6 +152,12 @@ class Refiner:
             device=models.device,
             precision=models.precision,
         )
+        if models.prompted and not takes_prompt(refiner.coarse):
+            raise UsageError(
+                f"--coarse {models.coarse} with --coarse-depth: this network takes no depth map as its prompt, as "
+                "Prompt Depth Anything does; leave one of the two out"
+            )
+        return refiner
 
     def save_pretrained(self, folder: str | Path) -> Path:
         """Write the refiner (of a bundle: both networks) and a model card to a folder; see publish.py."""
@@ -205,9 +212,10 @@ class Refiner:
             seed=seed,
             tta=tta,
             confidence=confidence,
+            focal_px=focal_px,
         )
         given = None if coarse_depth is None else GivenDepth(coarse_depth, coarse_kind, coarse_unit)
-        return self.run([Subject(rgb, focal_px, given)], request, progress)[0]
+        return self.run([Subject(rgb, given=given)], request, progress)[0]
 
     @torch.inference_mode()
     def run(
@@ -229,7 +237,10 @@ class Refiner:
         with ExitStack() as unfinished:
             with timed(seconds, "tiles"):
                 blended, batches = self._through_tiles(subjects, plans, views, request, progress, unfinished)
-            known = [_Known.of(seen) for seen in views]
+            known = [
+                _Known.of(seen, request.focal_px, subject.focal_px)
+                for seen, subject in zip(views, subjects, strict=True)
+            ]
             del views  # the results of the passes at half size are large
             share = {part: value / len(subjects) for part, value in seconds.items()}
             found = [
@@ -301,7 +312,10 @@ class Refiner:
     ) -> Depth:
         """The result, with all that is known of the run."""
         with timed(seconds, "fuse"):
-            fused = fuse(blended, plan, known.scale, known.target, self.config)
+            sky = sky_of(known.coarse, bundle=self.bundle is not None)
+            fused = fuse(blended, plan, known.scale, known.target, self.config, sky)
+        focal_px, focal_origin = known.focal
+        normals = known.coarse.normals
         depth: Any = fused.depth
         confidence: Any = fused.confidence
         return Depth(
@@ -316,6 +330,10 @@ class Refiner:
             unit=known.coarse.unit,
             tta="flip" if known.views == 2 else None,
             confidence=confidence,
+            masked=fused.masked,
+            focal_px=focal_px,
+            focal_origin=focal_origin,
+            normals=None if normals is None else normals[0].numpy(),
             seconds=seconds,
         )
 
@@ -327,8 +345,15 @@ class _Known(NamedTuple):
     scale: LogNormalisation | PlainMetres
     target: Tensor | None
     views: int
+    focal: tuple[float | None, FocalOrigin | None]
 
     @classmethod
-    def of(cls, views: Sequence[View]) -> _Known:
+    def of(cls, views: Sequence[View], given_focal: float | None, exif_focal: float | None) -> _Known:
         ready = views[0].ready
-        return cls(ready.coarse, ready.scale, ready.target(), len(views))
+        focals: list[tuple[float | None, FocalOrigin]] = [
+            (given_focal, "given"),
+            (exif_focal, "exif"),
+            (ready.coarse.estimated_focal_px, "estimated"),
+        ]
+        known = [(focal, origin) for focal, origin in focals if focal is not None]
+        return cls(ready.coarse, ready.scale, ready.target(), len(views), known[0] if known else (None, None))

@@ -140,6 +140,7 @@ class Models:
     offline: bool = False
     device: str = "auto"
     precision: str = "auto"
+    prompted: bool = False  # the coarse network gets the given depth map as its prompt
 
 
 @dataclass(frozen=True, eq=False)

@@ -28,7 +28,8 @@ from prv2cli.coarse.load import load_coarse
 from prv2cli.errors import CheckpointError
 from prv2cli.hub.resolve import ModelFile
 from prv2cli.model.call_per_size import MOST_AT_ONCE
-from prv2cli.model.coarse.dav2 import Dav2Coarse, resize_positions
+from prv2cli.model.coarse.dav2 import Dav2Coarse
+from prv2cli.model.coarse.dinov2 import resize_positions
 from prv2cli.model.config import Dav2Config
 from prv2cli.model.layers import resize
 from prv2cli.resampling.area import shrink

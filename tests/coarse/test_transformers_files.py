@@ -131,7 +131,6 @@ def test_half_precision_is_widened(folder: Path) -> None:
     [
         ({"model_type": "bert"}, ["'bert'", "depth_anything", "zoedepth"]),
         ({"model_type": None}, ["None", "glpn"]),
-        ({"model_type": "chmv2"}, ["chmv2", "not depth"]),
         ({"depth_estimation_type": "guessed"}, ["depth_estimation_type"]),
         ({"backbone_config": None, "backbone": "org/other"}, ["org/other", "backbone_config"]),
     ],

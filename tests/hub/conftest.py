@@ -44,25 +44,31 @@ def cache(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def registered(monkeypatch: pytest.MonkeyPatch, server: HubServer) -> dict[str, Entry]:
-    """Two metric networks for anyone, one that is not, all published on the server; and the embedded ones."""
+    """Metric networks, all published on the server, and the embedded ones.
+
+    Two for anyone and any scene, two for anyone and one scene, one that not anyone may use, one whose card is silent.
+    """
     entries = {name: entry for name, entry in registry().items() if entry.embedded}
-    networks: list[tuple[str, Scene, bool]] = [
+    kinds: tuple[tuple[str, Scene | None, bool | None], ...] = (
+        ("any", None, True),
+        ("any-large", None, True),
         ("in", "indoor", True),
         ("out", "outdoor", True),
         ("large", "indoor", False),
-    ]
-    for name, scene, free in networks:
+        ("silent", "indoor", None),
+    )
+    for name, scene, free in kinds:
         content = name.encode() * 50_000
         repo = f"them/{name}"
         entries[name] = Entry(
             name=name,
             kind="coarse",
-            loader="dav2",
+            loader="dav2" if scene else "moge2",
             repo=repo,
             file="net.pth",
             revision=server.add_repo(repo, {"net.pth": content}),
             sha256=hashlib.sha256(content).hexdigest(),
-            licence="Apache-2.0" if free else "CC-BY-NC-4.0",
+            licence={True: "Apache-2.0", False: "CC-BY-NC-4.0", None: "not stated"}[free],
             commercial=free,
             domain="tests",
             scene=scene,

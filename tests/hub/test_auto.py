@@ -14,7 +14,7 @@ from prv2cli.hub.registry import Entry
 from prv2cli.hub.resolve import auto_coarse, resolve, weights_folder
 
 
-@pytest.mark.parametrize(("scene", "name"), [(None, "in"), ("indoor", "in"), ("outdoor", "out")])
+@pytest.mark.parametrize(("scene", "name"), [(None, "any"), ("indoor", "in"), ("outdoor", "out")])
 def test_auto_takes_the_network_for_the_scene(
     registered: dict[str, Entry], scene: Scene | None, name: str
 ) -> None:
@@ -44,7 +44,7 @@ def test_auto_falls_back_to_the_embedded_network_with_one_warning(
     elif how == "refused":
         server.stop()
     elif how == "gated":
-        server.repos["them/in"].gated = True
+        server.repos["them/any"].gated = True
     elif how == "full":
         cache.touch()
     start = time.monotonic()
@@ -52,7 +52,7 @@ def test_auto_falls_back_to_the_embedded_network_with_one_warning(
     assert time.monotonic() - start < 1.5
     assert (found.name, found.path) == ("lite", weights_folder() / "lite.safetensors")
     (message,) = said
-    assert message.startswith("in is not at hand: ")
+    assert message.startswith("any is not at hand: ")
     assert message.endswith("Using lite instead")
 
 
@@ -62,19 +62,19 @@ def test_auto_prefers_what_is_cached_to_the_embedded_network(
     said: list[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    resolve("out")
+    resolve("any-large")
     server.stop()
-    assert auto_coarse().name == "out"
+    assert auto_coarse().name == "any-large"
     assert auto_coarse("indoor").name == "lite"
     assert [text.rpartition(". ")[2] for text in said] == [
-        "Using out instead",
+        "Using any-large instead",
         "Using lite instead",
     ]
 
 
 def test_auto_does_not_go_on_after_wrong_bytes(server: HubServer, registered: dict[str, Entry]) -> None:
     server.faults.corrupt = True
-    with pytest.raises(CheckpointError, match=r"them/in/net\.pth"):
+    with pytest.raises(CheckpointError, match=r"them/any/net\.pth"):
         auto_coarse()
 
 

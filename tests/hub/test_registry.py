@@ -19,7 +19,7 @@ from prv2cli.hub.registry import read_registry
 from prv2cli.hub.resolve import _entries, registry, weights_folder
 
 SHIPPED = yaml.safe_load((weights_folder() / "registry.yaml").read_text(encoding="utf-8"))
-DAV2 = 1  # an entry with all keys
+DAV2 = next(k for k, model in enumerate(SHIPPED["models"]) if model["loader"] == "dav2")
 UNREADABLE = {
     "empty": b"",
     "list": b"- 1\n",
@@ -73,6 +73,12 @@ def _refusal(content: bytes, folder: Path) -> str:
     return message
 
 
+def forbid(models: list[dict[str, Any]], loader: str) -> None:
+    for model in models:
+        if model["loader"] == loader:
+            model["commercial"] = False
+
+
 def _with(change: Callable[[list[dict[str, Any]]], object]) -> bytes:
     models = copy.deepcopy(SHIPPED["models"])
     change(models)
@@ -84,7 +90,7 @@ def test_the_shipped_one_is_read_as_it_is_written(tmp_path: Path) -> None:
     path.write_bytes(_with(lambda models: None))
     entries = read_registry(path)
     assert entries == registry()
-    written = [entry.model_dump(exclude_none=True) for entry in entries.values()]
+    written = [entry.model_dump(exclude_unset=True) for entry in entries.values()]
     assert written == SHIPPED["models"]
 
 
@@ -95,7 +101,7 @@ def test_what_is_no_registry(content: bytes, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("key", "value"), WRONG.values(), ids=WRONG)
 def test_an_entry_that_cannot_be(key: str, value: Any, tmp_path: Path) -> None:
-    assert set(SHIPPED["models"][DAV2]) == set(registry()["lite"].model_dump())
+    assert set(SHIPPED["models"][DAV2]) | {"commercial", "metric"} == set(registry()["lite"].model_dump())
     message = _refusal(_with(lambda models: models[DAV2].update({key: value})), tmp_path)
     assert f"models.{DAV2}" in message
     assert key in message
@@ -113,7 +119,8 @@ def test_an_entry_that_cannot_be(key: str, value: Any, tmp_path: Path) -> None:
         (lambda models: models[0].pop("sha256"), "needs `file` and `sha256`"),
         (lambda models: models[0].pop("file"), "needs `file` and `sha256`"),
         (lambda models: models[1].pop("file"), "name both"),
-        (lambda models: models[2].update(commercial=False), "no outdoor network"),
+        (lambda models: forbid(models, "dav2"), "no indoor network"),
+        (lambda models: forbid(models, "moge2"), "no metric network"),
     ],
 )
 def test_what_must_be_there(change: Callable[[Any], object], words: str, tmp_path: Path) -> None:

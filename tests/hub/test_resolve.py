@@ -40,10 +40,16 @@ def test_every_registered_model_is_described_in_full() -> None:
     for entry in dav2:
         indoor = "Hypersim" in str(entry.repo)
         assert (entry.scene, entry.max_depth) == (("indoor", 20.0) if indoor else ("outdoor", 80.0))
-        assert entry.commercial == str(entry.repo).endswith("Small")
-        assert entry.licence == ("Apache-2.0" if entry.commercial else "CC-BY-NC-4.0")
+        assert (entry.licence, entry.commercial) == ("not stated", None)  # as on their cards
         assert entry.revision is not None
         assert entry.size is not None
+
+
+def test_auto_takes_the_smallest_of_the_best_that_anyone_may_use() -> None:
+    suitable = [entry for entry in registry().values() if entry.suits_auto(None)]
+    assert suitable[0].name == "moge-2-vits-normal"
+    assert all(entry.commercial and entry.metric and entry.loader == "moge2" for entry in suitable)
+    assert suitable[0].size == min(entry.size or 0 for entry in suitable)
 
 
 def test_embedded_models_are_the_registered_files() -> None:
@@ -220,6 +226,8 @@ def test_non_commercial_licences_are_shown_before_the_download(
     resolve("large")
     assert said == [f"large: licence CC-BY-NC-4.0, no commercial use; see {server.url}/them/large"]
     assert set(asked) == {before}
+    resolve("silent")
+    assert said[1:] == [f"silent: licence not stated; see {server.url}/them/silent"]
 
 
 def test_what_is_not_there(server: HubServer, registered: dict[str, Entry]) -> None:

@@ -148,6 +148,58 @@ def glpn() -> tuple[Any, Any]:
     return GLPNForDepthEstimation(config), GLPNImageProcessor()
 
 
+def chmv2() -> tuple[Any, Any]:
+    from transformers import CHMv2Config, CHMv2ForDepthEstimation, CHMv2ImageProcessor, DINOv3ViTConfig
+
+    backbone = DINOv3ViTConfig(  # type: ignore[call-arg]
+        image_size=64,
+        patch_size=16,
+        hidden_size=24,
+        intermediate_size=32,
+        num_attention_heads=2,
+        num_hidden_layers=4,
+        num_register_tokens=2,
+        out_indices=[1, 2, 3, 4],
+        reshape_hidden_states=True,
+        apply_layernorm=True,
+        return_class_token=True,
+    )
+    config = CHMv2Config(
+        backbone_config=backbone,
+        post_process_channels=[8, 8, 8, 8],
+        fusion_hidden_size=8,
+        head_hidden_size=8,
+        number_output_channels=16,
+    )
+    processor = CHMv2ImageProcessor(size={"height": 64, "width": 64}, keep_aspect_ratio=True)
+    return CHMv2ForDepthEstimation(config), processor
+
+
+def tipsv2_dpt() -> tuple[Any, Any]:
+    from transformers import (
+        Tipsv2DptConfig,
+        Tipsv2DptForDepthEstimation,
+        Tipsv2DptImageProcessor,
+        Tipsv2VisionConfig,
+    )
+
+    backbone = Tipsv2VisionConfig(  # type: ignore[call-arg]
+        image_size=112,
+        patch_size=14,
+        hidden_size=16,
+        num_attention_heads=2,
+        num_hidden_layers=4,
+        out_indices=[1, 2, 3, 4],
+        apply_layernorm=True,
+        reshape_hidden_states=False,
+    )
+    config = Tipsv2DptConfig(
+        backbone_config=backbone, neck_hidden_sizes=[8, 8, 8, 8], fusion_hidden_size=8, num_depth_bins=16
+    )
+    processor = Tipsv2DptImageProcessor(size={"height": 112, "width": 112})
+    return Tipsv2DptForDepthEstimation(config), processor
+
+
 BUILDERS: dict[str, Callable[[], tuple[Any, Any]]] = {
     "depth_anything": lambda: depth_anything("relative"),
     "depth_anything_metric": lambda: depth_anything("metric"),
@@ -156,6 +208,8 @@ BUILDERS: dict[str, Callable[[], tuple[Any, Any]]] = {
     "depth_pro": depth_pro,
     "dpt": dpt,
     "glpn": glpn,
+    "chmv2": chmv2,
+    "tipsv2_dpt": tipsv2_dpt,
 }
 
 

@@ -1,13 +1,14 @@
-"""Files as the authors of PatchRefiner V2, Depth Anything V2 and ZoeDepth publish them -> one model file of ours.
+"""Files as the authors of PatchRefiner V2 and of coarse networks publish them -> one model file of ours.
 
     read_state_dict -> student or teacher -> what is it? -> its converter -> write_tensors
                                              ├── PatchRefinerPlus with its coarse branch:   a bundle
                                              ├── PatchRefinerPlus, refiner only:            a refiner
-                                             └── Depth Anything V2 (metric), or ZoeDepth:   a coarse network
+                                             └── Depth Anything V2 (metric) or 3 (monocular),
+                                                 MoGe-2, ZoeDepth:                          a coarse network
 
-The coarse branch is a Depth Anything V2 or a ZoeDepth. What the shapes tell is read from them; what they do not tell
-has to be said (the range of the coarse network), or is the authors' choice unless said otherwise (process size, gated
-guidance).
+The coarse branch of a PatchRefiner is a Depth Anything V2 or a ZoeDepth. What the shapes tell is read from them; what
+they do not tell has to be said (the range of the coarse network), or is the authors' choice unless said otherwise
+(process size, gated guidance).
 """
 
 from __future__ import annotations
@@ -16,22 +17,33 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor
 
+from prv2cli.checkpoints.authors.da3 import convert_da3, has_da3_names, metres_of_file
 from prv2cli.checkpoints.authors.dav2 import convert_dav2
+from prv2cli.checkpoints.authors.moge2 import convert_moge2, is_moge2
 from prv2cli.checkpoints.authors.patchrefiner import convert_patchrefiner, split_networks
 from prv2cli.checkpoints.authors.rename import Tensors
 from prv2cli.checkpoints.authors.zoedepth import ZOEDEPTH, bounded_depth, channels, convert_zoedepth
 from prv2cli.checkpoints.model_file import write_tensors
-from prv2cli.checkpoints.safe_read import read_state_dict
+from prv2cli.checkpoints.safe_read import read_with_settings
 from prv2cli.choices import Guidance, Part
 from prv2cli.errors import CheckpointError, UsageError
 from prv2cli.files.hashing import hash_file
-from prv2cli.model.coarse.dav2 import PATCH, SIZES
+from prv2cli.model.coarse.dinov2 import PATCH
+from prv2cli.model.coarse.dpt import SIZES
 from prv2cli.model.coarse.zoedepth import SIZE_MULTIPLE
-from prv2cli.model.config import AnyModelConfig, BundleConfig, Dav2Config, RefinerConfig, ZoeDepthConfig
+from prv2cli.model.config import (
+    AnyModelConfig,
+    BundleConfig,
+    Da3Config,
+    Dav2Config,
+    Moge2Config,
+    RefinerConfig,
+    ZoeDepthConfig,
+)
 from prv2cli.version import __version__
 
 Size = tuple[int, int]  # height, width
@@ -79,7 +91,7 @@ def convert_file(
     Args:
         source: PyTorch or safetensors; no code in it is run.
         max_depth: metres, the range of a Depth Anything V2: 20 (indoor) or 80 (outdoor). No file says it. Of a
-            ZoeDepth only where its bins have one (zoedepth.py).
+            ZoeDepth only where its bins have one (zoedepth.py). The others have none.
         process_size: (height, width) at which a bundle's networks run; None: as the authors do (PROCESS_SIZES).
         guidance: "fused" for the authors' ablation without the gate: it has the same shapes.
         part: which model of a file that holds a student and a teacher; None: the student.
@@ -89,9 +101,12 @@ def convert_file(
         CheckpointError: not one of these models, or damaged. UsageError: a choice is missing or does not fit.
         MissingExtraError: a ZoeDepth, and no transformers. OutputError: the target cannot be written.
     """
-    state, notes = _choose_part(source, read_state_dict(source), part)
+    whole, settings = read_with_settings(source, "model_config")
+    state, notes = _choose_part(source, whole, part)
     try:
-        found = _convert(state, max_depth, process_size, guidance, refiner_only)
+        found = _convert_other(source, state, settings, max_depth, process_size, refiner_only) or _convert(
+            state, max_depth, process_size, guidance, refiner_only
+        )
     except CheckpointError as error:
         raise CheckpointError(f"{source}: {error}") from error
     except UsageError as error:
@@ -111,6 +126,29 @@ def convert_file(
 _Found = tuple[Literal["bundle", "refiner", "coarse"], AnyModelConfig, Tensors, list[str]]
 
 
+def _convert_other(
+    source: Path,
+    state: Tensors,
+    settings: dict[str, Any] | None,
+    max_depth: float | None,
+    process_size: Size | None,
+    refiner_only: bool,
+) -> _Found | None:
+    """A network that says all of itself: MoGe-2, or Depth Anything 3 with its config.json beside it."""
+    if not is_moge2(state) and not has_da3_names(state):
+        return None
+    for flag, given in (
+        ("--max-depth", max_depth is not None),
+        ("--process-size", process_size is not None),
+        ("--refiner-only", refiner_only),
+    ):
+        if given:
+            raise UsageError(f"{flag} has no meaning for MoGe-2 and Depth Anything 3")
+    if is_moge2(state):
+        return "coarse", *convert_moge2(state, settings), []
+    return "coarse", *convert_da3(state, metric=metres_of_file(source)), []
+
+
 def _convert(
     state: Tensors,
     max_depth: float | None,
@@ -127,8 +165,8 @@ def _convert(
         config, tensors = _convert_coarse(state, max_depth)
         return "coarse", config, tensors, []
     raise CheckpointError(
-        "neither a PatchRefiner V2 nor a Depth Anything V2 nor a ZoeDepth under their authors' names; it begins with "
-        + ", ".join(list(state)[:3])
+        "neither a PatchRefiner V2 nor MoGe-2, Depth Anything V2 or 3, or ZoeDepth under their authors' names; "
+        "it begins with " + ", ".join(list(state)[:3])
     )
 
 
@@ -253,6 +291,8 @@ def describe(conversion: Conversion) -> dict[str, object]:
         facts |= {"coarse": f"{coarse.kind} {coarse.encoder}", "max_depth": coarse.max_depth}
     if isinstance(coarse, ZoeDepthConfig):
         facts |= {"coarse": coarse.kind, "max_depth": bounded_depth(coarse)}
+    if isinstance(coarse, Moge2Config | Da3Config):
+        facts |= {"coarse": f"{coarse.kind} {coarse.encoder}", "max_depth": None}
     if isinstance(config, BundleConfig):
         facts["process_size"] = list(config.process_size)
     return facts | {"notes": conversion.notes}

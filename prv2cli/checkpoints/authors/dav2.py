@@ -27,7 +27,8 @@ from prv2cli.checkpoints.authors.rename import (
     shape_of,
 )
 from prv2cli.errors import CheckpointError
-from prv2cli.model.coarse.dav2 import SIZES, Dav2Coarse, Dav2Size
+from prv2cli.model.coarse.dav2 import Dav2Coarse
+from prv2cli.model.coarse.dpt import SIZES, DPTSize
 from prv2cli.model.config import Dav2Config
 
 HEAD_WIDTH = 64  # channels of one attention head, in every size
@@ -103,7 +104,7 @@ def _read_dav2_settings(settings: Mapping[str, Any], what: str) -> Dav2Config:
     return Dav2Config.model_validate({"encoder": names[tokens], "max_depth": float(max_depth)})
 
 
-def _check_backbone(backbone: Mapping[str, Any], size: Dav2Size, what: str) -> None:
+def _check_backbone(backbone: Mapping[str, Any], size: DPTSize, what: str) -> None:
     """What the tensors' shapes do not tell: above all the blocks that are read, for version 1 reads others."""
     stages = [tap + 1 for tap in size.taps]  # stage n is what block n - 1 gives
     by_index = backbone.get("out_indices") is not None

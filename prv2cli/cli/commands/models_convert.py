@@ -18,7 +18,8 @@ def convert(
         Path,
         typer.Argument(
             metavar="IN",
-            help="A PatchRefiner V2, a metric Depth Anything V2 or a ZoeDepth: .pth, .pt or .safetensors.",
+            help="A PatchRefiner V2, MoGe-2, metric Depth Anything V2, monocular Depth Anything 3 or ZoeDepth: "
+            ".pth, .pt or .safetensors.",
         ),
     ],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="The model file to write: NAME.safetensors.")],
@@ -52,7 +53,7 @@ def convert(
     json_: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Convert a checkpoint of PatchRefiner V2, Depth Anything V2 or ZoeDepth; no code in it is run."""
+    """Convert a checkpoint of PatchRefiner V2 or of a coarse network; no code in it is run."""
     size = _parse_size(process_size)
     _check_target(source, target, overwrite)
     from prv2cli.checkpoints.authors.convert_file import convert_file, describe

@@ -296,8 +296,11 @@ def _load(models: Models, job: FileJob, seconds: dict[str, float], quiet: bool, 
 
 def _sentence(found: dict[str, Any]) -> str:
     unit = "m" if found["unit"] == "metre" else "(no unit)"
+    width, height, masked = found["width"], found["height"], found["masked"]
+    ends = "" if found["min"] is None else f"{found['min']:.2f} to {found['max']:.2f} {unit}, "
+    sky = f"{masked / (width * height):.0%} sky without depth, " if masked else ""
     return (
-        f"{found['output']}: {found['width']}x{found['height']}, {found['min']:.2f} to {found['max']:.2f} {unit}, "
+        f"{found['output']}: {width}x{height}, {ends}{sky}"
         f"{found['tiles']} tile(s), {found['seconds']['total']:.1f} s"
     )
 

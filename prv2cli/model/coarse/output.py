@@ -13,7 +13,13 @@ class CoarseOutput(NamedTuple):
     Attributes:
         depth: (B, 1, h, w) metres.
         features: maps of levels 0 (high resolution) to the lowest; each (B, C_k, h_k, w_k) over the whole image.
+        valid: (B, 1, h, w) boolean, False where the network sees no surface (the sky); None: it does not say.
+        focal: (B,) focal lengths that the network found, in half diagonals of the image; None: it knows none.
+        normals: (B, 3, h, w) unit vectors, x to the right, y down, z away from the camera; None: it gives none.
     """
 
     depth: Tensor
     features: list[Tensor]
+    valid: Tensor | None = None
+    focal: Tensor | None = None
+    normals: Tensor | None = None

@@ -168,8 +168,8 @@ class AuthorsCanvas:
             windows = [_window(tile.corner, plan.tile) for tile in tiles]
             rgb = to_process(torch.cat([image[:, :, rows, columns] for rows, columns in windows]), process)
             boxes = process_boxes([tile.corner for tile in tiles], plan.tile, plan.photograph, process)
-            depth, features = crop_coarse(self.coarse, boxes, process)
-            return [rgb, depth, *features]
+            coarse = crop_coarse(self.coarse, boxes, process)
+            return [rgb, coarse.depth, *coarse.features]
 
         return cut
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 
 from prv2cli.datasets.layouts import ProceduralData
-from prv2cli.model.config import AnyModelConfig, BundleConfig, Dav2Config, RefinerConfig
+from prv2cli.model.config import AnyModelConfig, BundleConfig, RefinerConfig
 from prv2cli.tiling.plan import REDUCED
 from prv2cli.training.config.losses import TransferConfig
 from prv2cli.training.config.numbers import Size
 from prv2cli.training.config.samples import SamplingConfig
 from prv2cli.training.config.scenes import SceneDataConfig, TrainData
 
-DAV2_PATCH, COARSE_STRIDE = 14, 32  # what the sides of a coarse network's input must be multiples of
+COARSE_STRIDE = 32
+# What the sides of a coarse network's input must be multiples of; of any other kind, of COARSE_STRIDE.
+_MULTIPLES: dict[str, int] = {"dav2": 14, "moge2": 1}
 KINDS = {
     "coarse": ("lite", "dav2", "zoedepth"),
     "noisy-pretrain": ("bundle",),
@@ -82,7 +84,7 @@ def check_tile_of_scenes(data: TrainData, model: AnyModelConfig) -> None:
 
 
 def _coarse_multiple(coarse: AnyModelConfig) -> int:
-    return DAV2_PATCH if isinstance(coarse, Dav2Config) else COARSE_STRIDE
+    return _MULTIPLES.get(coarse.kind, COARSE_STRIDE)
 
 
 def _check_multiple(key: str, size: Size, multiple: int) -> None:

@@ -12,6 +12,7 @@ from prv2cli.model.config import (
     Dav2Config,
     LiteConfig,
     ModelConfig,
+    Moge2Config,
     RefinerConfig,
     ZoeDepthConfig,
 )
@@ -157,10 +158,13 @@ class TrainConfig(Settings):
         return self.data.workers if isinstance(self.data, SceneDataConfig) else self.sampling.workers
 
     @property
-    def has_zoedepth(self) -> bool:
-        """Whether a ZoeDepth is part of it: each photograph uses one of its heads, and some weights are never used."""
+    def has_unused_weights(self) -> bool:
+        """Whether a loss may leave weights without a gradient.
+
+        Each photograph uses one of ZoeDepth's heads, and no loss looks at MoGe-2's normals and validity.
+        """
         coarse = self.model.coarse if isinstance(self.model, BundleConfig) else self.model
-        return isinstance(coarse, ZoeDepthConfig)
+        return isinstance(coarse, ZoeDepthConfig | Moge2Config)
 
     @property
     def process_size(self) -> Size:

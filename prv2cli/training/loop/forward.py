@@ -40,7 +40,7 @@ def wrapped(
     if world.size == 1:
         return model, forward
     # BatchNorm's running statistics are the first process's.
-    return model, DistributedDataParallel(forward, find_unused_parameters=config.has_zoedepth)
+    return model, DistributedDataParallel(forward, find_unused_parameters=config.has_unused_weights)
 
 
 def _compile_parts(model: nn.Module) -> None:

@@ -155,7 +155,9 @@ class Pretended:
 def pretended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Pretended:
     file = Pretended(tmp_path / "theirs.pth")
     file.source.write_bytes(b"weights")
-    monkeypatch.setattr("prv2cli.checkpoints.authors.convert_file.read_state_dict", lambda path: file.state)
+    monkeypatch.setattr(
+        "prv2cli.checkpoints.authors.convert_file.read_with_settings", lambda path, key: (file.state, None)
+    )
     monkeypatch.setattr("prv2cli.checkpoints.authors.convert_file.write_tensors", file.write)
     return file
 

@@ -59,7 +59,7 @@ def test_list_says_what_there_is_and_what_is_here(models: Models, server: HubSer
         "cached",
         "1341.4",
         "MB",
-        "CC-BY-NC-4.0",
+        "not",
     ]
     assert "outdoor, synthetic (Virtual KITTI 2)" in rows["dav2-vkitti-large"]
     assert server.requests == []
@@ -90,8 +90,8 @@ def test_show_one(models: Models) -> None:
     lines = dict(
         line.split(maxsplit=1) for line in answer.out.splitlines() if not line.startswith(("max", "input"))
     )
-    assert lines["licence"] == "CC-BY-NC-4.0"
-    assert lines["commercial"] == "no"
+    assert lines["licence"] == "not stated"
+    assert lines["commercial"] == "-"
     assert lines["size"] == "390.0 MB"
     assert "max depth    20 m" in answer.out
     assert "input size   518 px" in answer.out

@@ -41,6 +41,9 @@ JSON_KEYS = {
     "min",
     "median",
     "max",
+    "masked",
+    "focal_origin",
+    "fov_degrees",
     "clipped",
     "rounded",
     "seam",
@@ -420,7 +423,7 @@ def test_a_pipe_carries_the_depth_map_and_nothing_else(tmp_path: Path) -> None:
     errors = done.stderr.decode()
     assert done.returncode == 0, errors
     assert len(errors.splitlines()) == 1
-    assert errors.startswith("warning: dav2-hypersim-small is not at hand")
+    assert errors.startswith("warning: moge-2-vits-normal is not at hand")
     assert done.stdout.startswith(b"\x89PNG")
     assert done.stdout.endswith(b"IEND\xaeB`\x82")
     with Image.open(io.BytesIO(done.stdout)) as picture:
@@ -491,8 +494,14 @@ PHOTO_FIRST: dict[
     "photo.jpg --device foo": (2, "--device foo ... cuda:N"),
     "photo.jpg --device meta": (2, "--device meta ... cuda:N"),
     "photo.jpg --precision x": (2, "--precision x ... bf16"),
-    "photo.jpg --model nope": (2, "'nope' ... lite, refiner-s"),
-    "photo.jpg --coarse nope": (2, "'nope' ... lite, refiner-s"),
+    "photo.jpg --model nope": (
+        2,
+        "'nope' ... lite, moge-2-vitb-normal, moge-2-vitl, moge-2-vitl-normal, moge-2-vits-normal, refiner-s",
+    ),
+    "photo.jpg --coarse nope": (
+        2,
+        "'nope' ... lite, moge-2-vitb-normal, moge-2-vitl, moge-2-vitl-normal, moge-2-vits-normal, refiner-s",
+    ),
     "photo.jpg -o nowhere/a.tif": (1, "nowhere ... mkdir"),
     "photo.jpg -o folder.tif": (1, "folder.tif is a folder"),
     "photo.jpg -o old.tif/a.tif": (1, "old.tif is a file"),

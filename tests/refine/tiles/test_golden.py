@@ -28,7 +28,8 @@ from prv2cli.checkpoints.authors.patchrefiner import (
     split_networks,
 )
 from prv2cli.checkpoints.model_file import load_strictly, read_checkpoint, write_tensors
-from prv2cli.model.coarse.dav2 import Dav2Coarse, resize_positions
+from prv2cli.model.coarse.dav2 import Dav2Coarse
+from prv2cli.model.coarse.dinov2 import resize_positions
 from prv2cli.model.coarse.output import CoarseOutput
 from prv2cli.model.config import BundleConfig, RefinerConfig
 from prv2cli.model.layers import crop_to_boxes
