@@ -25,6 +25,9 @@ logger = logging.getLogger("prv2cli")
 Size = tuple[int, int]  # rows, columns
 
 
+_PEAK_BYTES = {"vitl": 2_600_000_000}  # of the process during a pass on a CPU (benchmarks/coarse.py)
+
+
 class Da3Network:
     """Depth Anything 3 with its pre- and post-processing, ready on a device (a network.CoarseNetwork)."""
 
@@ -33,6 +36,7 @@ class Da3Network:
     ) -> None:
         self.module, self.config, self.device = module, config, device
         self.name, self.identity = name, identity
+        self.peak_bytes = _PEAK_BYTES.get(config.encoder, 0)
 
     @torch.inference_mode()
     def predict(self, rgb: np.ndarray | DiskArray, focal_px: float | None = None) -> CoarseDepth:

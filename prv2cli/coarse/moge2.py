@@ -25,6 +25,9 @@ from prv2cli.model.coarse.point_map import recover_camera
 from prv2cli.model.config import Moge2Config
 from prv2cli.resampling.triangle import resize_antialiased
 
+# Bytes of the process during a pass on a CPU, with the most patches (benchmarks/coarse.py).
+_PEAK_BYTES = {"vits": 2_500_000_000, "vitb": 2_800_000_000, "vitl": 3_700_000_000}
+
 
 class Moge2Network:
     """MoGe-2 with its pre- and post-processing, ready on a device (a network.CoarseNetwork)."""
@@ -34,6 +37,7 @@ class Moge2Network:
     ) -> None:
         self.module, self.config, self.device = module, config, device
         self.name, self.identity = name, identity
+        self.peak_bytes = _PEAK_BYTES[config.encoder]
 
     @torch.inference_mode()
     def predict(self, rgb: np.ndarray | DiskArray, focal_px: float | None = None) -> CoarseDepth:

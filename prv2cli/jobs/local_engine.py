@@ -204,7 +204,11 @@ class LocalEngine:
 
     def _make_room(self, work: _Work) -> None:
         """Wait until the photograph fits beside the others. Raises _TooLarge, InputError, admission.Closed."""
-        needs = needs_of(self._file_job(work.job), on_host=self.refiner.device.type == "cpu")
+        needs = needs_of(
+            self._file_job(work.job),
+            on_host=self.refiner.device.type == "cpu",
+            coarse_peak=self.refiner.coarse_peak,
+        )
         if needs is not None and self.room.enter(work, *needs) == "bands":
             raise _TooLarge
 

@@ -102,15 +102,18 @@ class Saved(NamedTuple):
     summary: dict[str, Any]
 
 
-def needs_of(job: FileJob, *, on_host: bool = True) -> Needs | None:
-    """What a photograph will take; None of a stream, and of a file that reading will say what is wrong with."""
+def needs_of(job: FileJob, *, on_host: bool = True, coarse_peak: int = 0) -> Needs | None:
+    """What a photograph will take; None of a stream, and of a file that reading will say what is wrong with.
+
+    See estimate.memory_for.
+    """
     if not isinstance(job.source, Path):
         return None
     try:
         header = read_header(job.source, max_pixels=job.max_pixels)
     except Prv2Error:
         return None
-    return Needs(header, memory_for(header, job.request, on_host=on_host))
+    return Needs(header, memory_for(header, job.request, on_host=on_host, coarse_peak=coarse_peak))
 
 
 @contextmanager

@@ -69,10 +69,14 @@ class Estimate:
 # --- memory -----------------------------------------------------------------------------------------------
 
 
-def memory_for(header: Header, request: RefineRequest, *, on_host: bool = True) -> Memory:
+def memory_for(
+    header: Header, request: RefineRequest, *, on_host: bool = True, coarse_peak: int = 0
+) -> Memory:
     """Peak memory of refining a photograph as it is asked for.
 
-    `on_host`: the networks run in main memory; on a GPU, tiles take none of it.
+    Args:
+        on_host: the networks run in main memory; on a GPU, tiles and coarse passes take none of it.
+        coarse_peak: bytes of the process during a pass of the coarse network, where it takes more than the shipped one.
     """
     pixels, rgb = header.pixels, header.rgb_bytes
     tile, largest = request.tiling.tile, TILE_SIZES[0]
@@ -85,6 +89,8 @@ def memory_for(header: Header, request: RefineRequest, *, on_host: bool = True) 
     in_memory = max(header.decoding + rgb, working + rgb + pixels * most)
     held = round(rows * header.width * (_RESULT + compared) * _ROWS_HELD)
     in_bands = max(header.decoding_bands + _PROGRAM // 4, working + pixels * reduced + held)
+    if on_host:  # the coarse pass comes before the tiles
+        in_memory, in_bands = max(in_memory, coarse_peak + rgb), max(in_bands, coarse_peak)
     photograph = max(header.decoding + rgb, rgb + pixels * most)
     results = _RESULT * (2 if request.confidence else 1)
     return Memory(in_memory, in_bands, rgb + rgb // 4 * request.views + pixels * results, photograph)
@@ -141,7 +147,8 @@ def dry_run(
     request.check_plan(full)
     host = refiner.device.type == "cpu"
     tile = _tile_size(full)
-    memory = memory_for(header, replace(request, tiling=replace(request.tiling, tile=tile)), on_host=host)
+    as_cut = replace(request, tiling=replace(request.tiling, tile=tile))
+    memory = memory_for(header, as_cut, on_host=host, coarse_peak=refiner.coarse_peak)
     way = choose_way(header, memory, available)
     seconds = None
     if timed:

@@ -260,6 +260,11 @@ class Refiner:
         side = largest_tile(self.device)
         return batch_size or self.loop.choose_batch((side, side))
 
+    @property
+    def coarse_peak(self) -> int:
+        """Bytes of the process during a pass of the coarse network on a CPU, where that is known; else 0."""
+        return int(getattr(self.coarse, "peak_bytes", 0))
+
     def check(self, request: RefineRequest) -> None:
         """Refuse what no photograph could be refined with. Raises UsageError."""
         if self.bundle is not None:

@@ -41,6 +41,18 @@ def test_the_way_follows_from_the_free_memory() -> None:
     assert estimate.choose_way(small, estimate.memory_for(small, RefineRequest()), 4 * 10**9) == "memory"
 
 
+def test_a_coarse_pass_that_takes_more_than_the_tiles() -> None:
+    """It comes before them; on a GPU it takes none of the main memory."""
+    small = Header("small.jpg", "JPEG", 400, 300, False, 480_000, 480_000)
+    plain = estimate.memory_for(small, RefineRequest())
+    large = estimate.memory_for(small, RefineRequest(), coarse_peak=3 * 10**9)
+    assert large.in_memory == 3 * 10**9 + small.rgb_bytes > plain.in_memory
+    assert large.in_bands == 3 * 10**9 > plain.in_bands
+    assert large.photograph == plain.photograph
+    on_gpu = estimate.memory_for(small, RefineRequest(), on_host=False, coarse_peak=3 * 10**9)
+    assert on_gpu == estimate.memory_for(small, RefineRequest(), on_host=False)
+
+
 def test_a_dry_run_tells_the_tiles_and_a_time(
     refiner: Refiner, photograph: np.ndarray, tmp_path: Path
 ) -> None:

@@ -34,6 +34,7 @@ class FakeRefiner:
         self.checkpoint = SimpleNamespace(sha256=sha256)
         self.coarse = SimpleNamespace(name="none", identity="b" * 64)
         self.device = SimpleNamespace(type="cpu")
+        self.coarse_peak = 0
 
     def tiles_at_once(self, batch_size: int = 0) -> int:
         return batch_size or 1
@@ -64,6 +65,9 @@ class FakeRefiner:
             tta="flip" if request.flip else None,
             tiles=1,
             seam=0.0,
+            masked=0,
+            focal_px=request.focal_px,
+            focal_origin="given" if request.focal_px else None,
             device="cpu",
             precision="float32",
             seconds={"tiles": self.seconds},
