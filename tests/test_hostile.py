@@ -15,7 +15,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +34,11 @@ from prv2cli.evaluation.config import load_eval_config
 from prv2cli.files.atomic import TEMP_SUFFIX, _machine, remove_leftovers
 from prv2cli.files.text import shown
 from prv2cli.jobs import claims as claims_module
-from prv2cli.jobs.batch import BatchSettings, Job
+from prv2cli.jobs.batch import BatchSettings
 from prv2cli.jobs.claims import Claims
-from prv2cli.jobs.find import find_photographs, listed_photographs, plan
+from prv2cli.jobs.find import find_photographs, listed_photographs
 from prv2cli.jobs.local_engine import run_batch
+from prv2cli.jobs.outputs import plan
 from prv2cli.photo.on_disk import photo_on_disk
 from prv2cli.photo.read import read_photo
 from prv2cli.training.config.load import load_train_config
@@ -327,7 +327,8 @@ def tree(folder: Path) -> dict[bytes, bytes]:
 
 def test_a_batch_of_odd_names_broken_files_and_circular_links(corpus: Path, tmp_path: Path) -> None:
     before, out = tree(corpus), tmp_path / "out"
-    jobs = plan(find_photographs([corpus], recursive=True, leave_out=out), out, "{stem}", ".tif")
+    found = find_photographs([corpus], recursive=True, leave_out=out)
+    jobs = plan(found.photographs, out, "{stem}", ".tif").jobs
     refiner: Any = FakeRefiner()
     outcomes = list(run_batch(jobs, refiner, BatchSettings(Encoding("tiff")), Claims(out)))
     done = {os.fsencode(outcome.job.source.name) for outcome in outcomes if outcome.state == "done"}
@@ -396,13 +397,15 @@ def test_the_commands_for_depth_files(
 
 
 def test_patterns_do_not_run_in_circles(corpus: Path, tmp_path: Path) -> None:
-    found = find_photographs([corpus / "**" / "*.png"], recursive=False, leave_out=tmp_path / "out")
+    found = find_photographs(
+        [corpus / "**" / "*.png"], recursive=False, leave_out=tmp_path / "out"
+    ).photographs
     names = {os.fsencode(path.name) for path, _ in found if path.parent == corpus}
     assert names >= set(NAMES)
     assert {path.parent for path, _ in found} <= {corpus, corpus / "folder.png"}
     (corpus / ".hidden.png").write_bytes(b"")
     assert corpus / ".hidden.png" not in [
-        path for path, _ in find_photographs([corpus / "*"], recursive=False, leave_out=tmp_path)
+        path for path, _ in find_photographs([corpus / "*"], recursive=False, leave_out=tmp_path).photographs
     ]
     with pytest.raises(InputError, match="nothing matches"):
         find_photographs([corpus / "*.gif"], recursive=False, leave_out=tmp_path)
@@ -430,14 +433,10 @@ OUTSIDE = [
 )
 def test_no_output_outside_of_the_folder(template: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
-
-    def planned_from(line: bytes) -> list[Job]:
-        return plan(listed_photographs(line, nul=False), out, template, ".tif")
-
     planned = 0
     for line in OUTSIDE:
-        jobs = answer(partial(planned_from, line))
-        for job in jobs or ():
+        listed = listed_photographs(line, nul=False).photographs
+        for job in plan(listed, out, template, ".tif").jobs:
             planned += 1
             assert os.path.abspath(job.target).startswith(f"{out}{os.sep}"), line  # noqa: PTH100 - lexical
     assert planned >= 4
@@ -475,7 +474,7 @@ def test_names_in_messages() -> None:
 def outcomes_in(out: Path, tmp_path: Path) -> list[Any]:
     photo = tmp_path / "a.png"
     photo.write_bytes(PHOTOGRAPHS["alpha.png"])
-    jobs = plan([(photo, tmp_path)], out, "{stem}", ".tif")
+    jobs = plan([(photo, tmp_path)], out, "{stem}", ".tif").jobs
     refiner: Any = FakeRefiner()
     return list(run_batch(jobs, refiner, BatchSettings(Encoding("tiff")), Claims(out)))
 

@@ -8,8 +8,10 @@ from typing import Annotated, Any
 import typer
 
 from prv2cli.cli.commands import batch, evaluate, files, models, models_convert, refine, train
-from prv2cli.cli.ui import INTERRUPTED, close_stdout_quietly, stderr
+from prv2cli.cli.streams import close_stdout_quietly, emit, flush_stdout, guard_streams
+from prv2cli.cli.ui import INTERRUPTED, stderr
 from prv2cli.errors import Prv2Error
+from prv2cli.files.text import first_line, shown
 from prv2cli.version import __version__
 
 # By its version, Typer leans on click or carries a copy of it. BadParameter is the one name that both export:
@@ -35,7 +37,7 @@ app.add_typer(models.models)
 
 def _print_version(value: bool) -> None:
     if value:
-        typer.echo(f"prv2 {__version__}")
+        emit(f"prv2 {__version__}")
         raise typer.Exit
 
 
@@ -55,7 +57,13 @@ def main(arguments: list[str] | None = None) -> None:
     # --debug is accepted anywhere on the line: people add it at the end of the command that failed.
     debug = "--debug" in arguments
     arguments = [a for a in arguments if a != "--debug"]
-    sys.exit(_run(arguments, debug))
+    guard_streams()
+    code = _run(arguments, debug)
+    error = flush_stdout()
+    if error is not None and code == 0:
+        _tell(str(error))
+        code = error.exit_code
+    sys.exit(code)
 
 
 def _run(arguments: list[str], debug: bool) -> int:
@@ -70,7 +78,7 @@ def _run(arguments: list[str], debug: bool) -> int:
     except Prv2Error as error:
         if debug:
             raise
-        stderr.print(f"error: {error}", style="red", markup=False)
+        _tell(str(error))
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
         stderr.print("interrupted", markup=False)
@@ -81,13 +89,25 @@ def _run(arguments: list[str], debug: bool) -> int:
     except Exception as error:
         if debug:
             raise
-        stderr.print(
-            f"error: {type(error).__name__}: {error}\n"
-            "This is a bug in prv2. Run again with --debug for the traceback.",
-            style="red",
-            markup=False,
-        )
+        _tell(_unexpected(error))
         return 1
+
+
+def _tell(message: str) -> None:
+    stderr.print(f"error: {message}", style="red", markup=False)
+
+
+def _unexpected(error: Exception) -> str:
+    """What nobody nearer has found words for: one line for what the outside world did, two for a fault of ours."""
+    if isinstance(error, MemoryError):
+        return "not enough memory; close other programs, or use a smaller --tile"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{shown(error.filename)}: {error.strerror}" if error.filename is not None else error.strerror
+    if isinstance(error, OSError | UnicodeError):
+        return shown(first_line(error))
+    return (
+        f"{type(error).__name__}: {error}\nThis is a bug in prv2. Run again with --debug for the traceback."
+    )
 
 
 def _explain(error: Any) -> None:
@@ -95,4 +115,4 @@ def _explain(error: Any) -> None:
     message = error.format_message().replace("Value error, ", "").rstrip(".")
     if message:
         command = error.ctx.command_path if getattr(error, "ctx", None) else "prv2"
-        stderr.print(f"error: {message}; see {command} --help", style="red", markup=False)
+        _tell(f"{message}; see {command} --help")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -190,9 +188,3 @@ def batch_progress(total: int, *, quiet: bool = False) -> Iterator[Callable[[Cou
     with Progress(*columns, console=stderr, transient=True) as progress:
         task = progress.add_task("photographs", total=total, speed=0.0)
         yield lambda counts: progress.update(task, completed=sum(counts.values()), speed=rate(counts))
-
-
-def close_stdout_quietly() -> None:
-    """After a reader has closed the pipe: keep Python from complaining about it at exit."""
-    devnull = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(devnull, sys.stdout.fileno())

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from prv2cli.depth_files.formats.rows import row_bands
+from prv2cli.depth_files.signature import signature
 from prv2cli.errors import OutputError, UsageError
 from prv2cli.files.atomic import atomic_write, check_output
 
@@ -69,7 +70,7 @@ def write_preview(path: Path, depth: np.ndarray, *, inverse: bool = False) -> No
     for rows in row_bands(height, width):  # so that the colours exist once, inside the picture
         picture.paste(Image.fromarray(_colour_band(depth[rows], inverse, span)), (0, rows.start))
     buffer = io.BytesIO()  # in between, as Pillow's own writing loses the reason of a failure
-    picture.save(buffer, kind, **_SAVE[kind])
+    picture.save(buffer, kind, **_SAVE[kind], **signature(kind))
     with atomic_write(path) as file:
         file.write(buffer.getbuffer())
 

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable, Sequence
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from prv2cli.depth_files.ours import may_be_replaced
 from prv2cli.depth_files.preview import colourise
+from prv2cli.depth_files.signature import signature
+from prv2cli.errors import OutputError
 from prv2cli.files.atomic import atomic_write, output_error
+from prv2cli.files.protected import Protected, identity
+from prv2cli.files.text import shown
 
 ERROR_LIMIT = 0.25  # relative error of the brightest colour
 _LEAST = 1e-6  # colourise takes 0 for "no depth"
@@ -31,10 +38,35 @@ def error_picture(pred: np.ndarray, truth: np.ndarray, mask: np.ndarray) -> np.n
     return colourise(np.vstack([error, gap, rows]), inverse=True, percentiles=(0, 100))
 
 
+def error_map_path(folder: Path, name: str, row: str) -> Path:
+    """Where the picture of a sample goes."""
+    return folder / f"{name}.{row}.png"
+
+
+def check_error_maps(
+    folder: Path | None, names: Iterable[str], rows: Sequence[str], inputs: Protected | None = None
+) -> None:
+    """Before any work: no picture takes the place of a file of `inputs`, or of any that prv2 did not write.
+
+    Raises UsageError, OutputError.
+    """
+    if folder is None:
+        return
+    for name, row in product(names, rows):
+        path = error_map_path(folder, name, row)
+        if inputs is not None:
+            inputs.check("--error-maps", path)
+        if identity(path) is not None and not may_be_replaced(path):
+            raise OutputError(
+                f"--error-maps: {shown(path)} is there and was not written by prv2; name another folder"
+            )
+
+
 def write_error_map(path: Path, pred: np.ndarray, truth: np.ndarray, mask: np.ndarray) -> None:
     """error_picture() as a PNG; folders are made. Raises OutputError."""
     buffer = io.BytesIO()
-    Image.fromarray(error_picture(pred, truth, mask)).save(buffer, "PNG", compress_level=3)
+    picture = Image.fromarray(error_picture(pred, truth, mask))
+    picture.save(buffer, "PNG", compress_level=3, **signature("PNG"))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -16,7 +16,7 @@ import numpy as np
 from prv2cli.errors import InputError, MissingExtraError
 from prv2cli.evaluation.alignment import Aligned, align
 from prv2cli.evaluation.config import Measuring
-from prv2cli.evaluation.error_maps import write_error_map
+from prv2cli.evaluation.error_maps import error_map_path, write_error_map
 from prv2cli.evaluation.metrics import boundary_f1, edge_errors, pixels
 from prv2cli.evaluation.metrics.edges import canny_edges, disparity_edges, edge_band
 from prv2cli.evaluation.report import Figures, ImageResult
@@ -108,7 +108,7 @@ def as_result(
 ) -> ImageResult:
     if error_maps is not None:
         for row, one in found.items():
-            write_error_map(error_maps / f"{name}.{row}.png", one.depth, truth, one.mask)
+            write_error_map(error_map_path(error_maps, name, row), one.depth, truth, one.mask)
     fits = {row: (one.fit.scale, one.fit.shift) for row, one in found.items()}
     aligned = any(fit != (1.0, 0.0) for fit in fits.values())
     return ImageResult(name, {row: one.figures for row, one in found.items()}, fits if aligned else {})

@@ -20,8 +20,10 @@ from prv2cli.datasets.samples import left_out
 from prv2cli.depth_files.read import read_depth
 from prv2cli.errors import InputError, UsageError
 from prv2cli.evaluation.config import Measuring
+from prv2cli.evaluation.error_maps import check_error_maps
 from prv2cli.evaluation.measure import as_result, measure, with_boundaries
 from prv2cli.evaluation.report import ImageResult, Progress, Report, not_empty
+from prv2cli.files.protected import Protected
 from prv2cli.files.text import shown
 from prv2cli.resampling.maps import bilinear, nearest
 
@@ -59,9 +61,9 @@ def find_pairs(
     for flag, path in (("--pred", pred), ("--gt", truth)):
         if not path.exists():
             raise UsageError(f"{flag} {path}: no such file or folder")
-    if pred.is_file() and truth.is_file():
+    if not pred.is_dir() and not truth.is_dir():  # files, or pipes
         return [DepthPair(pred.stem, pred, truth)], []
-    if pred.is_file() or truth.is_file():
+    if not (pred.is_dir() and truth.is_dir()):
         raise UsageError(f"--pred {pred} and --gt {truth}: give two folders or two files")
     predictions = files_by_stem(pred, READ_SUFFIXES, pred_suffix)
     truths = files_by_stem(truth, READ_SUFFIXES, gt_suffix)
@@ -95,9 +97,14 @@ def evaluate_pairs(
 
     Raises:
         UsageError: a truth that does not say its unit, or a prediction that does not, or has no physical one, and
-            is not aligned.
+            is not aligned; an error map in the place of one of the files. OutputError: one in that of another file.
         InputError: not one pair could be measured.
     """
+    inputs = Protected()
+    for pair in pairs:
+        inputs.add("a prediction", pair.pred)
+        inputs.add("a truth", pair.truth)
+    check_error_maps(error_maps, (pair.name for pair in pairs), ("prediction",), inputs)
     how, notes = with_boundaries(how)
     report = Report(how, notes=notes)
     for done, pair in enumerate(pairs):

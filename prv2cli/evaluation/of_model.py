@@ -13,6 +13,7 @@ from prv2cli.datasets.samples import DataSet, Readable, Sample, left_out
 from prv2cli.errors import InputError, UsageError
 from prv2cli.evaluation.alignment import Aligned
 from prv2cli.evaluation.config import Measuring
+from prv2cli.evaluation.error_maps import check_error_maps
 from prv2cli.evaluation.measure import as_result, measure, with_boundaries
 from prv2cli.evaluation.metrics.pixels import consistency_error
 from prv2cli.evaluation.report import ImageResult, Progress, Report, not_empty
@@ -20,6 +21,7 @@ from prv2cli.resampling.maps import bilinear
 
 logger = logging.getLogger("prv2cli")
 
+ROWS = ("coarse", "refined")
 CONSISTENCY_SPLIT = 4  # tiles of a quarter of the photograph, overlapping by half, as PatchFusion takes them
 
 
@@ -73,12 +75,13 @@ def evaluate_model(
 
     Raises:
         UsageError: depth without a physical unit and no alignment; tile consistency of a bundle.
-        InputError: not one sample could be read.
+        InputError: not one sample could be read. OutputError: an error map in the place of a file that is none.
     """
     if consistency and refiner.bundle is not None:
         raise UsageError(
             "consistency: a bundle refines its own depth of a whole photograph only; leave it out"
         )
+    check_error_maps(error_maps, data.names[:limit], ROWS)
     how, notes = with_boundaries(how)
     report = Report(how, notes=notes)
     readable = Readable(data, tell, limit)
@@ -109,7 +112,7 @@ def _evaluate_sample(
             "the coarse depth has no physical unit; measure it with align: scale-shift (--align scale-shift)"
         )
     coarse = bilinear(estimate.coarse, sample.truth.shape)
-    rows = {"coarse": coarse, "refined": estimate.depth}
+    rows = dict(zip(ROWS, (coarse, estimate.depth), strict=True))
     found = {row: measure(depth, sample.truth, how, sample.disparity) for row, depth in rows.items()}
     found["refined"].figures["seam"] = estimate.seam
     if consistency:

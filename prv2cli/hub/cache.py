@@ -24,9 +24,10 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from prv2cli.errors import CheckpointError, OutputError
+from prv2cli.errors import CheckpointError, InputError, OutputError
 from prv2cli.files.atomic import atomic_write, output_error
 from prv2cli.files.hashing import hash_file
+from prv2cli.files.text import shown
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 Commit = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
@@ -58,6 +59,10 @@ class Record(BaseModel):
     folders: dict[Commit, list[str]] = {}
 
 
+class CacheUnreadableError(InputError):
+    """The cache cannot be looked into, or its place is not known."""
+
+
 @dataclass(frozen=True)
 class RepoCache:
     """One repository's part of the cache."""
@@ -76,6 +81,11 @@ class RepoCache:
     def file(self, commit: str, name: str) -> Path:
         """Where a file lies once it has been downloaded."""
         return self.snapshot(commit) / check_name(name, self.repo)
+
+    def holds(self, commit: str, name: str) -> bool:
+        """Whether a file has been downloaded. Raises CacheUnreadableError where that cannot be told."""
+        with self.reading():
+            return self.file(commit, name).is_file()
 
     def blob(self, etag: str) -> Path:
         """Where the content itself lies. The name comes from the server, so it is checked."""
@@ -99,12 +109,14 @@ class RepoCache:
         return seen if COMMIT.fullmatch(seen) else None
 
     def record(self) -> Record:
-        """What was trusted. Raises CheckpointError when the record cannot be read."""
+        """What was trusted. Raises CheckpointError when the record is damaged, CacheUnreadableError."""
         path = self.folder / _RECORD
         try:
             return Record.model_validate_json(path.read_bytes())
         except (FileNotFoundError, NotADirectoryError):
             return Record()
+        except PermissionError as error:
+            raise unreadable(self.cache, error) from error
         except (OSError, ValidationError) as error:
             raise CheckpointError(
                 f"{path}: the record of what was downloaded is damaged; delete it to trust the files anew"
@@ -117,10 +129,11 @@ class RepoCache:
         """
         path = self.file(commit, name)
         known = self.record().files.get(f"{commit}/{name}")
-        state = path.stat()
-        if known is not None and (known.size, known.changed) == (state.st_size, state.st_mtime_ns):
-            return expected is None or known.sha256 == expected
-        sha256 = hash_file(path)
+        with self.reading():
+            state = path.stat()
+            if known is not None and (known.size, known.changed) == (state.st_size, state.st_mtime_ns):
+                return expected is None or known.sha256 == expected
+            sha256 = hash_file(path)
         promised = expected or (known.sha256 if known is not None else self._promised(path))
         if promised is not None and promised != sha256:
             return False
@@ -207,6 +220,14 @@ class RepoCache:
             held.__exit__(None, None, None)
 
     @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Turn what keeps a cache from being read into one line that names it."""
+        try:
+            yield
+        except PermissionError as error:
+            raise unreadable(self.cache, error) from error
+
+    @contextmanager
     def storing(self) -> Iterator[None]:
         """Turn what a cache can refuse (no space, no permission) into one line that names it."""
         try:
@@ -217,9 +238,19 @@ class RepoCache:
 
 
 def cached_repos(cache: Path) -> list[str]:
-    """The repositories that prv2 has downloaded into a cache."""
-    records = cache.glob(f"models--*--*/{_RECORD}")
+    """The repositories that prv2 has downloaded into a cache. Raises CacheUnreadableError."""
+    try:
+        records = list(cache.glob(f"models--*--*/{_RECORD}"))
+    except PermissionError as error:
+        raise unreadable(cache, error) from error
     return sorted(path.parent.name.removeprefix("models--").replace("--", "/", 1) for path in records)
+
+
+def unreadable(cache: Path, error: OSError) -> CacheUnreadableError:
+    """The one line for a cache that cannot be looked into."""
+    return CacheUnreadableError(
+        f"the model cache {shown(cache)} cannot be read ({error.strerror}); HF_HUB_CACHE says where the cache is"
+    )
 
 
 def check_name(name: str, repo: str) -> str:

@@ -19,6 +19,7 @@ from typing import TypeVar
 from prv2cli.errors import CheckpointError, DiskFullError, Prv2Error, UsageError
 from prv2cli.files.hashing import git_hash, hash_file
 from prv2cli.hub.cache import COMMIT, SHA256, RepoCache, check_name
+from prv2cli.hub.library import constants
 from prv2cli.version import __version__
 
 logger = logging.getLogger("prv2cli")
@@ -57,16 +58,12 @@ class RemoteFile:
 
 def endpoint() -> str:
     """The Hub's address: HF_ENDPOINT, or the public one."""
-    from huggingface_hub import constants
-
-    return (os.environ.get("HF_ENDPOINT") or constants.ENDPOINT).rstrip("/")
+    return str(os.environ.get("HF_ENDPOINT") or constants().ENDPOINT).rstrip("/")
 
 
 def timeout() -> float:
     """Seconds to wait for an answer (HF_HUB_ETAG_TIMEOUT)."""
-    from huggingface_hub import constants
-
-    return float(constants.HF_HUB_ETAG_TIMEOUT)
+    return float(constants().HF_HUB_ETAG_TIMEOUT)
 
 
 def list_files(repo: str, revision: str, *, seconds: float) -> tuple[str, list[str]]:
@@ -216,11 +213,10 @@ def _refused(remote: RemoteFile, fault: str) -> CheckpointError:
 @contextmanager
 def _quietly() -> Iterator[None]:
     """No progress bar where warnings are not wanted either. HF_HUB_DISABLE_PROGRESS_BARS decides before this does."""
-    from huggingface_hub import constants
     from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
     name = "huggingface_hub.http_get"
-    decided = constants.HF_HUB_DISABLE_PROGRESS_BARS is not None or are_progress_bars_disabled(name)
+    decided = constants().HF_HUB_DISABLE_PROGRESS_BARS is not None or are_progress_bars_disabled(name)
     if decided or logger.isEnabledFor(logging.WARNING):
         yield
         return

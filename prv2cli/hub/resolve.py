@@ -24,7 +24,8 @@ from typing import Literal
 from prv2cli.choices import Scene
 from prv2cli.errors import CheckpointError, OutputError, UsageError
 from prv2cli.files.hashing import hash_file
-from prv2cli.hub.cache import COMMIT, RepoCache, cached_repos
+from prv2cli.files.text import first_line
+from prv2cli.hub.cache import COMMIT, CacheUnreadableError, RepoCache, cached_repos
 from prv2cli.hub.client import (
     HubError,
     HubUnreachableError,
@@ -34,6 +35,7 @@ from prv2cli.hub.client import (
     list_files,
     timeout,
 )
+from prv2cli.hub.library import constants
 from prv2cli.hub.registry import DEFAULT_COARSE, REPO, REPO_LENGTH, Entry, read_registry
 
 logger = logging.getLogger("prv2cli")
@@ -118,14 +120,20 @@ def entry_of(model: str | Path) -> Entry | None:
 
 
 def cache_folder(cache_dir: str | Path | None = None) -> Path:
-    """Where downloads are kept: the argument, HF_HUB_CACHE, HF_HOME/hub, or the client's default."""
-    from huggingface_hub import constants
+    """Where downloads are kept: the argument, HF_HUB_CACHE, HF_HOME/hub, or the client's default.
 
+    Raises CacheUnreadableError where that is below a home folder that is not known.
+    """
     home = os.environ.get("HF_HOME")
     chosen = (
-        cache_dir or os.environ.get("HF_HUB_CACHE") or (f"{home}/hub" if home else constants.HF_HUB_CACHE)
+        cache_dir or os.environ.get("HF_HUB_CACHE") or (f"{home}/hub" if home else constants().HF_HUB_CACHE)
     )
-    return Path(os.path.expandvars(chosen)).expanduser().absolute()
+    try:
+        return Path(os.path.expandvars(chosen)).expanduser().absolute()
+    except (RuntimeError, OSError) as error:  # of nobody's home, or a folder that was removed
+        raise CacheUnreadableError(
+            f"the place of the model cache is not known ({first_line(error).rstrip('.')}); set HF_HUB_CACHE to a folder"
+        ) from error
 
 
 def check(model: str | Path) -> None:
@@ -154,7 +162,10 @@ def resolve(
 
 
 def cached(model: str | Path, *, cache_dir: str | Path | None = None) -> ModelFile | None:
-    """The model as far as it is on this machine, without the network and without hashing. Raises UsageError."""
+    """The model as far as it is on this machine, without the network and without hashing.
+
+    Raises UsageError, CacheUnreadableError.
+    """
     found = _locate(model)
     if isinstance(found, ModelFile):
         return found
@@ -178,9 +189,11 @@ def auto_coarse(
     suitable = [entry for entry in registry().values() if entry.suits_auto(scene)]
     try:
         return _resolve(suitable[0].name, None, offline, cache_dir, AUTO_SECONDS)
-    except (HubError, OutputError) as error:
+    except (HubError, OutputError, CacheUnreadableError) as error:
         reason = error
-    chosen = next((e.name for e in suitable if cached(e.name, cache_dir=cache_dir)), DEFAULT_COARSE)
+    chosen = DEFAULT_COARSE
+    if not isinstance(reason, CacheUnreadableError):
+        chosen = next((e.name for e in suitable if cached(e.name, cache_dir=cache_dir)), chosen)
     logger.warning("%s is not at hand: %s. Using %s instead", suitable[0].name, reason, chosen)
     return resolve(chosen, offline=True, cache_dir=cache_dir)
 
@@ -330,13 +343,13 @@ def _names_here(found: _Source, cache: RepoCache, commit: str, *, complete: bool
     names: list[str] | None
     if found.file is not None:
         names = [found.file]
-    elif not found.folder and cache.file(commit, OURS).is_file():
+    elif not found.folder and cache.holds(commit, OURS):
         names = [OURS]
     else:
         names = cache.record().folders.get(commit)
         if names is None and not complete:
             names = ["config.json", "model.safetensors"]
-    return names if names and all(cache.file(commit, name).is_file() for name in names) else None
+    return names if names and all(cache.holds(commit, name) for name in names) else None
 
 
 def _model_file(found: _Source, cache: RepoCache, commit: str, names: list[str]) -> ModelFile:
@@ -375,7 +388,5 @@ def _is_folder(names: list[str]) -> bool:
 
 
 def _is_offline() -> bool:
-    from huggingface_hub import constants
-
     wish = os.environ.get("HF_HUB_OFFLINE")
-    return bool(constants.HF_HUB_OFFLINE) if wish is None else wish.upper() in ("1", "ON", "YES", "TRUE")
+    return bool(constants().HF_HUB_OFFLINE) if wish is None else wish.upper() in ("1", "ON", "YES", "TRUE")

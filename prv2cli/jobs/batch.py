@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from prv2cli.depth_files.encoding import Encoding
+from prv2cli.files.text import shown
 from prv2cli.jobs.report import rounded
 from prv2cli.photo.opening import MAX_PIXELS_DEFAULT
 from prv2cli.refine.request import RefineRequest
@@ -52,12 +53,18 @@ class Outcome:
 
 @dataclass(frozen=True)
 class BatchSettings:
-    """Everything that decides what is in an output, beside the photograph and the models."""
+    """Everything that decides what is in an output, beside the photograph and the models.
+
+    Attributes:
+        overwrite: make every output again, and replace files that prv2 did not write. verify: read all the pixels of a
+            finished output before it counts as such. Neither decides what is in one.
+    """
 
     encoding: Encoding
     request: RefineRequest = field(default_factory=RefineRequest)
     max_pixels: int = MAX_PIXELS_DEFAULT
     overwrite: bool = False
+    verify: bool = False
 
     def digest(self, refiner: Refiner) -> str:
         """Identity of these settings with these models: a file that carries it needs no second run."""
@@ -108,6 +115,23 @@ def run_on(engine: Engine, jobs: Iterable[Job]) -> Generator[Outcome, None, None
 def failed(job: Job, error: str, seconds: dict[str, float] | None = None) -> Outcome:
     """The outcome of a job that could not be begun, or not be ended."""
     return Outcome(job, "failed", report_of(job, "failed", seconds or {}, error))
+
+
+def unseen(path: Path, why: str) -> Outcome:
+    """The outcome of a folder that cannot be looked into: what is in it is not done."""
+    report: dict[str, Any] = {
+        "state": "failed",
+        "input": str(path),
+        "output": None,
+        "error": f"{shown(path)}: {why}",
+        "seconds": {},
+    }
+    return Outcome(Job(path, path), "failed", report)
+
+
+def left_out(path: Path, why: str) -> dict[str, Any]:
+    """What `--json` prints of what a batch does not work on."""
+    return {"state": "left out", "input": str(path), "output": None, "error": None, "why": why}
 
 
 def report_of(job: Job, state: State, seconds: dict[str, float], error: str | None = None) -> dict[str, Any]:

@@ -1,164 +1,220 @@
-"""Which photographs a batch works on, and where the depth of each goes. Nothing is read or written here.
+"""Which photographs a batch works on, and what it leaves out. Headers are looked at, nothing is written here.
 
-folder (-r), files, patterns, lists ─> photographs in a fixed order ─> outputs that mirror their folders
+folder (-r), files, patterns, lists ─> Found: photographs in a fixed order, what is left out and why, what is unseen
 """
 
 from __future__ import annotations
 
+import codecs
 import glob
-import hashlib
 import os
 import stat
-import string
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from pathlib import Path, PurePath
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
 
-from prv2cli.depth_files.encode import DEPTH_SUFFIXES
-from prv2cli.errors import InputError, UsageError
+from prv2cli.depth_files.ours import is_by_prv2
+from prv2cli.errors import InputError
 from prv2cli.files.text import shown
-from prv2cli.jobs.batch import Job
-from prv2cli.photo.kinds import PHOTO_SUFFIXES
+from prv2cli.photo.kinds import HEAD_BYTES, PHOTO_SUFFIXES, overlooked
 
-_FIELDS = {"stem", "name", "suffix"}
+OURS = "made by prv2: a depth map or a picture of one, no photograph"
+LINK = "link to a folder, which is not followed; name the folder itself to have it done"
+SPECIAL = "pipe, socket or device"
+# By their first bytes. utf-16 before utf-32 would take the latter's.
+_MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
 
 
-def find_photographs(inputs: Sequence[Path], *, recursive: bool, leave_out: Path) -> list[tuple[Path, Path]]:
-    """The photographs of folders, files and patterns, each with the folder below which its place is mirrored.
+class LeftOut(NamedTuple):
+    """What is not done, and why."""
+
+    path: Path
+    why: str
+
+
+@dataclass
+class Found:
+    """Photographs, each with the folder below which its place is mirrored; the rest of what was met."""
+
+    photographs: list[tuple[Path, Path]] = field(default_factory=list)
+    left_out: list[LeftOut] = field(default_factory=list)
+    unseen: list[LeftOut] = field(default_factory=list)  # what could not be looked into
+
+    def add(self, photograph: Path, base: Path) -> None:
+        """A photograph, unless it is an output of prv2's."""
+        if is_by_prv2(photograph):
+            self.left_out.append(LeftOut(photograph, OURS))
+        else:
+            self.photographs.append((photograph, base))
+
+    def note_unseen(self, error: OSError) -> None:
+        """A folder that cannot be looked into; one that is not there any more, or is none, is nothing to tell."""
+        if not isinstance(error, FileNotFoundError | NotADirectoryError):
+            self.unseen.append(LeftOut(Path(error.filename), f"cannot be looked into ({error.strerror})"))
+
+    def once(self) -> Found:
+        """The same without what is there twice, by whatever path."""
+        folders: dict[Path, str] = {}
+        first: dict[str, tuple[Path, Path]] = {}
+        for photograph, base in self.photographs:
+            folder = photograph.parent
+            if folder not in folders:
+                folders[folder] = os.path.realpath(folder)
+            first.setdefault(f"{folders[folder]}/{photograph.name}", (photograph, base))
+        return Found(
+            list(first.values()), list(dict.fromkeys(self.left_out)), list(dict.fromkeys(self.unseen))
+        )
+
+
+def find_photographs(inputs: Sequence[Path], *, recursive: bool, leave_out: Path) -> Found:
+    """The photographs of folders, files and patterns.
 
     Folders give the files with a photograph's extension, sorted; `recursive` looks below them, without following
-    links to folders. Pipes and devices are no files. `leave_out`, the output folder, is not looked into, nor are
-    hidden files and folders.
+    links to folders. Pipes and devices are taken where they are named themselves. `leave_out`, the output folder, is
+    not looked into, nor are hidden files and folders; all else that people would miss is told.
 
     Raises:
         InputError: an input that does not exist, or a pattern that nothing matches.
     """
-    found: list[tuple[Path, Path]] = []
+    found = Found()
     for given in inputs:
-        for path in _expand(given):
-            if path.is_dir():
-                found += [(photo, path) for photo in _in_folder(path, recursive, leave_out)]
+        for path in _expand(given, found):
+            if os.path.isdir(path):  # noqa: PTH112 - pathlib's raises where one may not look
+                _look_into(path, recursive, leave_out, found)
             else:
-                found.append((path, path.parent))
-    return list(dict.fromkeys(found))
+                found.add(path, path.parent)
+    return found.once()
 
 
-def listed_photographs(text: bytes, *, nul: bool) -> list[tuple[Path, Path]]:
-    """The paths of a list, one a line or separated by NUL; any bytes that the file system takes."""
+def listed_photographs(text: bytes, *, nul: bool) -> Found:
+    """The paths of a list, one a line or separated by NUL; any bytes that the file system takes, or text with a mark.
+
+    Raises InputError for a text that is not what its mark says.
+    """
+    text = _unmarked(text)
     parts = text.split(b"\0") if nul else [line.rstrip(b"\r") for line in text.split(b"\n")]
-    paths = [Path(os.fsdecode(part)) for part in parts if part]
-    return [(path, _base_of(path)) for path in dict.fromkeys(paths)]
+    found = Found()
+    for part in parts:
+        if part:
+            path = Path(os.fsdecode(part))
+            found.add(path, _base_of(path))
+    return found.once()
 
 
-def plan(photographs: Iterable[tuple[Path, Path]], out: Path, template: str, suffix: str) -> list[Job]:
-    """The output of each photograph: `out`/its folder below its base/the template, with the format's suffix.
-
-    Two photographs that would have the same output (a.jpg and a.png) keep their extension in its name.
-
-    Raises:
-        UsageError: a template with an unknown field or one that leads out of the folder, or outputs that still clash.
-    """
-    check_template(template)
-    pairs = list(photographs)
-    targets = [_target(photo, base, out, template, suffix) for photo, base in pairs]
-    clashes = {target for target, count in Counter(map(_key, targets)).items() if count > 1}
-    jobs = []
-    for (photo, _), target in zip(pairs, targets, strict=True):
-        if _key(target) in clashes:
-            target = target.with_name(
-                f"{target.name.removesuffix(suffix)}_{photo.suffix.lstrip('.')}{suffix}"
-            )
-        jobs.append(Job(photo, target))
-    again = [target for target, count in Counter(_key(job.target) for job in jobs).items() if count > 1]
-    if again:
-        raise UsageError(
-            f"several photographs would be written to {shown(again[0])}; use --name with {{name}} in it"
-        )
-    return jobs
-
-
-def check_template(template: str) -> None:
-    """Raises UsageError for a name template that cannot work."""
+def _unmarked(text: bytes) -> bytes:
+    """The list in the encoding of file names: some programs begin it with a mark, or write it in 16 bits."""
+    encoding = next((name for mark, name in _MARKS if text.startswith(mark)), None)
+    if encoding is None:
+        return text
+    if encoding == "utf-8-sig":  # the rest may be any bytes
+        return text.removeprefix(codecs.BOM_UTF8)
     try:
-        parts = list(string.Formatter().parse(template))
-    except ValueError as error:
-        raise UsageError(f"--name {template!r}: {error}") from error
-    fields = [name for _, name, _, _ in parts if name is not None]
-    unknown = [name for name in fields if name not in _FIELDS]
-    if unknown:
-        raise UsageError(
-            f"--name {template!r}: unknown field {{{shown(unknown[0])}}}; use {{stem}}, {{name}} or {{suffix}}"
-        )
-    if any(spec or conversion for _, name, spec, conversion in parts if name is not None):
-        raise UsageError(f"--name {template!r}: write the fields without ! and :, as in {{stem}}")
-    if not {"stem", "name"} & set(fields):
-        raise UsageError(f"--name {template!r}: every output would have the same name; use {{stem}} in it")
-    if ".." in PurePath(template).parts or PurePath(template).is_absolute():
-        raise UsageError(f"--name {template!r}: leads out of the output folder")
+        return os.fsencode(text.decode(encoding))
+    except UnicodeError as error:
+        raise InputError(f"the list on stdin begins as {encoding} and goes on as something else") from error
 
 
-def shard(jobs: Sequence[Job], text: str) -> list[Job]:
-    """The I-th of N parts of the jobs, I from 1: by a hash of each output's name, so that every part is stable.
-
-    Raises UsageError for anything but I/N with 1 <= I <= N.
-    """
-    index, _, count = text.partition("/")
-    if not (index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
-        raise UsageError(f"--shard {text}: write I/N with I from 1 to N, e.g. 1/4")
-    wanted, parts = int(index) - 1, int(count)
-    return [job for job in jobs if _number(job) % parts == wanted]
-
-
-def _number(job: Job) -> int:
-    return int.from_bytes(hashlib.sha256(os.fsencode(job.target)).digest()[:8], "big")
-
-
-def _expand(given: Path) -> list[Path]:
-    if os.path.lexists(given):  # a link that leads nowhere becomes a photograph that cannot be read
-        return [given]
+def _expand(given: Path, found: Found) -> list[Path]:
+    try:
+        given.lstat()
+        return [given]  # a link that leads nowhere becomes a photograph that cannot be read
+    except PermissionError as error:
+        raise InputError(f"{shown(given)}: no permission to look there") from error
+    except (OSError, ValueError):
+        pass
     if glob.has_magic(str(given)):
-        matches = _matches(given)
-        if matches:
-            return matches
-        raise InputError(f"{shown(given)}: nothing matches this pattern")
+        return _matches(given, found)
     raise InputError(f"{shown(given)}: no such file or folder")
 
 
-def _matches(pattern: Path) -> list[Path]:
-    """As a shell would, without hidden files. Unlike glob.glob's, ** does not follow links: two can be endless."""
-    first = next(i for i, part in enumerate(pattern.parts) if glob.has_magic(part))
-    base, rest = Path(*pattern.parts[:first]), pattern.parts[first:]
-    try:
-        found = sorted(base.glob(str(Path(*rest))))
-    except (OSError, ValueError) as error:  # e.g. a**b
-        raise InputError(f"{shown(pattern)}: not a pattern ({shown(error)})") from error
-    hidden = any(part.startswith(".") for part in rest)
-    return [path for path in found if hidden or not _is_hidden(path.relative_to(base))]
+def _matches(pattern: Path, found: Found) -> list[Path]:
+    """As a shell would, without hidden files. Unlike glob.glob's, ** does not follow links: two can be endless.
+
+    What is there by the name that it has, brackets and all, is no pattern.
+    """
+    parts = pattern.parts
+    first = next(i for i, part in enumerate(parts) if glob.has_magic(part))
+    literal = first
+    while literal < len(parts) - 1 and os.path.lexists(Path(*parts[: literal + 1])):
+        literal += 1
+    for start in dict.fromkeys((literal, first)):
+        base, rest = Path(*parts[:start]), parts[start:]
+        try:
+            matches = sorted(base.glob(str(Path(*rest))))
+        except (OSError, ValueError) as error:  # e.g. a**b
+            raise InputError(f"{shown(pattern)}: not a pattern ({shown(error)})") from error
+        hidden = any(part.startswith(".") for part in rest)
+        visible = [path for path in matches if hidden or not _is_hidden(path.relative_to(base))]
+        _note_unseen(base, None if "**" in rest else len(rest) - 1, found)
+        if visible or found.unseen:
+            return visible
+    raise InputError(f"{shown(pattern)}: no such file, and nothing matches it as a pattern")
+
+
+def _note_unseen(base: Path, depth: int | None, found: Found) -> None:
+    """The folders of a pattern that could not be looked into: glob passes them over. `depth`: None = all below."""
+    top = len(base.parts)
+    for root, folders, _ in os.walk(base, onerror=found.note_unseen):
+        if depth is not None and len(Path(root).parts) - top >= depth:
+            folders[:] = []
+        folders[:] = [name for name in folders if not name.startswith(".")]
 
 
 def _is_hidden(path: Path) -> bool:
     return any(part.startswith(".") for part in path.parts)
 
 
-def _in_folder(folder: Path, recursive: bool, leave_out: Path) -> list[Path]:
-    avoided = os.path.realpath(leave_out)
-    photographs: list[Path] = []
-    for root, folders, files in os.walk(folder):
+def _look_into(folder: Path, recursive: bool, leave_out: Path, found: Found) -> None:
+    avoided = _folder_identity(leave_out)
+    for root, folders, files in os.walk(folder, onerror=found.note_unseen):
+        for name in sorted(folders):
+            if recursive and not name.startswith(".") and os.path.islink(Path(root, name)):  # noqa: PTH114
+                found.left_out.append(LeftOut(Path(root, name), LINK))
         folders[:] = sorted(
             name
             for name in folders
-            if not name.startswith(".") and os.path.realpath(Path(root, name)) != avoided
+            if not name.startswith(".") and (avoided is None or _folder_identity(Path(root, name)) != avoided)
         )
-        photographs += [
-            Path(root, name)
-            for name in sorted(files)
-            if not name.startswith(".")
-            and Path(name).suffix.lower() in PHOTO_SUFFIXES
-            and not _is_special(Path(root, name))
-        ]
+        for name in sorted(files):
+            if not name.startswith("."):
+                _take(Path(root, name), folder, found)
         if not recursive:
             break
-    return photographs
+
+
+def _take(path: Path, base: Path, found: Found) -> None:
+    """What one file of a folder is to a batch."""
+    named = path.suffix.lower() in PHOTO_SUFFIXES
+    if _is_special(path):
+        if named:
+            found.left_out.append(LeftOut(path, SPECIAL))
+    elif named:
+        found.add(path, base)
+    elif (why := overlooked(_head(path), path.name)) is not None:
+        found.left_out.append(LeftOut(path, why))
+
+
+def _head(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(HEAD_BYTES)
+    except OSError:
+        return b""
+
+
+def _folder_identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except (OSError, ValueError):
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _is_special(path: Path) -> bool:
@@ -175,19 +231,3 @@ def _base_of(path: Path) -> Path:
     if path.is_absolute() or ".." in path.parts:
         return path.parent
     return Path()
-
-
-def _target(photo: Path, base: Path, out: Path, template: str, suffix: str) -> Path:
-    name = template.format(stem=photo.stem, name=photo.name, suffix=photo.suffix.lstrip("."))
-    folder = photo.parent.relative_to(base)
-    if ".." in PurePath(name).parts or PurePath(name).is_absolute():  # {stem}/depth of "...jpg", or of "/"
-        raise UsageError(f"--name {template!r}: leads out of the output folder for {shown(photo)}")
-    return out / folder / f"{name}{suffix}"
-
-
-def _key(path: Path) -> str:
-    """Outputs that differ in the case of letters alone are one file on some systems."""
-    return os.path.normcase(str(path)).casefold()
-
-
-SUFFIX_OF = {fmt: suffix for suffix, fmt in reversed(DEPTH_SUFFIXES.items())}

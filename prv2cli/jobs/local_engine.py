@@ -18,18 +18,23 @@ from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from prv2cli.depth_files.ours import is_complete, may_be_replaced
 from prv2cli.depth_files.read import read_depth_metadata
-from prv2cli.errors import DiskFullError, Prv2Error
+from prv2cli.errors import DiskFullError, OutputError, Prv2Error
 from prv2cli.files.atomic import remove_leftovers
 from prv2cli.files.hashing import hash_file
+from prv2cli.files.protected import identity
+from prv2cli.files.text import first_line, shown
 from prv2cli.jobs.admission import MemoryRoom
 from prv2cli.jobs.batch import BatchSettings, Job, Outcome, failed, report_of, run_on
 from prv2cli.jobs.claims import Claims
 from prv2cli.jobs.one_photo import FileJob, Outputs, Saved, needs_of, refine_file, save
 from prv2cli.jobs.report import rounded
 from prv2cli.machine.threads import Worker
+from prv2cli.photo.opening import label_of, read_once
 from prv2cli.photo.read import Photo, read_photo
 from prv2cli.refine.request import Subject
 
@@ -183,12 +188,16 @@ class LocalEngine:
     def _decode(self, work: _Work) -> Photo:
         if not self.claims.acquire(work.job.target):
             raise _Elsewhere
-        if not self.settings.overwrite and self._is_done(work.job):
-            self.claims.release(work.job.target)
-            raise _Done
-        self._make_room(work)
+        if not self.settings.overwrite:
+            if self._is_done(work.job):
+                self.claims.release(work.job.target)
+                raise _Done
+            _check_own(work.job.target)
+        source = read_once(work.job.source)
+        if source == work.job.source:
+            self._make_room(work)
         start = time.perf_counter()
-        photo = read_photo(work.job.source, max_pixels=self.settings.max_pixels)
+        photo = read_photo(source, max_pixels=self.settings.max_pixels, name=label_of(work.job.source))
         work.seconds["decode"] = time.perf_counter() - start
         height, width = photo.rgb.shape[:2]
         tiles = self.refiner.plan(height, width, self.settings.request.tiling).tiles
@@ -213,13 +222,14 @@ class LocalEngine:
             raise _TooLarge
 
     def _is_done(self, job: Job) -> bool:
-        """Whether the target says that it was made from these bytes with these settings."""
-        if not job.target.exists():
+        """Whether the target says that it was made from these bytes with these settings, and is all there."""
+        if identity(job.target) is None or identity(job.source) is None:  # a pipe can be read but once
             return False
         with suppress(Prv2Error, OSError):
             found = read_depth_metadata(job.target)
             if found is not None and found.settings_sha256 == self.digest:
-                return found.source_sha256 == hash_file(job.source)
+                same = found.source_sha256 == hash_file(job.source)
+                return same and is_complete(job.target, verify=self.settings.verify)
         return False
 
     def _refined(self, works: list[_Work], photos: list[Photo]) -> list[Depth | Exception]:
@@ -284,8 +294,25 @@ class LocalEngine:
         if isinstance(error, DiskFullError):
             raise error
         known = isinstance(error, Prv2Error)
-        text = str(error) if known else f"{work.job.source}: {type(error).__name__}: {error}"
+        text = str(error) if known else f"{shown(work.job.source)}: {_reason(error)}"
         return failed(work.job, text, work.times())
+
+
+def _reason(error: Exception) -> str:
+    """What the outside world did, or for a fault of ours its kind, too."""
+    if isinstance(error, MemoryError):
+        return "not enough memory; close other programs, or use a smaller --tile"
+    return first_line(error) if isinstance(error, OSError) else f"{type(error).__name__}: {first_line(error)}"
+
+
+def _check_own(target: Path) -> None:
+    """Raises OutputError where a file lies that is not prv2's to replace."""
+    there = os.path.exists(target) and not os.path.isdir(target)  # noqa: PTH110, PTH112 - of a folder, writing tells
+    if there and not may_be_replaced(target):
+        raise OutputError(
+            f"{shown(target)} is there and was not written by prv2; keep it with another -o or --name, or replace it "
+            "with --overwrite"
+        )
 
 
 class _Elsewhere(Exception):

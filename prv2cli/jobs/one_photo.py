@@ -83,6 +83,13 @@ class FileJob:
     settings_sha256: str | None = None
     name: str | None = None
 
+    @property
+    def place(self) -> str:
+        """What `--json` calls the photograph: its path, that of a pipe, or - for stdin."""
+        if isinstance(self.source, Path):
+            return str(self.source)
+        return "-" if self.name is None or self.name.startswith("<") else self.name
+
     def subject(self, photo: Photo) -> Subject:
         """The decoded photograph as the refiner takes it."""
         return Subject(photo.rgb, photo.focal_px, self.given)
@@ -174,13 +181,9 @@ def save(
     if outputs.preview is not None:
         write_preview(outputs.preview, result.depth)
     seconds["encode"] = time.perf_counter() - start
-    places = {"input": _place(job.source), "output": _place(outputs.depth)}
+    places = {"input": job.place, "output": str(outputs.depth) if isinstance(outputs.depth, Path) else "-"}
     companions = {"confidence": told, "preview": str(outputs.preview) if outputs.preview else None}
     return Saved(report, {**places, **summary(result, photo, metadata, report), **companions})
-
-
-def _place(file: Path | BinaryIO) -> str:
-    return str(file) if isinstance(file, Path) else "-"
 
 
 def refine_file(

@@ -12,7 +12,7 @@ from PIL import BmpImagePlugin, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 from prv2cli.photo.formats import jpeg_bands
 from prv2cli.photo.formats.heif import open_heic
 from prv2cli.photo.formats.pillow import open_pillow
-from prv2cli.photo.opening import MAX_PIXELS_DEFAULT, kind_of, opened, readable, size_check
+from prv2cli.photo.opening import MAX_PIXELS_DEFAULT, kind_of, label_of, opened, readable, size_check
 from prv2cli.photo.stored import CheckSize, valid_orientation
 
 _RUN = 16  # a run of strips: as stored, as decoded, as sRGB, and once more on the way between them
@@ -40,10 +40,12 @@ class Header:
         return self.pixels * (6 if self.deep else 3)
 
 
-def read_header(path: Path, *, max_pixels: int = MAX_PIXELS_DEFAULT) -> Header:
-    """Size and kind of the photograph in a file, without decoding it. Raises what read.read_photo raises."""
-    label = str(path)
-    with readable(label), opened(path, label) as file:
+def read_header(
+    source: Path | BinaryIO, *, max_pixels: int = MAX_PIXELS_DEFAULT, name: str | None = None
+) -> Header:
+    """Size and kind of the photograph in a file or stream, without decoding it. Raises what read.read_photo raises."""
+    label = name or label_of(source)
+    with readable(label), opened(source, label) as file:
         kind = kind_of(file, label)
         return _HEADERS.get(kind, _other_header)(label, kind, file, size_check(max_pixels))
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import re
 from pathlib import PurePath
 
-# The kinds that are read, and the names by which their files are looked for in folders. One of another name is read
-# where it is named itself: the content decides.
+# The kinds that are read, and the names by which their files are looked for in folders. One of another name is told of
+# there (overlooked), and read where it is named itself: the content decides.
 SUFFIXES = {
-    "JPEG": (".jpg", ".jpeg"),
-    "PNG": (".png",),
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif", ".jfi", ".jif", ".pjpeg", ".pjp", ".mpo", ".jps"),
+    "PNG": (".png", ".apng"),
     "WebP": (".webp",),
-    "TIFF": (".tif", ".tiff"),
-    "BMP": (".bmp",),
-    "HEIC": (".heic", ".heif"),
-    "AVIF": (),
+    "TIFF": (".tif", ".tiff", ".btf", ".tf8"),
+    "BMP": (".bmp", ".dib"),
+    "HEIC": (".heic", ".heif", ".hif", ".heics", ".heifs"),
+    "AVIF": (".avif", ".avifs"),
 }
 PHOTO_SUFFIXES = frozenset(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)
 HEAD_BYTES = 4096  # enough for every signature and for a first look at text
@@ -54,6 +54,8 @@ _OTHERS = (
     (b"RIFF", "a RIFF (audio or video) file"),
     (b"\x1aE\xdf\xa3", "a video"),
 )
+# Of these, what can be a photograph all the same; an OpenEXR file is a rendering, as a rule, or a depth map.
+_PICTURES = {"a GIF", "a Photoshop document", "a JPEG 2000 picture", "a JPEG XL picture", "a PPM picture"}
 
 
 class Unreadable(Exception):
@@ -64,6 +66,19 @@ RAW_REFUSAL = (
     "this is a camera raw file, which needs developing first. "
     "Convert it to a 16-bit TIFF (Lightroom, darktable, RawTherapee, `dcraw -T -6`)"
 )
+
+
+def overlooked(head: bytes, label: str) -> str | None:
+    """What a file is that its name does not make a photograph, as far as people would miss it; None of other files."""
+    if not head:
+        return None
+    try:
+        return f"{identify(head, label)} of an unusual name; name the file itself to have it done"
+    except Unreadable as error:
+        if str(error) == RAW_REFUSAL:
+            return "camera raw, which needs developing first"
+    what = next((what for signature, what in _OTHERS if head.startswith(signature)), "")
+    return f"{what}, which prv2 does not read" if what in _PICTURES else None
 
 
 def identify(head: bytes, label: str) -> str:

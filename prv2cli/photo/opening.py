@@ -5,9 +5,11 @@ opened(source, label) ─ file ─ kind_of(file, label) ─ a decoder, within re
 
 from __future__ import annotations
 
+import errno
 import io
 import logging
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -49,6 +51,22 @@ def opened(source: Path | BinaryIO, label: str) -> Iterator[BinaryIO]:
         yield file
 
 
+def read_once(path: Path) -> Path | BinaryIO:
+    """The path of a file; of a pipe or a device, which can be read but once, all that it gives.
+
+    Raises what read.read_photo raises for a path that cannot be opened.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return path  # whoever opens it says what is wrong
+    if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
+        return path
+    label = label_of(path)
+    with opened(path, label) as file:
+        return file if isinstance(file, io.BytesIO) else io.BytesIO(file.read())
+
+
 def _open_path(path: Path, label: str) -> BinaryIO:
     try:
         if path.is_dir():
@@ -59,10 +77,20 @@ def _open_path(path: Path, label: str) -> BinaryIO:
     except FileNotFoundError as error:
         raise InputError(f"{label}: no such file. Check the path and its spelling") from error
     except PermissionError as error:
-        raise InputError(f"{label}: no permission to read it. Try: chmod u+r {label}") from error
+        raise InputError(f"{label}: no permission to read it. {_permission_fix(path, label)}") from error
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"{label}: cannot be opened ({reason}). Check the path") from error
+
+
+def _permission_fix(path: Path, label: str) -> str:
+    """What to try: the file may be readable, and a folder on the way to it closed."""
+    try:
+        path.lstat()
+    except OSError as error:
+        if error.errno == errno.EACCES:
+            return f"Its folder {shown(path.parent)} may not be looked into either: chmod u+x on it may help"
+    return f"Try: chmod u+r {label}"
 
 
 def _seekable(stream: BinaryIO) -> BinaryIO:

@@ -22,6 +22,8 @@ from prv2cli.training.config.run import TrainConfig
 Numbers = dict[str, Any]
 _DEPTHS = ("coarse", "refined", "pseudo-label", "truth")
 
+LOG = "log.jsonl"
+
 
 class Log(Protocol):
     """Where the loop tells what happens."""
@@ -58,7 +60,7 @@ class RunLog:
     def __init__(self, folder: Path, config: TrainConfig, tell: Callable[[str], None]) -> None:
         """Raises MissingExtraError: TensorBoard is asked for and not installed."""
         self.folder, self.config, self.tell = folder, config, tell
-        self.path = folder / "log.jsonl"
+        self.path = folder / LOG
         self._file: BinaryIO | None = None
         self._complete = True
         self._writer_class = import_tensorboard() if config.tensorboard else None
@@ -141,7 +143,7 @@ def _lines_before(path: Path, step: int) -> list[str]:
     if step == 1 or not path.exists():
         return []
     kept = []
-    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
         with suppress(ValueError, KeyError, TypeError):
             if json.loads(line)["step"] < step:
                 kept.append(line)

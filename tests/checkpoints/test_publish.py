@@ -54,6 +54,17 @@ def test_a_folder_that_cannot_be_made_is_one_error(checkpoint: Checkpoint, tmp_p
         save_pretrained(checkpoint, tmp_path / "file" / "folder", name="mine")
 
 
+@pytest.mark.parametrize("name", [CARD_NAME, WEIGHTS_NAME])
+def test_files_of_others_are_kept(checkpoint: Checkpoint, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(OutputError, match=f"{name} is there"):
+        save_pretrained(checkpoint, tmp_path, name="mine")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    (tmp_path / name).unlink()
+    for _ in range(2):  # what is its own is replaced
+        save_pretrained(checkpoint, tmp_path, name="mine")
+
+
 @pytest.mark.parametrize("name", ["noslash", "a/b/c", ""])
 def test_a_wrong_repository_name_is_refused_before_anything(checkpoint: Checkpoint, name: str) -> None:
     with pytest.raises(UsageError, match="org/name"):

@@ -12,7 +12,7 @@ from PIL import Image
 
 from prv2cli.depth_files.metadata import DepthMetadata
 from prv2cli.depth_files.write import write_depth
-from prv2cli.errors import InputError, UsageError
+from prv2cli.errors import InputError, OutputError, UsageError
 from prv2cli.evaluation.config import Measuring
 from prv2cli.evaluation.of_files import Reading, evaluate_pairs, find_pairs
 
@@ -89,3 +89,22 @@ def test_sizes_of_pairs(tmp_path: Path, resize: Any) -> None:
     # nearest: 1 1 3 3; bilinear: 1 1.5 2.5 3, against 2 2 2 2
     expected = 0.5 if resize == "nearest" else (0.5 + 0.25 + 0.25 + 0.5) / 4
     assert report.images[0].figures["prediction"]["abs_rel"] == pytest.approx(expected)
+
+
+def test_error_maps_replace_error_maps_alone(tmp_path: Path) -> None:
+    truth = files(tmp_path / "t", a=slope())
+    pred = tmp_path / "p"
+    pred.mkdir()
+    write_depth(pred / "a.prediction.png", slope(), DepthMetadata())
+    pairs, _ = find_pairs(pred, truth, pred_suffix=".prediction")
+    before = (pred / "a.prediction.png").read_bytes()
+    with pytest.raises(UsageError, match=r"--error-maps .*a\.prediction\.png: that is a prediction"):
+        evaluate_pairs(pairs, PLAIN, gt_reading=Reading(1), error_maps=pred)
+    assert (pred / "a.prediction.png").read_bytes() == before
+    other = tmp_path / "maps"
+    for _ in range(2):
+        evaluate_pairs(pairs, PLAIN, gt_reading=Reading(1), error_maps=other)
+    (other / "a.prediction.png").write_bytes(b"theirs")
+    with pytest.raises(OutputError, match="not written by prv2"):
+        evaluate_pairs(pairs, PLAIN, gt_reading=Reading(1), error_maps=other)
+    assert (other / "a.prediction.png").read_bytes() == b"theirs"

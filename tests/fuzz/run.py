@@ -51,7 +51,8 @@ from prv2cli.hub.resolve import (  # noqa: E402
     verify,
     weights_folder,
 )
-from prv2cli.jobs.find import find_photographs, listed_photographs, plan  # noqa: E402
+from prv2cli.jobs.find import find_photographs, listed_photographs  # noqa: E402
+from prv2cli.jobs.outputs import plan  # noqa: E402
 from prv2cli.model.config import parse_model_config  # noqa: E402
 from prv2cli.photo.on_disk import photo_on_disk  # noqa: E402
 from prv2cli.photo.read import read_photo  # noqa: E402
@@ -275,10 +276,11 @@ def record(data: bytes, folder: Path) -> None:
 
 def name_list(data: bytes, folder: Path) -> None:
     out = folder / "out"
-    found = listed_photographs(data, nul=False) + listed_photographs(data, nul=True)
+    listed = [_answer(lambda nul=nul: listed_photographs(data, nul=nul)) for nul in (False, True)]  # type: ignore[misc]
+    found = [photograph for one in listed if one is not None for photograph in one.photographs]
     for template in ("{stem}", "{name}/{stem}", data.decode("utf-8", "replace")[:40]):
-        jobs = _answer(lambda template=template: plan(found, out, template, ".tif"))  # type: ignore[misc]
-        for job in jobs or ():
+        planned = _answer(lambda template=template: plan(found, out, template, ".tif"))  # type: ignore[misc]
+        for job in planned.jobs if planned is not None else ():
             if not os.path.abspath(job.target).startswith(f"{out}{os.sep}"):  # noqa: PTH100 - lexical
                 raise Bad(f"{job.target} is not in the output folder")
     for line in data.split(b"\n")[:4]:

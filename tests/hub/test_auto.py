@@ -22,7 +22,13 @@ def test_auto_takes_the_network_for_the_scene(
     assert auto_coarse(scene, offline=True).entry == registered[name]
 
 
-@pytest.mark.parametrize("how", ["silent", "no name server", "refused", "offline", "gated", "full"])
+def _refuse(path: Path) -> bool:
+    raise PermissionError(13, "Permission denied", str(path))
+
+
+@pytest.mark.parametrize(
+    "how", ["silent", "no name server", "refused", "offline", "gated", "full", "closed", "homeless"]
+)
 def test_auto_falls_back_to_the_embedded_network_with_one_warning(
     server: HubServer,
     registered: dict[str, Entry],
@@ -47,6 +53,10 @@ def test_auto_falls_back_to_the_embedded_network_with_one_warning(
         server.repos["them/any"].gated = True
     elif how == "full":
         cache.touch()
+    elif how == "closed":  # root may look everywhere
+        monkeypatch.setattr(Path, "is_file", _refuse)
+    elif how == "homeless":
+        monkeypatch.setenv("HF_HUB_CACHE", "~nobody-of-this-name/cache")
     start = time.monotonic()
     found = auto_coarse(offline=how == "offline")
     assert time.monotonic() - start < 1.5

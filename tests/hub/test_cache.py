@@ -11,7 +11,9 @@ import pytest
 from hub_models import CONTENT, FOLDER, OTHER, SHA256, left_in
 from hub_server import HubServer
 
+from prv2cli.cli import app
 from prv2cli.errors import CheckpointError, DiskFullError, OutputError
+from prv2cli.hub.cache import CacheUnreadableError
 from prv2cli.hub.client import HubError
 from prv2cli.hub.registry import Entry
 from prv2cli.hub.resolve import OURS, cached, resolve, verify
@@ -139,6 +141,42 @@ def test_a_cache_that_cannot_be_made(server: HubServer, cache: Path) -> None:
     cache.write_bytes(b"a file")
     with pytest.raises(OutputError, match=rf"the model cache {cache}: .*HF_HUB_CACHE"):
         resolve("org/name")
+
+
+@pytest.mark.parametrize("method", ["is_file", "read_bytes", "glob"])
+def test_a_cache_that_may_not_be_looked_into(
+    server: HubServer,
+    cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    method: str,
+) -> None:
+    server.add_repo("org/name", {OURS: CONTENT})
+    resolve("org/name")
+
+    def refuse(path: Path, *_: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, method, refuse)
+    if method != "glob":
+        with pytest.raises(CacheUnreadableError, match=rf"{cache} cannot be read .*HF_HUB_CACHE"):
+            resolve("org/name")
+    assert app._run(["models", "list"], debug=False) == 0
+    told = capsys.readouterr()
+    assert "refiner-s" in told.out
+    assert "bug" not in told.err
+    assert method == "read_bytes" or told.err.startswith("warning: the model cache")
+
+
+def test_a_home_that_is_not_known(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", "~nobody-of-this-name/cache")
+    assert app._run(["models", "list"], debug=False) == 0
+    told = capsys.readouterr()
+    assert "refiner-s" in told.out
+    assert told.err.startswith("warning: ")
+    assert "HF_HUB_CACHE" in told.err
 
 
 def test_a_client_that_cannot_read_its_own_files(server: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:

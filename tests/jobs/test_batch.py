@@ -13,6 +13,7 @@ import threading
 import time
 import weakref
 from collections import Counter
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -30,8 +31,9 @@ from prv2cli.errors import DiskFullError
 from prv2cli.jobs.admission import MemoryRoom
 from prv2cli.jobs.batch import BatchSettings, Job
 from prv2cli.jobs.claims import FOLDER, Claims
-from prv2cli.jobs.find import find_photographs, plan
+from prv2cli.jobs.find import find_photographs
 from prv2cli.jobs.local_engine import AHEAD, LocalEngine, _Work, run_batch
+from prv2cli.jobs.outputs import plan
 from prv2cli.photo.header import read_header
 from prv2cli.refine.estimate import Memory, memory_for
 from prv2cli.refine.request import RefineRequest, Tiling
@@ -58,7 +60,8 @@ def folder(tmp_path: Path) -> Path:
 
 def _jobs(folder: Path, suffix: str = ".tif") -> list[Job]:
     out = folder.parent / "out"
-    return plan(find_photographs([folder], recursive=True, leave_out=out), out, "{stem}", suffix)
+    found = find_photographs([folder], recursive=True, leave_out=out)
+    return plan(found.photographs, out, "{stem}", suffix).jobs
 
 
 def _run(jobs: list[Job], refiner: Any = None, settings: BatchSettings = SETTINGS) -> Counter[str]:
@@ -159,18 +162,75 @@ def test_the_digest_of_settings_stays_what_it_was(
 
 
 @pytest.mark.parametrize("suffix", [".tif", ".png", ".npy", ".npz"])
-def test_only_what_is_missing_changed_or_foreign_is_done(folder: Path, suffix: str) -> None:
+def test_only_what_is_missing_or_changed_is_done(folder: Path, suffix: str) -> None:
     encoding = {".tif": "tiff"}.get(suffix, suffix[1:])
     settings = BatchSettings(Encoding(encoding))
     jobs = _jobs(folder, suffix)
     _run(jobs, settings=settings)
     jobs[0].target.unlink()
     _photograph(jobs[1].source, 99)  # another picture under the same name
-    jobs[2].target.write_bytes(b"not a depth map")
     refiner = FakeRefiner()
-    assert _run(jobs, refiner, settings) == {"done": 3, "skipped": 1}
-    assert refiner.calls == 3
+    assert _run(jobs, refiner, settings) == {"done": 2, "skipped": 2}
+    assert refiner.calls == 2
     assert _run(jobs, settings=settings) == {"skipped": 4}
+
+
+FORMATS = {".tif": "tiff", ".png": "png", ".npy": "npy", ".npz": "npz"}
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("share", [0, 0.02, 0.3, 0.6, 0.95, 0.999])
+def test_an_output_that_was_cut_off_is_made_again(folder: Path, suffix: str, share: float) -> None:
+    settings = BatchSettings(Encoding(FORMATS[suffix]))
+    jobs = _jobs(folder, suffix)[:1]
+    _run(jobs, settings=settings)
+    whole = jobs[0].target.read_bytes()
+    jobs[0].target.write_bytes(whole[: int(len(whole) * share)])
+    assert _run(jobs, settings=settings) == {"done": 1}
+    assert read_depth(jobs[0].target).values.shape == (24, 32)
+    assert _run(jobs, settings=settings) == {"skipped": 1}
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_pixels_that_were_zeroed_are_noticed_when_they_are_read(folder: Path, suffix: str) -> None:
+    settings = BatchSettings(Encoding(FORMATS[suffix]), verify=True)
+    jobs = _jobs(folder, suffix)[:1]
+    _run(jobs, settings=settings)
+    assert _run(jobs, settings=settings) == {"skipped": 1}
+    if suffix == ".npy":  # plain numbers: nothing in them can be wrong
+        return
+    data = bytearray(jobs[0].target.read_bytes())
+    middle = 300 if suffix == ".npz" else len(data) // 2 + 200
+    data[middle : middle + 40] = bytes(40)
+    jobs[0].target.write_bytes(data)
+    assert _run(jobs, settings=settings) == {"done": 1}
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_a_file_of_someone_else_is_kept(folder: Path, suffix: str) -> None:
+    settings = BatchSettings(Encoding(FORMATS[suffix]))
+    jobs = _jobs(folder, suffix)
+    theirs = [b"not a depth map", b"\x89PNG\r\n\x1a\n and more than that, but no depth map of ours at all"]
+    jobs[0].target.parent.mkdir(parents=True)
+    jobs[0].target.write_bytes(theirs[0])
+    jobs[1].target.write_bytes(theirs[1])
+    jobs[2].target.parent.mkdir(parents=True)
+    with jobs[2].target.open("wb") as file:
+        (np.savez if suffix == ".npz" else np.save)(file, np.ones((24, 32), np.float32))
+    assert _run(jobs, settings=settings) == {"done": 1, "failed": 3}
+    assert [job.target.read_bytes() for job in jobs[:2]] == theirs
+    assert _run(jobs, settings=replace(settings, overwrite=True)) == {"done": 4}
+
+
+def test_a_pipe_is_read_once(folder: Path) -> None:
+    pipe, target = folder / "pipe", folder.parent / "out" / "pipe.tif"
+    os.mkfifo(pipe)
+    for _ in range(2):  # it may give another photograph each time: nothing is skipped
+        writer = threading.Thread(target=lambda: pipe.write_bytes((folder / "a.png").read_bytes()))
+        writer.start()
+        assert _run([Job(pipe, target)]) == {"done": 1}
+        writer.join()
+    assert read_depth(target).values.shape == (24, 32)
 
 
 def test_a_bad_photograph_is_told_and_the_others_are_done(folder: Path) -> None:

@@ -26,7 +26,8 @@ from prv2cli.depth_files.encoding import Encoding
 from prv2cli.errors import EngineError
 from prv2cli.jobs.batch import BatchSettings, Job, run_on
 from prv2cli.jobs.claims import FOLDER
-from prv2cli.jobs.find import find_photographs, plan
+from prv2cli.jobs.find import find_photographs
+from prv2cli.jobs.outputs import plan
 from prv2cli.jobs.ray_engine import load_refiner
 from prv2cli.jobs.ray_layout import MEMORY_PER_WORKER, Layout, plan_workers
 
@@ -126,7 +127,8 @@ def _tree(folder: Path) -> dict[str, bytes]:
 
 
 def _jobs(out: Path) -> list[Job]:
-    return plan(find_photographs([Path("in")], recursive=True, leave_out=out), out, "{stem}", ".tif")
+    found = find_photographs([Path("in")], recursive=True, leave_out=out)
+    return plan(found.photographs, out, "{stem}", ".tif").jobs
 
 
 def _local_tree(monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:

@@ -19,8 +19,9 @@ from prv2cli.depth_files.encoding import Encoding
 from prv2cli.errors import InputError
 from prv2cli.jobs.batch import BatchSettings
 from prv2cli.jobs.claims import Claims
-from prv2cli.jobs.find import find_photographs, plan
+from prv2cli.jobs.find import find_photographs
 from prv2cli.jobs.local_engine import run_batch
+from prv2cli.jobs.outputs import plan
 from prv2cli.refine.request import RefineRequest, Subject, Tiling
 
 
@@ -80,9 +81,8 @@ def load_slow(*_: object) -> FakeRefiner:
 
 
 def main(folder: str, out: str, seconds: str) -> None:
-    jobs = plan(
-        find_photographs([Path(folder)], recursive=True, leave_out=Path(out)), Path(out), "{stem}", ".tif"
-    )
+    found = find_photographs([Path(folder)], recursive=True, leave_out=Path(out))
+    jobs = plan(found.photographs, Path(out), "{stem}", ".tif").jobs
     refiner: Any = FakeRefiner(float(seconds))
     for outcome in run_batch(jobs, refiner, BatchSettings(Encoding("tiff")), Claims(Path(out))):
         print(outcome.state, outcome.job.target, flush=True)

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import io
-import json as json_module
-import logging
 import signal
 import sys
-import time
-from collections import Counter
-from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TextIO
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from prv2cli.choices import EngineName
+from prv2cli.cli.batch_report import Teller
 from prv2cli.cli.options import (
     COARSE,
     OUTPUT,
@@ -39,6 +35,7 @@ from prv2cli.cli.options import (
     models_of,
     tiling_of,
 )
+from prv2cli.cli.streams import read_stdin
 from prv2cli.cli.ui import (
     INTERRUPTED,
     DeviceOption,
@@ -46,17 +43,17 @@ from prv2cli.cli.ui import (
     PrecisionOption,
     QuietOption,
     VerboseOption,
-    batch_progress,
     configure_logging,
-    say,
     stderr,
+    warn,
 )
 
 if TYPE_CHECKING:
-    from prv2cli.jobs.batch import BatchSettings, Job, Outcome
+    from prv2cli.cli.batch_report import Outcomes
+    from prv2cli.files.protected import Protected
+    from prv2cli.jobs.batch import BatchSettings, Job
+    from prv2cli.jobs.find import Found
     from prv2cli.refine.request import Models
-
-    Outcomes = Generator[Outcome, None, None]
 
 WHICH = "Which files"
 RAY = "Cluster"
@@ -100,7 +97,16 @@ def batch(
         bool,
         typer.Option(
             "--overwrite",
-            help="Make every output again, also those made from the same photograph with the same settings.",
+            help="Make every output again, also those made from the same photograph with the same settings, and "
+            "replace files that prv2 did not write.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = False,
+    verify: Annotated[
+        bool,
+        typer.Option(
+            "--verify",
+            help="Read all the pixels of a finished output before it counts as done.",
             rich_help_panel=OUTPUT,
         ),
     ] = False,
@@ -154,8 +160,8 @@ def batch(
     from prv2cli.depth_files.encode import depth_format
     from prv2cli.depth_files.encoding import Encoding, check_encoding
     from prv2cli.jobs.batch import BatchSettings
-    from prv2cli.jobs.find import SUFFIX_OF, plan
-    from prv2cli.jobs.find import shard as part_of
+    from prv2cli.jobs.outputs import SUFFIX_OF, check_template, plan
+    from prv2cli.jobs.outputs import shard as part_of
     from prv2cli.photo.opening import MAX_PIXELS_DEFAULT
     from prv2cli.refine.request import RefineRequest
 
@@ -176,13 +182,22 @@ def batch(
         )
         _check_engine(engine, workers, device)
         folder = _output_folder(inputs, output)
-        jobs = plan(_photographs(inputs, recursive, null, folder), folder, name, SUFFIX_OF[encoding.format])
+        check_template(name)
+        found = _photographs(inputs, recursive, null, folder)
+        protected = _protected(found, inputs, model, coarse)
+        planned = plan(found.photographs, folder, name, SUFFIX_OF[encoding.format], protected)
+        jobs = planned.jobs
         if shard is not None:
             jobs = part_of(jobs, shard)
-        settings = BatchSettings(encoding, request, max_pixels or MAX_PIXELS_DEFAULT, overwrite)
+        settings = BatchSettings(encoding, request, max_pixels or MAX_PIXELS_DEFAULT, overwrite, verify)
         make = partial(_on_ray, workers=workers) if engine == "ray" else _here
         start = partial(make, jobs, settings, folder, models)
-        return _run(len(jobs), start, folder, as_json=json, quiet=quiet)
+        for note in planned.notes:
+            warn(note, quiet=quiet)
+        teller = Teller(len(jobs), folder, as_json=json, quiet=quiet)
+        teller.left_out(found.left_out)
+        teller.failed([*found.unseen, *planned.refused])
+        return teller.run(start if jobs else None)
 
 
 def _check_engine(engine: EngineName, workers: int | None, device: str) -> None:
@@ -233,80 +248,38 @@ def _output_folder(inputs: list[Path], output: Path | None) -> Path:
     return output
 
 
-def _photographs(inputs: list[Path], recursive: bool, nul: bool, out: Path) -> list[tuple[Path, Path]]:
+def _photographs(inputs: list[Path], recursive: bool, nul: bool, out: Path) -> Found:
     from prv2cli.errors import InputError, UsageError
     from prv2cli.jobs.find import find_photographs, listed_photographs
 
     if Path("-") in inputs:
         if len(inputs) > 1:
             raise UsageError("- reads the whole list from stdin; leave out the other inputs")
-        found = listed_photographs(sys.stdin.buffer.read(), nul=nul)
+        found = listed_photographs(read_stdin(), nul=nul)
         source = "the list on stdin"
     else:
         if nul:
             raise UsageError("-0 is about a list on stdin; give - as the input")
         found = find_photographs(inputs, recursive=recursive, leave_out=out)
         source = ", ".join(map(str, inputs))
-    if not found:
+    if not (found.photographs or found.left_out or found.unseen):
         hint = "" if recursive or source.startswith("the list") else " (-r looks into the folders below)"
         raise InputError(f"no photograph in {source}{hint}")
     return found
 
 
-def _run(total: int, start: Callable[[], Outcomes], folder: Path, *, as_json: bool, quiet: bool) -> int:
-    from prv2cli.errors import DiskFullError
+def _protected(found: Found, inputs: list[Path], model: str, coarse: str) -> Protected:
+    """What no output may replace: every photograph, also of other parts, the list, the models."""
+    from prv2cli.files.protected import Protected
 
-    counts: Counter[str] = Counter()
-    started = time.perf_counter()
-    full: str | None = None
-    with _stdout_for_data() as data:
-        outcomes = start()
-        with batch_progress(total, quiet=quiet) as advance:
-            try:
-                for outcome in outcomes:
-                    counts[outcome.state] += 1
-                    _tell(outcome, data if as_json else None)
-                    advance(counts)
-            except DiskFullError as error:
-                full = str(error)
-            finally:
-                outcomes.close()
-    left = total - sum(counts.values())
-    if full:
-        stderr.print(
-            f"error: {full}; {left} left: run the same command again to go on", style="red", markup=False
-        )
-    seconds = time.perf_counter() - started
-    say(
-        f"{folder}: {counts['done']} done, {counts['skipped']} already done, {counts['failed']} failed"
-        f"{f', {left} not tried' if left else ''} in {seconds:.1f} s",
-        quiet=quiet and not counts["failed"],
-    )
-    return 1 if counts["failed"] or full else 0
-
-
-def _tell(outcome: Outcome, data: TextIO | None) -> None:
-    if data is not None:
-        typer.echo(json_module.dumps(outcome.report, allow_nan=False), file=data)
-    if outcome.error:
-        stderr.print(f"error: {outcome.error}", style="red", markup=False)
-
-
-class _ToLog(io.TextIOBase):
-    """What others print, as notes of the program."""
-
-    def write(self, text: str) -> int:
-        if text.strip():
-            logging.getLogger("prv2cli").info("%s", text.strip())
-        return len(text)
-
-
-@contextmanager
-def _stdout_for_data() -> Iterator[TextIO]:
-    """stdout, kept from those who print: Ray's threads do when a worker dies, and offer no way to have it elsewhere."""
-    data = sys.stdout
-    with redirect_stdout(_ToLog()):
-        yield data
+    protected = Protected()
+    for photograph, _ in found.photographs:
+        protected.add("a photograph", photograph)
+    if Path("-") in inputs:
+        protected.add("the list on stdin", Path("-"))
+    protected.add("the model", Path(model), inside=True)
+    protected.add("the coarse network", Path(coarse), inside=True)
+    return protected
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import typer
 
 from prv2cli.choices import Align, AlignSpace, CropName, Kind, Resize
 from prv2cli.cli.options import models_of, tiling_of
+from prv2cli.cli.streams import emit
 from prv2cli.cli.ui import (
     JsonOption,
     QuietOption,
@@ -153,7 +154,7 @@ def evaluate(
     for note in report.notes:
         warn(note, quiet=quiet)
     if json:
-        typer.echo(json_module.dumps(report.to_json(per_image=per_image), allow_nan=False))
+        emit(json_module.dumps(report.to_json(per_image=per_image), allow_nan=False))
     else:
         _print_tables(report, per_image)
     return 1 if report.broken or alone else 0

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from prv2cli.choices import Dtype, Kind
+from prv2cli.cli.streams import binary_stdin, binary_stdout, emit
 from prv2cli.cli.ui import JsonOption, warn_of_16_bits
 
 File = Annotated[Path, typer.Argument(help="A depth file: PNG, TIFF, .npy, .npz, .exr or .pfm; - for stdin.")]
@@ -57,11 +59,15 @@ def convert(
 ) -> None:
     """Write a depth file in another format, type, scale or kind, without running a model."""
     from prv2cli.depth_files.convert import convert as convert_file
+    from prv2cli.errors import OutputError
+    from prv2cli.files.protected import Protected
+    from prv2cli.files.text import shown
 
-    if not overwrite and str(out) != "-" and out.exists():
-        from prv2cli.errors import OutputError
-
-        raise OutputError(f"{out} exists already, and --no-overwrite keeps it")
+    inputs = Protected()
+    inputs.add("FILE itself", file)
+    inputs.check("OUT", out)
+    if not overwrite and str(out) != "-" and os.path.lexists(out):
+        raise OutputError(f"{shown(out)} exists already, and --no-overwrite keeps it")
     report = convert_file(
         _readable(file),
         _writable(out),
@@ -78,17 +84,17 @@ def convert(
 
 
 def _readable(file: Path) -> Any:
-    return typer.get_binary_stream("stdin") if str(file) == "-" else file
+    return binary_stdin() if str(file) == "-" else file
 
 
 def _writable(file: Path) -> Any:
-    return typer.get_binary_stream("stdout") if str(file) == "-" else file
+    return binary_stdout() if str(file) == "-" else file
 
 
 def _print_json(found: dict[str, Any]) -> None:
     import json
 
-    typer.echo(json.dumps(found))
+    emit(json.dumps(found))
 
 
 def _print_table(found: dict[str, Any]) -> None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prv2cli.cli.ui import JsonOption, QuietOption, VerboseOption, configure_logging, say
+from prv2cli.cli.streams import emit
+from prv2cli.cli.ui import JsonOption, QuietOption, VerboseOption, configure_logging, say, warn
 
 if TYPE_CHECKING:
     from prv2cli.hub.resolve import Verification
@@ -29,11 +30,16 @@ OfflineOption = Annotated[bool, typer.Option("--offline", help="Use the cache on
 @models.command("list")
 def list_models(json_: JsonOption = False) -> None:
     """List the models known by name, and the repositories that were downloaded."""
+    from prv2cli.hub.cache import CacheUnreadableError
     from prv2cli.hub.resolve import other_cached, registry
 
-    rows = [_describe(name) for name in [*registry(), *other_cached()]]
+    try:
+        rows = [_describe(name) for name in [*registry(), *other_cached()]]
+    except CacheUnreadableError as error:
+        warn(str(error))
+        rows = [_describe(name, readable=False) for name in registry()]
     if json_:
-        typer.echo(json.dumps(rows, ensure_ascii=False))
+        emit(json.dumps(rows))
     else:
         _print_table(rows)
 
@@ -43,10 +49,10 @@ def show(name: NameArgument, json_: JsonOption = False) -> None:
     """Show all that is known of one model."""
     about = _describe(name)
     if json_:
-        typer.echo(json.dumps(about, ensure_ascii=False))
+        emit(json.dumps(about))
         return
     for key, value in about.items():
-        typer.echo(f"{key.replace('_', ' '):<12} {_in_words(key, value)}")
+        emit(f"{key.replace('_', ' '):<12} {_in_words(key, value)}")
 
 
 @models.command()
@@ -64,9 +70,9 @@ def pull(
     configure_logging(quiet=quiet, verbose=verbose)
     model = resolve(name, revision=revision, offline=offline)
     if json_:
-        typer.echo(json.dumps({"name": model.name, "path": str(model.path), "revision": model.revision}))
+        emit(json.dumps({"name": model.name, "path": str(model.path), "revision": model.revision}))
     else:
-        typer.echo(str(model.path))
+        emit(str(model.path))
 
 
 @models.command()
@@ -82,7 +88,7 @@ def verify(
 
     results = verify(name)
     if json_:
-        typer.echo(json.dumps([_result(result) for result in results]))
+        emit(json.dumps([_result(result) for result in results]))
     else:
         for result in results:
             _print_result(result)
@@ -91,12 +97,13 @@ def verify(
     return int(wrong > 0)
 
 
-def _describe(name: str) -> dict[str, Any]:
-    """What is known of a model: the registry's words and what the cache holds. Sizes in bytes."""
+def _describe(name: str, *, readable: bool = True) -> dict[str, Any]:
+    """What is known of a model: the registry's words and what the cache, if it is `readable`, holds. Sizes in bytes."""
     from prv2cli.hub.resolve import cached, entry_of
 
-    here = cached(name)
-    entry = here.entry if here is not None else entry_of(name)
+    entry = entry_of(name)
+    here = cached(name) if readable or (entry is not None and entry.embedded) else None
+    entry = here.entry if here is not None else entry
     about: dict[str, Any] = {"name": name}
     if entry is not None:
         about = entry.model_dump()
@@ -160,8 +167,8 @@ def _result(result: Verification) -> dict[str, Any]:
 
 def _print_result(result: Verification) -> None:
     if not result.ok:
-        typer.echo(f"WRONG    {result.name}: {result.path} has sha256 {result.sha256}, not {result.expected}")
+        emit(f"WRONG    {result.name}: {result.path} has sha256 {result.sha256}, not {result.expected}")
     elif result.expected is None:
-        typer.echo(f"unknown  {result.name}: nothing to compare {result.path} with")
+        emit(f"unknown  {result.name}: nothing to compare {result.path} with")
     else:
-        typer.echo(f"ok       {result.name}: {result.path.name}, as in the {result.source}")
+        emit(f"ok       {result.name}: {result.path.name}, as in the {result.source}")

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from prv2cli.choices import Guidance, Part
+from prv2cli.cli.streams import emit
 from prv2cli.cli.ui import JsonOption, QuietOption, say
 
 
@@ -69,7 +70,7 @@ def convert(
     )
     facts = describe(conversion)
     if json_:
-        typer.echo(json.dumps({"input": str(source), "output": str(target), **facts}))
+        emit(json.dumps({"input": str(source), "output": str(target), **facts}))
         return
     for note in conversion.notes:
         say(f"note: {note}", quiet=quiet)
@@ -80,14 +81,17 @@ def _check_target(source: Path, target: Path, overwrite: bool) -> None:
     """Refuse a target that would be lost work or no model file, before anything is read."""
     from prv2cli.errors import OutputError, UsageError
     from prv2cli.files.atomic import check_output
+    from prv2cli.files.protected import Protected
+    from prv2cli.files.text import shown
 
     if target.suffix != ".safetensors":
         raise UsageError(f"OUT {target}: a model file is written as NAME.safetensors")
-    if os.path.realpath(source) == os.path.realpath(target):
-        raise UsageError(f"OUT {target} is the same file as IN; write to another")
+    inputs = Protected()
+    inputs.add("the same file as IN", source)
+    inputs.check("OUT", target)
     check_output(target)
-    if target.exists() and not overwrite:
-        raise OutputError(f"{target} exists already; replace it with --overwrite")
+    if os.path.lexists(target) and not overwrite:
+        raise OutputError(f"{shown(target)} exists already; replace it with --overwrite")
 
 
 def _parse_size(text: str | None) -> tuple[int, int] | None:

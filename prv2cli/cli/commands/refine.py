@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json as json_module
-import os
-import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -34,6 +32,7 @@ from prv2cli.cli.options import (
     models_of,
     tiling_of,
 )
+from prv2cli.cli.streams import binary_stdin, binary_stdout, emit
 from prv2cli.cli.ui import (
     DeviceOption,
     JsonOption,
@@ -55,7 +54,9 @@ if TYPE_CHECKING:
 
 
 def refine(
-    image: Annotated[Path, typer.Argument(help="The photograph; - reads it from stdin.")],
+    images: Annotated[
+        list[Path], typer.Argument(metavar="IMAGE", help="The photograph; - reads it from stdin.")
+    ],
     output: Annotated[
         Path | None,
         typer.Option(
@@ -86,11 +87,14 @@ def refine(
         ),
     ] = None,
     overwrite: Annotated[
-        bool,
+        bool | None,
         typer.Option(
-            "--overwrite/--no-overwrite", help="Replace an existing output.", rich_help_panel=OUTPUT
+            "--overwrite/--no-overwrite",
+            help="Replace an existing output.",
+            show_default="yes; without -o only what prv2 has written",
+            rich_help_panel=OUTPUT,
         ),
-    ] = True,
+    ] = None,
     model: ModelOption = "auto",
     revision: RevisionOption = None,
     offline: OfflineOption = False,
@@ -150,10 +154,11 @@ def refine(
     verbose: VerboseOption = False,
 ) -> None:
     """Turn one photograph into a depth map of the same size."""
+    from prv2cli.cli.places import MODELS, check_default, check_targets, the_one
     from prv2cli.errors import UsageError
     from prv2cli.jobs.one_photo import FileJob, refine_file
     from prv2cli.jobs.report import rounded
-    from prv2cli.photo.opening import MAX_PIXELS_DEFAULT
+    from prv2cli.photo.opening import MAX_PIXELS_DEFAULT, label_of, read_once
     from prv2cli.refine.request import RefineRequest
 
     configure_logging(quiet=quiet, verbose=verbose)
@@ -162,8 +167,16 @@ def refine(
     if json and to_stdout:
         raise UsageError("--json and -o - would both write to stdout; give -o a file")
     # What can be refused is refused before anything is read and torch is imported, the rest before the model.
+    image = the_one(images)
     target = output or _default_target(image, format)
-    _check_targets({"-o": target, "--preview": preview, "--confidence": confidence}, image, overwrite)
+    inputs = {
+        "the photograph itself": image,
+        "the map of --coarse-depth": coarse_depth,
+        **dict(zip(MODELS, (Path(model), Path(coarse)), strict=True)),
+    }
+    check_targets({"-o": target, "--preview": preview, "--confidence": confidence}, inputs, overwrite)
+    if output is None and overwrite is None:
+        check_default(target)
     outputs = _outputs(target, format, dtype, depth_scale, inverse, confidence, preview)
     tiling = tiling_of(tile, overlap, mode, seed)
     request = RefineRequest(tiling, batch_size, tta, confidence is not None, focal_px)
@@ -179,13 +192,13 @@ def refine(
     )
     given = _read_coarse(coarse_depth, coarse_scale, coarse_relative, coarse_kind)
     job = FileJob(
-        image if str(image) != "-" else sys.stdin.buffer,
+        read_once(image) if str(image) != "-" else binary_stdin(),
         outputs,
         request,
         max_pixels or MAX_PIXELS_DEFAULT,
         given,
         coarse_depth,
-        name=None if str(image) != "-" else "<stdin>",
+        name=label_of(image) if str(image) != "-" else "<stdin>",
     )
     if dry_run:
         _tell_estimate(job, models, as_json=json)
@@ -197,7 +210,7 @@ def refine(
     found = {**saved.summary, "seconds": rounded(seconds)}
     warn_of_16_bits(saved.report, target, quiet=quiet)
     if json:
-        typer.echo(json_module.dumps(found, allow_nan=False))
+        emit(json_module.dumps(found, allow_nan=False))
     elif not to_stdout:
         say(_sentence(found), quiet=quiet)
 
@@ -225,7 +238,7 @@ def _outputs(
     from prv2cli.jobs.one_photo import Outputs
 
     outputs = Outputs(
-        target if str(target) != "-" else sys.stdout.buffer,
+        target if str(target) != "-" else binary_stdout(),
         Encoding(depth_format(target, format), dtype, scale, inverse),
         confidence,
         None if confidence is None else confidence_encoding(confidence, dtype),
@@ -233,26 +246,6 @@ def _outputs(
     )
     outputs.check()
     return outputs
-
-
-def _check_targets(targets: dict[str, Path | None], image: Path, overwrite: bool) -> None:
-    """Every place that will be written to, by its flag; "-o" is the first."""
-    from prv2cli.errors import OutputError, UsageError
-    from prv2cli.files.atomic import check_output
-
-    places: dict[str, str] = {}  # the true path -> its flag
-    for flag, path in targets.items():
-        if path is None or str(path) == "-":
-            continue
-        check_output(path)
-        if path.exists() and image.exists() and path.samefile(image):
-            raise UsageError(f"{flag} {path}: that is the photograph itself; choose another name")
-        if path.exists() and not overwrite:
-            raise OutputError(f"{path} exists; remove it or leave out --no-overwrite")
-        what = places.setdefault(os.path.realpath(path), flag)
-        if what != flag:
-            taken = "the depth map itself" if what == "-o" else f"the file of {what}"
-            raise UsageError(f"{flag} {path}: that is {taken}; choose another name")
 
 
 # --- a job in this process --------------------------------------------------------------------------------
@@ -307,18 +300,14 @@ def _sentence(found: dict[str, Any]) -> str:
 
 def _tell_estimate(job: FileJob, models: Models, *, as_json: bool) -> None:
     """--dry-run: what the run would take, on stdout."""
-    from prv2cli.errors import UsageError
     from prv2cli.photo.header import read_header
     from prv2cli.refine.estimate import dry_run
     from prv2cli.refine.refiner import Refiner
 
-    if not isinstance(job.source, Path):
-        raise UsageError("--dry-run reads a file's header; give a file instead of -")
-    image = job.source
-    header = read_header(image, max_pixels=job.max_pixels)
+    header = read_header(job.source, max_pixels=job.max_pixels, name=job.name)
     found = dry_run(Refiner.load(models), header, job.request)
     facts = {
-        "input": str(image),
+        "input": job.place,
         "width": header.width,
         "height": header.height,
         "tiles": found.tiles,
@@ -329,11 +318,11 @@ def _tell_estimate(job: FileJob, models: Models, *, as_json: bool) -> None:
         "seconds": None if found.seconds is None else round(found.seconds, 3),
     }
     if as_json:
-        typer.echo(json_module.dumps(facts, allow_nan=False))
+        emit(json_module.dumps(facts, allow_nan=False))
         return
     took = "an unknown time" if found.seconds is None else f"about {found.seconds:.0f} s"
-    typer.echo(
-        f"{image}: {header.width}x{header.height}, {found.tiles} tiles ({found.tiling}), "
+    emit(
+        f"{header.name}: {header.width}x{header.height}, {found.tiles} tiles ({found.tiling}), "
         f"{found.host_bytes / 1e9:.1f} GB of memory, {took}"
     )
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from prv2cli.cli.ui import QuietOption, configure_logging, progress_bar, say, training_progress, warn
+
+if TYPE_CHECKING:
+    from prv2cli.training.config.run import TrainConfig
 
 
 def train(
@@ -40,6 +44,7 @@ def train(
 
         import_tensorboard()
     _make_folder(folder)
+    _check_models(folder, config, settings)
 
     from prv2cli.training.loop.batches import samples_per_step
     from prv2cli.training.loop.distributed import join_world
@@ -69,6 +74,37 @@ def train(
                 world=world,
             )
     say(f"{model}: trained for {settings.total_steps} steps", quiet=quiet)
+
+
+def _check_models(folder: Path, config: Path, settings: TrainConfig) -> None:
+    """Nothing that the run reads may be replaced by what it writes, nor any model that is not prv2's."""
+    from prv2cli.checkpoints.model_file import read_config
+    from prv2cli.errors import OutputError, Prv2Error, UsageError
+    from prv2cli.files.protected import Protected
+    from prv2cli.training.logs import LOG
+    from prv2cli.training.loop.state import BEST, LAST, STATE
+
+    inputs = Protected()
+    inputs.add("--config", config)
+    inputs.add("start_from", settings.start_from)
+    for key, model in (
+        ("coarse_from", settings.coarse_from),
+        ("transfer.teacher", settings.transfer.teacher),
+    ):
+        inputs.add(key, None if model is None else Path(model), inside=True)
+    for name in (LAST, BEST, STATE, LOG):
+        what = inputs.at(folder / name)
+        if what is not None:
+            raise UsageError(f"--out {folder}: {name} in it is the file of {what}; name another folder")
+    for name in (LAST, BEST):
+        if not os.path.lexists(folder / name):
+            continue
+        try:
+            read_config(folder / name)
+        except Prv2Error as error:
+            raise OutputError(
+                f"--out {folder}: {name} in it is no model by prv2; name another folder"
+            ) from error
 
 
 def _make_folder(folder: Path) -> None:

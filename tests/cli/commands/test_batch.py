@@ -20,6 +20,7 @@ from PIL import Image
 
 from prv2cli.cli import app
 from prv2cli.depth_files.read import read_depth
+from prv2cli.errors import OutputError
 
 TESTS = Path(__file__).parents[2]
 _PROGRAM = """
@@ -172,6 +173,62 @@ def test_wrong_calls_are_one_line(
     assert len(err.splitlines()) == 1
     assert "Traceback" not in err
     assert _outputs(folder) == before
+
+
+def test_a_photograph_is_never_its_own_output(batch: Any, folder: Path) -> None:
+    before = (folder / "in/a.png").read_bytes()
+    for flags in ([], ["--overwrite"]):
+        code, _, err = batch("in", "-o", "in", "--format", "png", *flags)
+        assert code == 1
+        assert "in/a.png" in err
+        assert "--name '{stem}_depth'" in err
+        assert (folder / "in/a.png").read_bytes() == before
+        assert "1 done" in err
+    code, _, err = batch("in", "-o", "in", "--format", "png", "--name", "{stem}_depth")
+    assert code == 0, err
+    assert "2 done" in err
+
+
+def test_own_outputs_among_photographs_are_told(batch: Any, folder: Path) -> None:
+    for _ in range(2):
+        code, out, err = batch("in", "-o", "in", "-r", "--json")
+        assert code == 0, err
+    states = [json.loads(line)["state"] for line in out.splitlines()]
+    assert sorted(states) == ["left out"] * 3 + ["skipped"] * 3
+    assert "made by prv2" in err
+    assert err.splitlines()[-1].split(" in ")[0].endswith("0 failed, 3 left out")
+
+
+def test_what_cannot_be_seen_is_a_failure_and_the_rest_is_done(
+    batch: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scandir = os.scandir
+
+    def closed(path: str) -> object:
+        if str(path).endswith("below"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", closed)
+    code, out, err = batch("in", "-r", "--json", "-o", "out")
+    assert code == 1
+    assert "in/below: cannot be looked into" in err
+    assert sorted(json.loads(line)["state"] for line in out.splitlines()) == ["done", "done", "failed"]
+
+
+def test_a_full_disk_under_the_report_costs_no_depth_map(
+    batch: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OutputError("stdout: no space left")
+
+    monkeypatch.setattr(sys, "stdout", Full())
+    code, _, err = batch("in", "-r", "--json", "-o", "out")
+    assert code == 1
+    assert "error: stdout: no space left" in err
+    assert "3 done" in err
+    assert _outputs(folder / "out") == ["a.tif", "b.tif", "below/c.tif"]
 
 
 def _start(folder: Path, *arguments: str, loading: float = 0) -> subprocess.Popen[str]:

@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -447,6 +448,30 @@ def test_a_reader_that_leaves_is_no_bug(tmp_path: Path) -> None:
     assert (program.returncode, errors) == (1, b"")
 
 
+@pytest.mark.usefixtures("loaded_once")
+@pytest.mark.parametrize("name", ["photo_depth.tif", "other.tif"])
+def test_what_prv2_wrote_and_what_is_named_is_replaced(prv2: Prv2, name: str) -> None:
+    """A default name may be that of a file by prv2, or of the beginning of one."""
+    arguments = ["photo.jpg", *EXACT, "-q"] + (["-o", name] if name == "other.tif" else [])
+    Path(name).write_bytes(b"someone else's" if name == "other.tif" else b"")
+    for _ in range(2):
+        assert prv2("refine", *arguments) == (0, b"", "")
+        assert read_depth(Path(name)).values.shape == (HEIGHT, WIDTH)
+
+
+@pytest.mark.usefixtures("loaded_once")
+def test_a_photograph_from_a_pipe(prv2: Prv2) -> None:
+    os.mkfifo("pipe")
+    for flags in (["-o", "a.tif"], ["--dry-run"]):
+        writer = threading.Thread(target=lambda: Path("pipe").write_bytes(Path("photo.jpg").read_bytes()))
+        writer.start()
+        answer = prv2("refine", "pipe", *flags, *EXACT, "--json")
+        writer.join()
+        assert answer.code == 0, answer.err
+        assert json.loads(answer.out)["input"] == "pipe"
+    assert read_depth(Path("a.tif")).values.shape == (HEIGHT, WIDTH)
+
+
 # --- refusals ---------------------------------------------------------------------------------------------
 
 
@@ -460,6 +485,11 @@ def odd_files(prv2: Prv2) -> Prv2:
     Path("folder.tif").mkdir()
     Path("old.tif").write_text("old")
     np.save("coarse.npy", _ramp())
+    Path("hard.npy").hardlink_to("coarse.npy")
+    Path("link.png").symlink_to("coarse.npy")
+    np.save("model.npy", _ramp())
+    Path("old.jpg").write_bytes(jpeg)
+    Path("old_depth.tif").write_bytes(b"a map of someone else's")
     np.save("upright.npy", _ramp().T)
     plain(np.rint(_ramp() * 1000).astype(np.uint16)).save("others.png")
     return prv2
@@ -482,7 +512,20 @@ def _check_refusal(answer: Answer, before: dict[str, float], code: int, pattern:
 PHOTO_FIRST: dict[
     str, tuple[int, str]
 ] = {  # refused whatever the photograph: arguments -> exit code, message
-    "": (2, "image ... prv2 refine --help"),
+    "": (2, "IMAGE ... prv2 refine --help"),
+    "photo.jpg cut.jpg": (2, "IMAGE ... prv2 batch photo.jpg cut.jpg -o"),
+    "photo.jpg cut.jpg a.jpg b.jpg -o x.tif": (2, "not 4 ... prv2 batch photo.jpg cut.jpg a.jpg ..."),
+    "photo.jpg --coarse-depth coarse.npy -o coarse.npy": (2, "-o coarse.npy ... the map of --coarse-depth"),
+    "photo.jpg --coarse-depth coarse.npy --confidence hard.npy": (2, "--confidence hard.npy ... the map of"),
+    "photo.jpg --coarse-depth coarse.npy --preview link.png": (2, "--preview link.png ... the map of"),
+    "photo.jpg --model model.npy -o model.npy": (2, "-o model.npy ... the model"),
+    "photo.jpg --coarse model.npy --confidence model.npy": (
+        2,
+        "--confidence model.npy ... the coarse network",
+    ),
+    "photo.jpg -o a.png --preview A.PNG": (2, "--preview A.PNG ... the depth map itself"),
+    "old.jpg": (1, "old_depth.tif ... not written by prv2 ... -o NAME ... --overwrite"),
+    "old.jpg --coarse-depth old_depth.tif --overwrite": (2, "-o old_depth.tif ... the map of --coarse-depth"),
     "photo.jpg --nope": (2, "--nope"),
     "photo.jpg --dtype int8": (2, "--dtype ... uint16"),
     "photo.jpg --batch-size -1": (2, "--batch-size"),

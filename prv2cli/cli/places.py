@@ -1,0 +1,63 @@
+"""What `prv2 refine` reads and where it writes: no output takes the place of anything of the user's."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from pathlib import Path
+
+from prv2cli.depth_files.ours import may_be_replaced
+from prv2cli.errors import OutputError, UsageError
+from prv2cli.files.atomic import check_output
+from prv2cli.files.protected import Protected, identity, place_key
+from prv2cli.files.text import shown
+
+MODELS = ("the model", "the coarse network")  # a folder will do
+_QUOTED = 3  # of several photographs, in a message
+
+
+def the_one(images: list[Path]) -> Path:
+    """The photograph. Raises UsageError for several, with the call that does them."""
+    if len(images) == 1:
+        return images[0]
+    several = " ".join(shlex.quote(shown(path)) for path in images[:_QUOTED])
+    more = " ..." if len(images) > _QUOTED else ""
+    raise UsageError(
+        f"IMAGE: one photograph, not {len(images)}; several are done by: prv2 batch {several}{more} -o DEPTH_FOLDER "
+        "(and one's output is named with -o)"
+    )
+
+
+def check_default(target: Path) -> None:
+    """A name that nobody asked for replaces prv2's own files alone. Raises OutputError."""
+    if identity(target) is not None and not may_be_replaced(target):
+        raise OutputError(
+            f"{shown(target)} is there and was not written by prv2; keep it with another name: -o NAME, or replace it "
+            "with --overwrite"
+        )
+
+
+def check_targets(
+    targets: dict[str, Path | None], inputs: dict[str, Path | None], overwrite: bool | None
+) -> None:
+    """Every place that will be written to, by its flag; "-o" is the first; `inputs`: what is read, as messages call it.
+
+    Raises UsageError, OutputError: before any work, what would replace an input or cannot be written.
+    """
+    protected = Protected()
+    for what, path in inputs.items():
+        protected.add(what, path, inside=what in MODELS)
+    places: dict[str, str] = {}  # the true path -> its flag
+    for flag, path in targets.items():
+        if path is None:
+            continue
+        protected.check(flag, path)
+        if str(path) == "-":
+            continue
+        check_output(path)
+        if overwrite is False and os.path.lexists(path):
+            raise OutputError(f"{shown(path)} exists; remove it or leave out --no-overwrite")
+        what = places.setdefault(place_key(path), flag)
+        if what != flag:
+            taken = "the depth map itself" if what == "-o" else f"the file of {what}"
+            raise UsageError(f"{flag} {shown(path)}: that is {taken}; choose another name")
