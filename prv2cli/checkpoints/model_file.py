@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
@@ -76,15 +77,25 @@ class Checkpoint:
         return Checkpoint(config, tensors, self.provenance, self.sha256, self.name)
 
 
-def save_checkpoint(path: Path, model: nn.Module, config: AnyModelConfig, provenance: dict[str, Any]) -> None:
-    """Write a model as one safetensors file, atomically."""
-    write_tensors(path, model.state_dict(), config, provenance)
+def save_checkpoint(
+    path: Path, model: nn.Module, config: AnyModelConfig, provenance: dict[str, Any], *, half: bool = False
+) -> None:
+    """Write a model as one safetensors file, atomically. `half`: as `write_tensors`."""
+    write_tensors(path, model.state_dict(), config, provenance, half=half)
 
 
 def write_tensors(
-    path: Path, tensors: Mapping[str, Tensor], config: AnyModelConfig, provenance: dict[str, Any]
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    config: AnyModelConfig,
+    provenance: dict[str, Any],
+    *,
+    half: bool = False,
 ) -> None:
     """Write one safetensors file, atomically, without BatchNorm's integer counters: eval never reads them.
+
+    half: matrices and kernels as float16, which is half the size; what has one axis (biases, BatchNorm's statistics)
+        stays float32, as its range may be wider.
 
     Raises OutputError when the place cannot be written to; the old file is then as it was.
     """
@@ -92,7 +103,8 @@ def write_tensors(
     places: set[int] = set()
     for name, tensor in tensors.items():
         if tensor.is_floating_point():
-            plain = tensor.detach().float().contiguous().cpu()
+            dtype = torch.float16 if half and tensor.dim() > 1 else torch.float32
+            plain = tensor.detach().to(dtype).contiguous().cpu()
             # Safetensors refuses two names for one memory, as where weights are tied.
             stored[name] = plain.clone() if plain.data_ptr() in places else plain
             places.add(plain.data_ptr())

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import nn
 
-from prv2cli.coarse.network import CoarseDepth, forward_per_size
+from prv2cli.coarse.network import CoarseDepth, CoarseNetwork, Unit, forward_per_size
+from prv2cli.model.coarse.output import CoarseOutput
 from prv2cli.model.config import LiteConfig
 from prv2cli.resampling.area import shrink
 
 SIZE_MULTIPLE = 32
+MOST_STRETCHED = 4  # times its long side that a strip may be shown at
 
 
 class LiteNetwork:
-    """`lite` with its pre-processing, ready on a device (a network.CoarseNetwork)."""
+    """`lite` with its pre-processing, ready on a device (a network.CoarseNetwork).
+
+    Where it doubts its metres, its depth is relative.
+    """
 
     def __init__(
         self, module: nn.Module, config: LiteConfig, device: torch.device, name: str, identity: str
@@ -29,15 +35,36 @@ class LiteNetwork:
 
     @torch.inference_mode()
     def predict_many(self, photos: Sequence[np.ndarray]) -> list[CoarseDepth]:
-        sizes = [input_size(rgb.shape[0], rgb.shape[1], self.config.long_side) for rgb in photos]
+        sizes = [input_size(rgb.shape[0], rgb.shape[1], self.config) for rgb in photos]
         inputs = [shrink(rgb, size).to(self.device) for rgb, size in zip(photos, sizes, strict=True)]
         outputs = forward_per_size(self.module, inputs)
-        return [CoarseDepth(out.depth.float().cpu(), features=out.features) for out in outputs]
+        depths = [out.depth.float().cpu() for out in outputs]
+        if self.config.mirrored:
+            mirrored = forward_per_size(self.module, [image.flip(-1) for image in inputs])
+            pairs = zip(depths, (out.depth.flip(-1).float().cpu() for out in mirrored), strict=True)
+            depths = [(one * other).sqrt() for one, other in pairs]  # the mean of log-depth
+        return [
+            CoarseDepth(depth, unit=self._unit(out), features=out.features)
+            for depth, out in zip(depths, outputs, strict=True)
+        ]
+
+    def _unit(self, out: CoarseOutput) -> Unit:
+        if out.log_doubt is None or float(out.log_doubt) <= math.log(self.config.trusted):
+            return "metre"
+        return "relative"
 
 
-def input_size(height: int, width: int, long_side: int) -> tuple[int, int]:
+def take_at_its_word(network: CoarseNetwork) -> None:
+    """From now on call a network's depth metres however much it doubts them: to measure how far off it is."""
+    if isinstance(network, LiteNetwork):
+        network.config = network.config.model_copy(update={"trusted": math.inf})
+
+
+def input_size(height: int, width: int, config: LiteConfig) -> tuple[int, int]:
     """Size to which a photograph is resized for `lite`: its aspect kept, both sides multiples of 32."""
-    scale = long_side / max(height, width)
+    scale = config.long_side / max(height, width)
+    if config.pixels is not None:
+        scale = min(math.sqrt(config.pixels / (height * width)), MOST_STRETCHED * scale)
     sides = (max(1, round(side * scale / SIZE_MULTIPLE)) * SIZE_MULTIPLE for side in (height, width))
     rows, columns = sides
     return rows, columns

@@ -106,12 +106,19 @@ def predict_many(
 def forward_per_size(module: nn.Module, images: Sequence[Tensor]) -> list[CoarseOutput]:
     """A coarse module's output for each of the (1, 3, h, w) images; those of one size share a call."""
 
+    doubts = False
+
     def forward(rgb: Tensor) -> list[Tensor]:
+        nonlocal doubts
         out: CoarseOutput = module(rgb)
-        return [out.depth, *out.features]
+        doubts = out.log_doubt is not None
+        return [out.depth, *out.features, *([] if out.log_doubt is None else [out.log_doubt])]
 
     outputs = call_per_size(forward, [[image] for image in images])
-    return [CoarseOutput(depth, features) for depth, *features in outputs]
+    return [
+        CoarseOutput(depth, rest[:-1], log_doubt=rest[-1]) if doubts else CoarseOutput(depth, rest)
+        for depth, *rest in outputs
+    ]
 
 
 def bundle_input(rgb: np.ndarray | DiskArray, bundle: BundleConfig) -> Tensor:

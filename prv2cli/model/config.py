@@ -118,14 +118,25 @@ class RefinerConfig(Settings):
 
 
 class LiteConfig(Settings):
-    """`lite`: a small monocular coarse network (our own, trained on procedural scenes)."""
+    """`lite`: a small monocular coarse network of our own.
+
+    long_side: px, at which a photograph is shown to it. pixels: about how many instead, whatever its aspect (no strip).
+    mirrored: whether its depth is the mean with the mirrored one of the mirrored photograph, for twice the time.
+    doubt: whether it says how far its metres may be off.
+    trusted: the largest doubt, in natural log of depth, with which its depth is called metres; without `doubt` it
+        always is.
+    """
 
     kind: Literal["lite"] = "lite"
     encoder: str = "mobilenetv4_conv_small"
     width: PositiveInt = 64
     long_side: PositiveInt = 512
+    pixels: PositiveInt | None = None
+    mirrored: bool = False
     min_depth: Annotated[float, Field(gt=0)] = 0.1
     max_depth: Annotated[float, Field(gt=0)] = 200.0
+    doubt: bool = False
+    trusted: Annotated[float, Field(gt=0)] = 0.35
 
 
 class Dav2Config(Settings):

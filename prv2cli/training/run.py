@@ -12,6 +12,7 @@ import torch
 
 from prv2cli.errors import ConfigError
 from prv2cli.files.atomic import remove_leftovers
+from prv2cli.training.config.mixture import MixtureData
 from prv2cli.training.config.run import TrainConfig
 from prv2cli.training.config.scenes import SceneDataConfig
 from prv2cli.training.logs import NoLog, RunLog
@@ -19,6 +20,7 @@ from prv2cli.training.loop.batches import Tell, samples_per_step
 from prv2cli.training.loop.distributed import World
 from prv2cli.training.loop.state import LAST, STATE
 from prv2cli.training.loop.trainer import Report, Trainer
+from prv2cli.training.samples.mixture import scene_data
 from prv2cli.training.samples.photos import open_pseudo_labels, open_training_data
 from prv2cli.training.samples.scene_pool import ScenePool
 
@@ -31,7 +33,8 @@ def resolve(config: TrainConfig, world: World) -> TrainConfig:
     Raises UsageError, InputError: a data set or a folder that is not there, or has no sample. ConfigError: a run
     without end.
     """
-    data = None if config.on_scenes_alone else open_training_data(config)
+    made_here = config.on_scenes_alone or config.on_mixture
+    data = None if made_here else open_training_data(config)
     open_pseudo_labels(config)
     together = samples_per_step(config, world)
     steps, length = config.steps, "steps"
@@ -99,3 +102,5 @@ def prepare_scenes(config: TrainConfig, progress: Progress) -> None:
     """Make the procedural scenes that the run lacks, on all cores."""
     if isinstance(config.data, SceneDataConfig):
         ScenePool(config.data).make(os.cpu_count() or 1, progress)
+    elif isinstance(config.data, MixtureData) and config.data.scenes is not None:
+        ScenePool(scene_data(config.data.scenes)).make(os.cpu_count() or 1, progress)

@@ -18,8 +18,10 @@ from prv2cli.coarse.load import load_coarse
 from prv2cli.errors import CheckpointError, ConfigError
 from prv2cli.hub.resolve import resolve
 from prv2cli.model.build import Bundle, build_model
+from prv2cli.model.coarse.lite import LiteCoarse
 from prv2cli.model.config import AnyModelConfig, BundleConfig, RefinerConfig, ZoeDepthConfig
 from prv2cli.training.config.run import TrainConfig
+from prv2cli.training.encoder_start import load_encoder
 
 CPU = torch.device("cpu")
 
@@ -36,6 +38,9 @@ def build_to_train(config: TrainConfig, trained: AnyModelConfig) -> nn.Module:
     given = _config_of(config.start_from) if config.start_from else None
     model = build_model(without_downloads(trained) if _has_refiner(given) else trained)
     check_channels(config, model)
+    if config.encoder_from is not None:
+        assert isinstance(model, LiteCoarse)
+        load_encoder(model, config.encoder_from)
     if config.start_from is not None:
         _start_from(model, trained, read_checkpoint(config.start_from))
     # After the other: where `start_from` is a bundle, this takes its coarse network's place.

@@ -75,6 +75,20 @@ def test_lite_checkpoint_round_trip(tmp_path: Path) -> None:
         assert torch.equal(again(rgb).depth, model(rgb).depth)
 
 
+def test_a_file_of_16_bit_numbers_is_half_as_large_and_nearly_the_same(tmp_path: Path) -> None:
+    config = LiteConfig(encoder=SMALL_ENCODER, width=8)
+    model = LiteCoarse(config).eval()
+    for half in (False, True):
+        save_checkpoint(tmp_path / f"{half}.safetensors", model, config, {}, half=half)
+    sizes = {half: (tmp_path / f"{half}.safetensors").stat().st_size for half in (False, True)}
+    assert sizes[True] < 0.65 * sizes[False]
+    again = read_checkpoint(tmp_path / "True.safetensors").build()
+    assert {parameter.dtype for parameter in again.parameters()} == {torch.float32}
+    rgb = torch.rand(1, 3, 64, 96)
+    with torch.inference_mode():
+        assert torch.allclose(again(rgb).depth, model(rgb).depth, rtol=0.01)
+
+
 @pytest.mark.parametrize("fault", ["missing", "surplus", "misshapen"])
 def test_tensors_that_do_not_fit_are_named(saved: tuple[Path, PatchRefiner], fault: str) -> None:
     checkpoint = read_checkpoint(saved[0])

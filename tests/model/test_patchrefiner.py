@@ -82,7 +82,9 @@ def test_without_c2f_the_encoder_goes_to_f2c_unguided(pixel_level: bool) -> None
 
 def test_lite_learns_everywhere() -> None:
     model = LiteCoarse(LiteConfig(encoder=SMALL_ENCODER, width=8)).eval()
-    depth, features = model(torch.rand(2, 3, 64, 96))
+    output = model(torch.rand(2, 3, 64, 96))
+    depth, features = output.depth, output.features
+    assert output.log_doubt is None
     assert depth.shape == (2, 1, 64, 96)
     assert [f.shape[-2:] for f in features] == [(64 // 2**k, 96 // 2**k) for k in range(6)]
     assert_learns_everywhere(model, depth.log())

@@ -208,6 +208,9 @@ def refine(
     saved = refine_file(job, _way(job), load, seconds, partial(progress_bar, "tiles", quiet=quiet))
     seconds["total"] = time.perf_counter() - start
     found = {**saved.summary, "seconds": rounded(seconds)}
+    if found["unit"].endswith("relative") and given is None:
+        known = f"{found['coarse'] or found['model']} knows near from far in this photograph, not metres"
+        say(f"{known}: the depth is relative", quiet=quiet)
     warn_of_16_bits(saved.report, target, quiet=quiet)
     if json:
         emit(json_module.dumps(found, allow_nan=False))

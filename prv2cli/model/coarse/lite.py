@@ -1,7 +1,7 @@
 """`lite`: a small monocular depth network, so that the whole method runs with nothing downloaded.
 
-A timm pyramid and a light top-down decoder. It has seen only procedural scenes (weights/lite.md): its depth is a
-stand-in where no strong coarse model can be had, not a rival to one.
+A timm pyramid and a light top-down decoder; weights/lite.md says what it has seen. Its depth is a stand-in where no
+strong coarse model can be had, not a rival to one.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from prv2cli.model.coarse.output import CoarseOutput
 from prv2cli.model.config import LiteConfig
 from prv2cli.model.layers import conv3x3, resize
 from prv2cli.model.timm_pyramid import create_pyramid
+
+INPUT_GAIN = 4.0  # on RGB in 0..1 less 0.5
 
 
 class _Merge(nn.Module):
@@ -39,6 +41,18 @@ class _Merge(nn.Module):
         return x + self.mix(x)
 
 
+class _Doubt(nn.Module):
+    """The lowest level of the encoder, (B, C, h, w) -> (B,): log of the error that its scale may have."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(channels, 64)
+        self.out = nn.Linear(64, 1)
+
+    def forward(self, lowest: Tensor) -> Tensor:
+        return self.out(F.relu(self.hidden(lowest.mean((2, 3)))))[:, 0].clamp(-4, 2)
+
+
 class LiteCoarse(nn.Module):
     """(B, 3, h, w) RGB in 0..1, h and w multiples of 32 -> CoarseOutput: depth (B, 1, h, w) and six feature maps."""
 
@@ -56,9 +70,10 @@ class LiteCoarse(nn.Module):
             for below, skip, width in zip(upward[:-1], channels[-2::-1], upward[1:], strict=True)
         )
         self.to_depth = conv3x3(widths[0], 1)
+        self.to_doubt = _Doubt(channels[-1]) if config.doubt else None
 
     def forward(self, rgb: Tensor) -> CoarseOutput:
-        encoded = list(self.network((rgb - 0.5) * 4))
+        encoded = list(self.network((rgb - 0.5) * INPUT_GAIN))
         # The scale of a scene is a global property: the pooled image joins every position of the lowest level.
         pooled = encoded[-1].mean((2, 3), keepdim=True).expand_as(encoded[-1])
         x = self.lowest(torch.cat([encoded[-1], pooled], dim=1))
@@ -68,7 +83,8 @@ class LiteCoarse(nn.Module):
             features.append(x)
         log_depth = resize(self._to_log_depth(x), rgb.shape[-2:], False)
         features.append(F.interpolate(x, scale_factor=2.0, mode="nearest"))
-        return CoarseOutput(log_depth.exp(), features[::-1])
+        doubt = None if self.to_doubt is None else self.to_doubt(encoded[-1])
+        return CoarseOutput(log_depth.exp(), features[::-1], log_doubt=doubt)
 
     def _to_log_depth(self, x: Tensor) -> Tensor:
         low, high = math.log(self.config.min_depth), math.log(self.config.max_depth)

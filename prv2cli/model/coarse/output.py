@@ -16,6 +16,8 @@ class CoarseOutput(NamedTuple):
         valid: (B, 1, h, w) boolean, False where the network sees no surface (the sky); None: it does not say.
         focal: (B,) focal lengths that the network found, in half diagonals of the image; None: it knows none.
         normals: (B, 3, h, w) unit vectors, x to the right, y down, z away from the camera; None: it gives none.
+        log_doubt: (B,) natural log of the expected error of the scale, itself in natural log of depth; None where the
+            network says nothing of it.
     """
 
     depth: Tensor
@@ -23,3 +25,4 @@ class CoarseOutput(NamedTuple):
     valid: Tensor | None = None
     focal: Tensor | None = None
     normals: Tensor | None = None
+    log_doubt: Tensor | None = None

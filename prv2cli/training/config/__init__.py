@@ -8,7 +8,7 @@ refine           a bundle, or a refiner      random tiles
 transfer         a bundle                    random tiles with sparse truth and pseudo-labels
 
 run.py           TrainConfig: all settings of a run, and what follows from them
-scenes.py  samples.py  losses.py  optimiser.py  evaluation.py     its groups
+scenes.py  mixture.py  samples.py  losses.py  optimiser.py  evaluation.py     its groups
 checks.py        which settings fit together
 load.py          from a YAML file and key=value
 """

@@ -55,6 +55,12 @@ def check_coarse_input(model: AnyModelConfig, process_size: Size) -> None:
     _check_multiple("model.input_size", process_size, _coarse_multiple(model))
 
 
+def check_mixture(stage: str, model: AnyModelConfig) -> None:
+    """Where metres are not always known, only `lite` by itself learns."""
+    if stage != "coarse" or model.kind != "lite":
+        raise ValueError("data.layout: a mixture trains a model of kind lite in stage coarse, nothing else")
+
+
 def check_labels(transfer: TransferConfig) -> None:
     """Pseudo-labels come from one place."""
     given = [transfer.teacher, transfer.pseudo_labels]

@@ -15,8 +15,10 @@ class OptimiserConfig(Settings):
 
     lr: of everything that has no rate of its own. encoder_lr: of the pretrained encoder, coarse_lr: of a bundle's
         coarse network; None: lr; 0: frozen, BatchNorm's statistics included.
-    schedule: cosine: a linear warm-up and a cosine decay to 1/1000; one-cycle: from lr / div up to lr and down to
-        lr / div / final_div, beta1 the other way between the two of `momentum`. warmup: share of the run.
+    frozen: what else is frozen, by the beginnings of the parameters' names.
+    schedule: cosine: a linear warm-up and a cosine decay to 1/1000; plateau: a linear warm-up, the rate itself, and
+        over the last `decay` of the run a line down to 1/1000; one-cycle: from lr / div up to lr and down to lr / div
+        / final_div, beta1 the other way between the two of `momentum`. warmup: share of the run.
     clip: largest norm of the gradient. ema: decay of the mean that is saved; 0 saves the weights themselves.
     """
 
@@ -25,8 +27,10 @@ class OptimiserConfig(Settings):
     coarse_lr: NonNegative | None = None
     weight_decay: NonNegative = 1e-4
     coarse_weight_decay: NonNegative | None = None
-    schedule: Literal["cosine", "one-cycle"] = "cosine"
+    frozen: tuple[str, ...] = ()
+    schedule: Literal["cosine", "plateau", "one-cycle"] = "cosine"
     warmup: Probability = 0.04
+    decay: Probability = 0.25
     div: Annotated[float, Field(ge=1)] = 2.0
     final_div: Annotated[float, Field(ge=1)] = 100.0
     momentum: tuple[Probability, Probability] = (0.85, 0.95)

@@ -23,12 +23,14 @@ from prv2cli.training.config.checks import (
     check_coarse_input,
     check_kind,
     check_labels,
+    check_mixture,
     check_refiner,
     check_tile_of_photographs,
     check_tile_of_scenes,
 )
 from prv2cli.training.config.evaluation import EvaluationConfig
 from prv2cli.training.config.losses import LossConfig, RefineStageConfig, TransferConfig
+from prv2cli.training.config.mixture import MixtureData
 from prv2cli.training.config.numbers import Size
 from prv2cli.training.config.optimiser import OptimiserConfig
 from prv2cli.training.config.samples import AugmentConfig, DegradeConfig, SamplingConfig
@@ -44,9 +46,12 @@ class TrainConfig(Settings):
         steps, epochs: how long; one of the two. A step is one change of the weights.
         batch_size: samples at a time in each process. accumulate: of them in a row for one step.
         start_from: a model file to start from: of this very model, or of a part of a bundle.
+        encoder_from: pretrained weights of lite's encoder: a file with timm's names, or with those of the package
+            efficientnet_lite_pytorch.
         coarse_from: weights of the coarse network: a file, a registered name or org/name; instead of those that a
             bundle in `start_from` has.
         batchnorm: statistics of each process by itself; of all together (CUDA only); or frozen as they are.
+        half: the file of the model holds its matrices as 16-bit numbers; training itself does not change.
         picture_every: steps between two pictures in TensorBoard.
     """
 
@@ -72,7 +77,9 @@ class TrainConfig(Settings):
     compile: bool = False
     device: str = "auto"
     start_from: Path | None = None
+    encoder_from: Path | None = None
     coarse_from: str | None = None
+    half: bool = False
     save_every: PositiveInt = 250
     log_every: PositiveInt = 50
     tensorboard: bool = False
@@ -91,6 +98,8 @@ class TrainConfig(Settings):
             raise ValueError("steps or epochs: give one of the two")
         if self.steps is None and isinstance(self.data, SceneDataConfig) and self.data.endless:
             raise ValueError("epochs: endless scenes have none; give steps")
+        if self.steps is None and self.on_mixture:
+            raise ValueError("epochs: the sets of a mixture have none in common; give steps")
         self._check_model()
         self._check_unused()
         if self.on_spoilt_scenes or self.stage == "coarse":
@@ -107,9 +116,12 @@ class TrainConfig(Settings):
             check_bundle(self.model)
         elif isinstance(self.model, RefinerConfig):
             check_refiner(self.model, self.data)
+        elif self.on_mixture:
+            check_mixture(self.stage, self.model)
         elif not self.on_scenes_alone:
             check_coarse_input(self.model, self.process_size)
-        if not (self.on_tiles or self.on_scenes_alone or self.sampling.image):
+        own_sizes = self.on_tiles or self.on_scenes_alone or self.on_mixture
+        if not (own_sizes or self.sampling.image):
             raise ValueError(
                 f"sampling.image: stage {self.stage} takes whole photographs of one size; give its rows and columns"
             )
@@ -118,13 +130,15 @@ class TrainConfig(Settings):
         """A group of settings that this run would not look at is a mistake."""
         images = {"sampling", "augment", "losses"}
         unused = {"degrade", "refine"} if not self.on_spoilt_scenes else set()
-        if self.on_scenes_alone:
+        if self.on_scenes_alone or self.on_mixture:
             unused |= images
         if self.stage != "transfer":
             unused.add("transfer")
         for key in sorted(unused):
             if getattr(self, key) != type(self).model_fields[key].default:
                 raise ValueError(f"{key}: stage {self.stage} of this model and data makes no use of it")
+        if self.encoder_from is not None and self.model.kind != "lite":
+            raise ValueError("encoder_from: only a model of kind lite takes the weights of an encoder")
         if self.coarse_from is not None and self.model.kind != "bundle" and self.stage != "coarse":
             raise ValueError("coarse_from: this model has no coarse network")
         if self.optimiser.coarse_lr is not None and self.model.kind != "bundle":
@@ -142,6 +156,11 @@ class TrainConfig(Settings):
         return isinstance(self.data, SceneDataConfig) and (self.on_spoilt_scenes or lite)
 
     @property
+    def on_mixture(self) -> bool:
+        """Whether samples come from a mixture of sets with depth of several kinds (samples/mixture.py)."""
+        return isinstance(self.data, MixtureData)
+
+    @property
     def total_steps(self) -> int:
         """Steps of the run; where epochs are given, only once the data set is known (training.run.resolve)."""
         assert self.steps is not None
@@ -155,16 +174,20 @@ class TrainConfig(Settings):
     @property
     def workers(self) -> int:
         """Processes that make samples."""
-        return self.data.workers if isinstance(self.data, SceneDataConfig) else self.sampling.workers
+        if isinstance(self.data, SceneDataConfig | MixtureData):
+            return self.data.workers
+        return self.sampling.workers
 
     @property
     def has_unused_weights(self) -> bool:
         """Whether a loss may leave weights without a gradient.
 
-        Each photograph uses one of ZoeDepth's heads, and no loss looks at MoGe-2's normals and validity.
+        Each photograph uses one of ZoeDepth's heads, no loss looks at MoGe-2's normals and validity, and lite's doubt
+        learns on mixtures alone.
         """
         coarse = self.model.coarse if isinstance(self.model, BundleConfig) else self.model
-        return isinstance(coarse, ZoeDepthConfig | Moge2Config)
+        doubts = isinstance(coarse, LiteConfig) and coarse.doubt and not self.on_mixture
+        return doubts or isinstance(coarse, ZoeDepthConfig | Moge2Config)
 
     @property
     def process_size(self) -> Size:

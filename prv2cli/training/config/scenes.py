@@ -9,6 +9,7 @@ from pydantic import Field
 
 from prv2cli.datasets.layouts import AnyData
 from prv2cli.settings import PositiveInt, Settings
+from prv2cli.training.config.mixture import MixtureData
 
 
 class SceneDataConfig(Settings):
@@ -30,4 +31,4 @@ class SceneDataConfig(Settings):
     workers: Annotated[int, Field(ge=0)] = 1
 
 
-TrainData = Annotated[SceneDataConfig | AnyData, Field(discriminator="layout")]
+TrainData = Annotated[SceneDataConfig | MixtureData | AnyData, Field(discriminator="layout")]

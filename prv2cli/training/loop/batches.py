@@ -63,8 +63,9 @@ def batches(
     for batch in unpacked(loader):
         _tell_broken(batch.pop(BROKEN), told, tell)
         moved = {key: tensor.to(device, non_blocking=True) for key, tensor in batch.items()}
-        if config.channels_last and "rgb" in moved:
-            moved["rgb"] = moved["rgb"].contiguous(memory_format=torch.channels_last)
+        seen = "image" if config.on_mixture else "rgb"
+        if config.channels_last and seen in moved:
+            moved[seen] = moved[seen].contiguous(memory_format=torch.channels_last)
         yield moved
 
 

@@ -44,6 +44,8 @@ def parameter_groups(model: nn.Module, config: OptimiserConfig) -> list[Group]:
 def _settings_of(name: str, config: OptimiserConfig) -> tuple[float, float]:
     """Rate and weight decay of a parameter by its name in a bundle, a refiner or a coarse network."""
     lr, decay = config.lr, config.weight_decay
+    if config.frozen and name.startswith(config.frozen):
+        return 0.0, decay
     if name.startswith(_COARSE):
         own = config.coarse_weight_decay
         return config.coarse_lr if config.coarse_lr is not None else lr, decay if own is None else own
@@ -65,6 +67,10 @@ def rates(config: TrainConfig, step: int) -> Rates:
     if optimiser.schedule == "cosine":
         warm = min(1.0, (step + 1) / max(1.0, optimiser.warmup * steps))
         return Rates(warm * max(_LOWEST, 0.5 + 0.5 * math.cos(math.pi * step / steps)))
+    if optimiser.schedule == "plateau":
+        warm = min(1.0, (step + 1) / max(1.0, optimiser.warmup * steps))
+        left = (steps - step) / max(1.0, optimiser.decay * steps)
+        return Rates(warm * max(_LOWEST, min(1.0, left)))
     # As torch's OneCycleLR: the top is reached at the end of the warm-up, the bottom at the last step.
     top, last = optimiser.warmup * steps - 1, max(steps - 1, 1)
     low, high = optimiser.momentum
@@ -74,6 +80,12 @@ def rates(config: TrainConfig, step: int) -> Rates:
         return Rates(_cosine(start, 1, done), _cosine(high, low, done))
     done = (step - top) / max(last - top, 1e-9)
     return Rates(_cosine(1, start / optimiser.final_div, done), _cosine(low, high, done))
+
+
+def decay_start(config: TrainConfig) -> int:
+    """The first step of a plateau's decay; until then a run does not depend on how many steps it is to have."""
+    steps = config.total_steps
+    return steps - math.floor(config.optimiser.decay * steps)
 
 
 def _cosine(start: float, end: float, done: float) -> float:

@@ -2,6 +2,7 @@
 
     last.safetensors   the model, as `prv2 refine` and `prv2 eval` load it
     best.safetensors   the same at the best evaluation so far
+    plateau.pt         state.pt as it was where a plateau's decay began: in its place, a run goes on to more steps
     state.pt           what --resume needs: weights, their mean, the optimiser, the step, the best figure
 
 Each file is written whole or not at all (files/atomic.py), so a killed run leaves the one before. Randomness needs no
@@ -21,8 +22,10 @@ from prv2cli.errors import CheckpointError, ConfigError
 from prv2cli.files.atomic import atomic_write
 from prv2cli.files.text import first_line
 from prv2cli.training.config.run import TrainConfig
+from prv2cli.training.loop.optimise import decay_start
 
 STATE, LAST, BEST = "state.pt", "last.safetensors", "best.safetensors"
+PLATEAU = "plateau.pt"
 
 
 class _Keeping:
@@ -83,6 +86,8 @@ def check_same_run(state: dict[str, Any], config: TrainConfig, world_size: int, 
             f"--resume: the run in {folder} is of a version of prv2 with other settings; "
             f"start anew, e.g. with start_from={folder / LAST}"
         ) from error
+    if _on_plateau(state["step"], saved, config):
+        saved = saved.model_copy(update={"steps": config.steps})
     if difference := _first_difference(config.model_dump(mode="json"), saved.model_dump(mode="json")):
         key, now, then = difference
         raise ConfigError(
@@ -93,6 +98,11 @@ def check_same_run(state: dict[str, Any], config: TrainConfig, world_size: int, 
         raise ConfigError(
             f"--resume: the run in {folder} has {before} process(es), not {world_size}; start as many"
         )
+
+
+def _on_plateau(step: int, *runs: TrainConfig) -> bool:
+    """Whether neither of two runs has begun its decay: then they may have different numbers of steps."""
+    return all(run.optimiser.schedule == "plateau" and step <= decay_start(run) for run in runs)
 
 
 def _first_difference(now: Any, then: Any, key: str = "") -> tuple[str, Any, Any] | None:

@@ -30,13 +30,14 @@ from prv2cli.training.loop.distributed import World
 from prv2cli.training.loop.forward import wrapped
 from prv2cli.training.loop.optimise import (
     Ema,
+    decay_start,
     make_optimiser,
     parameter_groups,
     rates,
     set_rates,
     set_training_mode,
 )
-from prv2cli.training.loop.state import BEST, LAST, STATE, check_same_run, read_state, write_state
+from prv2cli.training.loop.state import BEST, LAST, PLATEAU, STATE, check_same_run, read_state, write_state
 from prv2cli.training.stages.table import Batch, StepOutput, stage_of
 from prv2cli.training.start import build_to_train
 from prv2cli.version import __version__
@@ -119,6 +120,8 @@ class Trainer:
                 numbers = {"skipped": self.skipped}
             self._tell_step(numbers, pictures)
             self._evaluate_if_due()
+            if self.config.optimiser.schedule == "plateau" and self.step == decay_start(self.config):
+                self._try_to_save(lambda: write_state(self.out / PLATEAU, self._state()))
             if self.step % self.config.save_every == 0 or self.step == self.config.total_steps:
                 self.save()
 
@@ -233,7 +236,9 @@ class Trainer:
         self._saved_step = self.step
 
     def _save_model(self, name: str) -> None:
-        save_checkpoint(self.out / name, self.ema.model, self.trained, self.provenance())
+        save_checkpoint(
+            self.out / name, self.ema.model, self.trained, self.provenance(), half=self.config.half
+        )
 
     def _state(self) -> dict[str, Any]:
         return {

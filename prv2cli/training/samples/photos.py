@@ -28,6 +28,7 @@ from prv2cli.errors import InputError, MissingExtraError, Prv2Error, UsageError
 from prv2cli.model.layers import resize
 from prv2cli.resampling.area import shrink
 from prv2cli.resampling.maps import nearest
+from prv2cli.training.config.mixture import MixtureData
 from prv2cli.training.config.run import TrainConfig
 from prv2cli.training.config.scenes import SceneDataConfig
 from prv2cli.training.samples.augment import augment
@@ -187,6 +188,7 @@ def open_training_data(config: TrainConfig) -> DataSet:
     """The data set of a run, its samples listed and none of them read. Raises UsageError, InputError as open_data."""
     if isinstance(config.data, SceneDataConfig):
         return PooledScenes(config.data)
+    assert not isinstance(config.data, MixtureData)  # whose samples are made by samples/mixture.py
     return open_data(config.data)
 
 

@@ -55,7 +55,8 @@ def test_what_starts_from_the_shipped_coarse_network_is_of_its_architecture() ->
     configs = {path.stem: load_train_config(path) for path in CONFIGS}
     started = {name: config.model for name, config in configs.items() if config.coarse_from == "lite"}
     assert {"bundle-s", "own-folder", "coarse"} <= started.keys()
-    inputs = {"long_side": 0}  # what it is shown is the run's to say
+    # How it is shown a photograph, and when it is believed, is said where it stands by itself.
+    inputs = {"long_side": 0, "pixels": None, "mirrored": False, "trusted": 1}
     for name, model in started.items():
         coarse = model.coarse if isinstance(model, BundleConfig) else model
         assert coarse.model_copy(update=inputs) == shipped.model_copy(update=inputs), name
