@@ -168,12 +168,16 @@ def mark_invalid(depth: np.ndarray) -> FloatMap:
 
 
 def read_numbers(path: Path) -> np.ndarray:
-    """The stored numbers (H, W) of a 16-bit PNG, .npy, .pfm, ..., as they are. Raises InputError."""
+    """The stored numbers (H, W) of a 16-bit PNG, .npy, .pfm, ..., as they are; 0 where the file says no data.
+
+    Raises InputError.
+    """
     try:
         with path.open("rb") as file:
-            return decode(file, str(path)).numbers
+            stored = decode(file, str(path))
     except OSError as error:
         raise unreadable(path, error) from error
+    return stored.numbers if stored.holes is None else np.where(stored.holes, 0, stored.numbers)
 
 
 def read_rgb(path: Path) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -36,7 +37,7 @@ def convert(
         check_output(target)
     depth = read_depth(source, scale=scale, kind=kind, relative=relative, relative_flag=relative_flag)
     keep = depth.metadata.kind == "inverse"
-    return write_depth(
+    report = write_depth(
         target,
         depth.values,
         depth.metadata,
@@ -45,3 +46,4 @@ def convert(
         scale=out_scale,
         inverse=keep if inverse is None else inverse,
     )
+    return replace(report, notes=depth.notes)

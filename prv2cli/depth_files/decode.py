@@ -34,26 +34,36 @@ DECODERS: dict[str, Callable[[BinaryIO], Decoded]] = {
     "exr": decode_exr,
     "pfm": decode_pfm,
 }
+_OF_PARTS: dict[str, Callable[[BinaryIO, str], Decoded]] = {"npz": decode_npz, "exr": decode_exr}
 _TEXT_READERS: dict[str, Callable[[BinaryIO], str | None]] = {"png": read_png_text, "tiff": read_tiff_text}
 
 
 @dataclass(frozen=True)
 class Stored:
-    """What a file holds, before its unit is known. `numbers`: (H, W), integer or float, any byte order."""
+    """What a file holds, before its unit is known.
+
+    numbers: (H, W), integer or float, any byte order, upright. holes: (H, W) bool, the pixels that the file itself
+    says are no depth. notes: what a person should know of how it was read.
+    """
 
     numbers: np.ndarray
     metadata: DepthMetadata | None
     format: str
+    holes: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
 
 
-def decode(file: BinaryIO, name: str) -> Stored:
-    """Read a seekable file. Raises InputError (one line, naming the file), MissingExtraError."""
+def decode(file: BinaryIO, name: str, part: str | None = None) -> Stored:
+    """Read a seekable file; `part`: which array of an .npz, which channel of an EXR.
+
+    Raises InputError (one line, naming the file), MissingExtraError.
+    """
     kind = "depth"
     try:
         kind = _recognise(file.read(16))
         file.seek(0)
-        numbers, text = DECODERS[kind](file)
-        metadata = None if text is None else DepthMetadata.from_json(text)
+        found = DECODERS[kind](file) if part is None else _part_of(file, kind, part)
+        metadata = None if found.text is None else DepthMetadata.from_json(found.text)
     except InputError as exc:
         raise InputError(f"{name}: {exc}") from exc
     except Prv2Error:
@@ -63,7 +73,13 @@ def decode(file: BinaryIO, name: str) -> Stored:
     except Exception as exc:  # the decoders meet arbitrary bytes: no list of exceptions would be complete
         reason = (str(exc).splitlines() or [""])[0][:120] or type(exc).__name__
         raise InputError(f"{name}: damaged or unsupported {kind.upper()} file ({reason})") from exc
-    return Stored(numbers, metadata, kind)
+    return Stored(found.numbers, metadata, kind, found.holes, found.notes)
+
+
+def _part_of(file: BinaryIO, kind: str, part: str) -> Decoded:
+    if kind not in _OF_PARTS:
+        raise InputError(f"holds one map, without names; leave out :{part}")
+    return _OF_PARTS[kind](file, part)
 
 
 def read_text(file: BinaryIO) -> str | None:
@@ -71,7 +87,7 @@ def read_text(file: BinaryIO) -> str | None:
     kind = _recognise(file.read(16))
     file.seek(0)
     reader = _TEXT_READERS.get(kind)
-    return DECODERS[kind](file)[1] if reader is None else reader(file)
+    return DECODERS[kind](file).text if reader is None else reader(file)
 
 
 def _recognise(head: bytes) -> str:

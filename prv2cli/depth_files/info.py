@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from prv2cli.choices import Kind
+from prv2cli.depth_files.holes import find_holes
 from prv2cli.depth_files.read import decode_source, interpret, refuse_confidence, to_values
 
 
@@ -25,7 +26,8 @@ def depth_info(
     if scale is not None or kind is not None:
         refuse_confidence(name, stored)
     metadata = interpret(name, stored, scale, kind, False, "--scale")
-    values = to_values(stored.numbers, metadata.scale if metadata else 1.0)
+    holes, found = find_holes(stored, metadata)
+    values = to_values(stored.numbers, metadata.scale if metadata else 1.0, holes)
     height, width = values.shape
     valid = values[~np.isnan(values)]
     info: dict[str, Any] = {
@@ -47,4 +49,5 @@ def depth_info(
         about["invalid_value"] = "NaN" if math.isnan(about["invalid"]) else 0
         del about["invalid"]
         info.update(about)
+    info["notes"] = [*stored.notes, *found]
     return info

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import math
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
@@ -19,19 +20,25 @@ import numpy as np
 from prv2cli.choices import Kind
 from prv2cli.depth_files.decode import Stored, decode, read_text
 from prv2cli.depth_files.formats.rows import row_bands
+from prv2cli.depth_files.holes import find_holes
 from prv2cli.depth_files.metadata import DepthMetadata, is_scale
 from prv2cli.errors import InputError, Prv2Error, UsageError
 from prv2cli.files.text import shown
 
+_OF_PARTS = (".npz", ".exr")  # FILE:NAME is understood of
 _OTHERS = "unknown"  # the software of a file without our metadata
 
 
 @dataclass(frozen=True)
 class DepthMap:
-    """values: (H, W) float32 in `metadata.unit`, NaN = no depth, everything else finite and above 0."""
+    """values: (H, W) float32 in `metadata.unit`, NaN = no depth, everything else finite and above 0.
+
+    notes: what a person should know of how it was read, such as the numbers that were taken for no depth.
+    """
 
     values: np.ndarray
     metadata: DepthMetadata
+    notes: tuple[str, ...] = ()
 
 
 def read_depth(
@@ -56,10 +63,11 @@ def read_depth(
     metadata = interpret(name, stored, scale, kind, relative, scale_flag)
     if metadata is None:
         raise UsageError(_unit_needed(name, stored, kind, scale_flag, relative_flag))
-    values = to_values(stored.numbers, metadata.scale)
+    holes, found = find_holes(stored, metadata)
+    values = to_values(stored.numbers, metadata.scale, holes)
     if np.isnan(values).all():
         raise InputError(f"{name}: no pixel holds a valid depth (all are 0, negative, infinite or NaN)")
-    return DepthMap(values, metadata)
+    return DepthMap(values, metadata, tuple(f"{name}: {note}" for note in (*stored.notes, *found)))
 
 
 def read_depth_metadata(source: Path) -> DepthMetadata | None:
@@ -80,7 +88,7 @@ def read_depth_metadata(source: Path) -> DepthMetadata | None:
 
 
 def decode_source(source: Path | BinaryIO) -> tuple[str, Stored]:
-    """The name for messages and the raw numbers."""
+    """The name for messages and the raw numbers. FILE:NAME names one array of an .npz, one channel of an EXR."""
     if not isinstance(source, Path):
         name = shown(getattr(source, "name", "the input stream"))
         try:
@@ -88,9 +96,10 @@ def decode_source(source: Path | BinaryIO) -> tuple[str, Stored]:
         except OSError as exc:
             raise InputError(f"{name}: cannot be read: {exc.strerror}") from exc
     name = shown(source)
+    path, part = file_and_part(source)
     try:
-        with source.open("rb") as file:
-            return name, decode(file if file.seekable() else io.BytesIO(file.read()), name)
+        with path.open("rb") as file:
+            return name, decode(file if file.seekable() else io.BytesIO(file.read()), name, part)
     except FileNotFoundError as exc:
         raise InputError(f"{name}: no such file") from exc
     except IsADirectoryError as exc:
@@ -99,6 +108,15 @@ def decode_source(source: Path | BinaryIO) -> tuple[str, Stored]:
         raise InputError(f"{name}: cannot be read: {exc.strerror}") from exc
     except ValueError as exc:
         raise InputError(f"{name} is not a file name") from exc
+
+
+def file_and_part(source: Path) -> tuple[Path, str | None]:
+    """pred.npz:depth_map -> the file, and the name of what is meant in it; None where the path is a file's own."""
+    start, colon, part = str(source).rpartition(":")
+    whole = Path(start)
+    if not (colon and part and whole.suffix.lower() in _OF_PARTS) or os.path.lexists(source):
+        return source, None
+    return whole, part
 
 
 def refuse_confidence(name: str, stored: Stored) -> None:
@@ -145,13 +163,18 @@ def _unit_needed(
     return f"{name} does not say its unit; give its numbers per metre: {ways}{relative}"
 
 
-def to_values(numbers: np.ndarray, scale: float) -> np.ndarray:
-    """(H, W) float32: numbers / scale, NaN = no depth. In bands: float64 never exists for the whole map."""
+def to_values(numbers: np.ndarray, scale: float, holes: np.ndarray | None = None) -> np.ndarray:
+    """(H, W) float32: numbers / scale, NaN = no depth. In bands: float64 never exists for the whole map.
+
+    holes: (H, W) bool, more pixels without depth.
+    """
     values = np.empty(numbers.shape, np.float32)
     with np.errstate(all="ignore"):
         for rows in row_bands(*numbers.shape):
             band = numbers[rows]
             values[rows] = band if scale == 1 else band.astype(np.float64) / scale
             bad = ~(np.isfinite(values[rows]) & (values[rows] > 0))
+            if holes is not None:
+                bad |= holes[rows]
             values[rows][bad] = np.nan
     return values

@@ -29,13 +29,17 @@ from prv2cli.version import __version__
 
 @dataclass(frozen=True)
 class WriteReport:
-    """What was written; how many pixels were clipped, are no depth, may be off by 1 % from rounding."""
+    """What was written; how many pixels were clipped, are no depth, may be off by 1 % from rounding.
+
+    notes: of the file that was converted, what a person should know of how it was read.
+    """
 
     path: Path | None  # None for a stream
     clipped: int
     invalid: int
     bytes: int
     rounded: int = 0
+    notes: tuple[str, ...] = ()
 
 
 def write_depth(

@@ -17,7 +17,7 @@ import numpy as np
 from prv2cli.choices import Kind, Resize
 from prv2cli.datasets.folder import READ_SUFFIXES, files_by_stem
 from prv2cli.datasets.samples import left_out
-from prv2cli.depth_files.read import read_depth
+from prv2cli.depth_files.read import file_and_part, read_depth
 from prv2cli.errors import InputError, UsageError
 from prv2cli.evaluation.config import Measuring
 from prv2cli.evaluation.error_maps import check_error_maps
@@ -58,12 +58,16 @@ def find_pairs(
     Raises:
         UsageError: a folder and a file, two files of one name in a folder. InputError: nothing goes together.
     """
-    for flag, path in (("--pred", pred), ("--gt", truth)):
+    files = {
+        "--pred": file_and_part(pred)[0],
+        "--gt": file_and_part(truth)[0],
+    }  # FILE.npz:NAME is a file, too
+    for flag, path in files.items():
         if not path.exists():
             raise UsageError(f"{flag} {path}: no such file or folder")
-    if not pred.is_dir() and not truth.is_dir():  # files, or pipes
-        return [DepthPair(pred.stem, pred, truth)], []
-    if not (pred.is_dir() and truth.is_dir()):
+    if not any(path.is_dir() for path in files.values()):  # files, or pipes
+        return [DepthPair(files["--pred"].stem, pred, truth)], []
+    if not all(path.is_dir() for path in files.values()):
         raise UsageError(f"--pred {pred} and --gt {truth}: give two folders or two files")
     predictions = files_by_stem(pred, READ_SUFFIXES, pred_suffix)
     truths = files_by_stem(truth, READ_SUFFIXES, gt_suffix)
@@ -110,7 +114,9 @@ def evaluate_pairs(
     for done, pair in enumerate(pairs):
         progress(done, len(pairs))
         try:
-            report.images.append(_evaluate_pair(pair, how, pred_reading, gt_reading, resize, error_maps))
+            report.images.append(
+                _evaluate_pair(pair, how, pred_reading, gt_reading, resize, error_maps, tell)
+            )
         except InputError as error:
             report.broken[pair.name] = str(error)
             tell(left_out(pair.name, error))
@@ -125,14 +131,15 @@ def _evaluate_pair(
     gt_reading: Reading,
     resize: Resize | None,
     error_maps: Path | None,
+    tell: Callable[[str], None],
 ) -> ImageResult:
-    truth, unit = _read(pair.truth, gt_reading, "--gt-scale")
+    truth, unit = _read(pair.truth, gt_reading, "--gt-scale", tell)
     if unit != "metre":
         raise UsageError(
             f"{pair.truth}: a truth without a physical unit; give its numbers per metre: --gt-scale N"
         )
     # The unit of what is aligned does not matter: a file need not say it.
-    pred, unit = _read(pair.pred, pred_reading, "--pred-scale", relative=how.align != "none")
+    pred, unit = _read(pair.pred, pred_reading, "--pred-scale", tell, relative=how.align != "none")
     if unit != "metre" and how.align == "none":
         raise UsageError(
             f"{pair.pred} has no physical unit: --align scale-shift measures it, or --pred-scale N says its unit"
@@ -141,10 +148,14 @@ def _evaluate_pair(
     return as_result(pair.name, truth, {"prediction": found}, error_maps)
 
 
-def _read(path: Path, reading: Reading, flag: str, *, relative: bool = False) -> tuple[np.ndarray, str]:
+def _read(
+    path: Path, reading: Reading, flag: str, tell: Callable[[str], None], *, relative: bool = False
+) -> tuple[np.ndarray, str]:
     """(H, W) depth, NaN = none, and its unit: metre or relative. `relative`: a file that says none will do."""
     relative = relative and reading.scale is None
     depth = read_depth(path, scale=reading.scale, kind=reading.kind, relative=relative, scale_flag=flag)
+    for note in depth.notes:
+        tell(note)
     values = 1 / depth.values if depth.metadata.kind == "inverse" else depth.values
     return values, depth.metadata.unit.removeprefix("1/")
 

@@ -12,7 +12,7 @@ import math
 import zlib
 from typing import Any, BinaryIO
 
-_DEFLATE, _LZMA = (8, 32946), 34925
+_PLAIN, _DEFLATE, _LZMA = 1, (8, 32946), 34925
 _PIECE = 1 << 18
 _SLACK = 1 << 12  # bytes that a sloppy writer may have left at the end of a strip
 _SMALL_TILE = 1 << 20  # pixels; a small picture may lie in one tile of this size
@@ -34,6 +34,37 @@ def check_layout(page: Any) -> None:
         pixels = page.tilewidth * page.tilelength
         if pixels > max(4 * page.imagewidth * page.imagelength, _SMALL_TILE):
             raise ValueError(f"tiles of {page.tilewidth} x {page.tilelength} are larger than the picture")
+
+
+def correct_counts(page: Any, file_size: int) -> bool:
+    """Put right, in tifffile's `page`, how long strips and tiles are said to be, where their place tells it.
+
+    Returns whether anything was wrong.
+
+    Uncompressed ones are as long as their pixels; what surpasses the file's end is cut there. Some writers leave the
+    numbers out, or round them up. Whether all pixels are there the decoders find out.
+    """
+    offsets, counts = page.dataoffsets, list(page.databytecounts)
+    if int(page.compression) == _PLAIN and page.dtype is not None and not page.is_subsampled and len(offsets):
+        rows = (
+            page.tilelength if page.is_tiled else min(page.rowsperstrip or page.imagelength, page.imagelength)
+        )
+        columns = page.tilewidth if page.is_tiled else page.imagewidth
+        samples = page.samplesperpixel if page.planarconfig == 1 else 1
+        bits = page.bitspersample if isinstance(page.bitspersample, int) else max(page.bitspersample)
+        row = math.ceil(columns * samples * bits / 8)
+        down = math.ceil(page.imagelength / rows)
+        for index, start in enumerate(offsets):
+            last = not page.is_tiled and index % down == down - 1
+            needed = row * (page.imagelength - rows * (down - 1) if last else rows)
+            said = counts[index] if index < len(counts) else 0
+            if start > 0 and start + needed <= file_size and (said <= 0 or start + said > file_size):
+                counts[index : index + 1] = [needed]
+    pairs = zip(offsets, counts, strict=False)
+    counts = [file_size - start if 0 < start < file_size < start + count else count for start, count in pairs]
+    wrong = counts != list(page.databytecounts)
+    page.databytecounts = tuple(counts)
+    return wrong
 
 
 def check_expansion(file: BinaryIO, page: Any) -> None:

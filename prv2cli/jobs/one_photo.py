@@ -181,9 +181,12 @@ def save(
     if outputs.preview is not None:
         write_preview(outputs.preview, result.depth)
     seconds["encode"] = time.perf_counter() - start
+    found = summary(result, photo, metadata, report)
+    if job.given is not None:
+        found["notes"] = [*found["notes"], *job.given.notes]
     places = {"input": job.place, "output": str(outputs.depth) if isinstance(outputs.depth, Path) else "-"}
     companions = {"confidence": told, "preview": str(outputs.preview) if outputs.preview else None}
-    return Saved(report, {**places, **summary(result, photo, metadata, report), **companions})
+    return Saved(report, {**places, **found, **companions})
 
 
 def refine_file(

@@ -9,11 +9,12 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import BmpImagePlugin, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
+from prv2cli.files.orientation import valid_orientation
 from prv2cli.photo.formats import jpeg_bands
 from prv2cli.photo.formats.heif import open_heic
 from prv2cli.photo.formats.pillow import open_pillow
 from prv2cli.photo.opening import MAX_PIXELS_DEFAULT, kind_of, label_of, opened, readable, size_check
-from prv2cli.photo.stored import CheckSize, valid_orientation
+from prv2cli.photo.stored import CheckSize
 
 _RUN = 16  # a run of strips: as stored, as decoded, as sRGB, and once more on the way between them
 
@@ -91,10 +92,11 @@ def _other_header(name: str, kind: str, file: BinaryIO, check: CheckSize) -> Hea
 def _tiff_header(name: str, kind: str, file: BinaryIO, check: CheckSize) -> Header:
     import tifffile
 
+    from prv2cli.photo.formats.tiff import picture_page
     from prv2cli.photo.formats.tiff_bands import run_pixels
 
     with tifffile.TiffFile(file) as tiff:
-        page: Any = tiff.pages.first
+        page, _ = picture_page(tiff)
         width, height = page.imagewidth, page.imagelength
         check(width, height)
         deep = page.dtype in (np.uint16, np.float16, np.float32, np.float64)

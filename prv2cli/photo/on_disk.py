@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from prv2cli.files.disk_array import DiskArray
+from prv2cli.files.orientation import turn
 from prv2cli.photo.colour import ToSrgb, plan_srgb
 from prv2cli.photo.formats.decode import decode
 from prv2cli.photo.formats.jpeg_bands import decode_jpeg
@@ -25,7 +26,7 @@ from prv2cli.photo.formats.tiff_bands import open_in_bands
 from prv2cli.photo.opening import MAX_PIXELS_DEFAULT, kind_of, label_of, opened, readable, size_check
 from prv2cli.photo.read import Photo, photo_of
 from prv2cli.photo.stored import CheckSize, Stored
-from prv2cli.photo.upright import BAND_PIXELS, srgb_band, turn, upright_shape
+from prv2cli.photo.upright import BAND_PIXELS, srgb_band, upright_shape
 
 _TURNED_ROWS = 256  # rows become columns: the more at a time, the longer the pieces that are written
 

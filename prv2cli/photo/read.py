@@ -16,12 +16,13 @@ from typing import BinaryIO
 import numpy as np
 
 from prv2cli.files.hashing import hash_open_file
+from prv2cli.files.orientation import turn
 from prv2cli.photo.colour import ToSrgb, plan_srgb
 from prv2cli.photo.focal import focal_px
 from prv2cli.photo.formats.decode import decode
 from prv2cli.photo.opening import MAX_PIXELS_DEFAULT, kind_of, label_of, opened, readable, size_check
 from prv2cli.photo.stored import Stored
-from prv2cli.photo.upright import BAND_PIXELS, srgb_band, turn, upright_shape
+from prv2cli.photo.upright import BAND_PIXELS, srgb_band, upright_shape
 
 
 @dataclass(frozen=True, eq=False)

@@ -34,11 +34,6 @@ class Stored:
     whole: np.ndarray | None = None  # the pixels, where they already lie in one native (H, W, 3) array
 
 
-def valid_orientation(value: Any) -> int:
-    """An EXIF orientation 1..8; anything else means 1, as in every viewer."""
-    return value if isinstance(value, int) and 1 <= value <= 8 else 1
-
-
 def unpremultiplied(colour: np.ndarray, alpha: np.ndarray) -> Band:
     """A band whose colours were stored multiplied by alpha, with the colours divided by it again."""
     top = np.iinfo(colour.dtype).max

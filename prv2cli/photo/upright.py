@@ -26,15 +26,6 @@ def srgb_band(stored: Stored, plan: ToSrgb, y0: int, y1: int) -> tuple[np.ndarra
     return _over_white(colour, alpha)
 
 
-def turn(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """A view of `pixels` (H, W, 3) turned upright from an EXIF orientation 1..8."""
-    if orientation in (3, 4, 6, 7):
-        pixels = pixels[::-1]
-    if orientation in (2, 3, 7, 8):
-        pixels = pixels[:, ::-1]
-    return pixels.swapaxes(0, 1) if orientation >= 5 else pixels
-
-
 def _over_white(colour: np.ndarray, alpha: np.ndarray) -> tuple[np.ndarray, bool]:
     """Colours (n, W, 3) over white by their alpha (n, W) of the same type; False if all are opaque."""
     top = np.uint32(np.iinfo(colour.dtype).max)

@@ -150,11 +150,13 @@ class GivenDepth:
     Attributes:
         values: (h, w), of the photograph's aspect; 0, negative, NaN and infinite pixels are holes.
         kind: "inverse" where it holds 1/depth. unit: metres (1/metres), or relative.
+        notes: what a reader must know of it.
     """
 
     values: np.ndarray
     kind: Kind = "depth"
     unit: Unit = "metre"
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

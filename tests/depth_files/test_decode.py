@@ -81,7 +81,7 @@ BAD = {
     "8-bit npy": (npy(np.ones((4, 5), np.uint8)), "8-bit"),
     "bool npy": (npy(np.ones((4, 5), bool)), "8-bit"),
     "complex npy": (npy(np.ones((4, 5), complex)), "complex"),
-    "3-D npy": (npy(np.ones((1, 4, 5))), r"shape \(1, 4, 5\)"),
+    "3-D npy": (npy(np.ones((2, 4, 5))), r"shape \(2, 4, 5\)"),
     "1-D npy": (npy(np.ones(5)), "2-D"),
     "rgb npy": (npy(np.ones((4, 5, 3))), "colour"),
     "object npy": (npy(np.array([[{}]], object)), "object"),

@@ -12,7 +12,9 @@ from contextlib import suppress
 from typing import Any
 
 import numpy as np
+import tifffile
 from image_files import ALPHA8, RGB8, RGB16, chunk, png16, saved, tiff
+from packed_tiffs import packed
 from PIL import Image, ImageCms
 
 from prv2cli.depth_files.metadata import DepthMetadata
@@ -48,6 +50,11 @@ def photographs() -> dict[str, bytes]:
         "predictor.tif": tiff(SMALL16, photometric="rgb", predictor=2, compression="zlib"),
         "tiles.tif": tiff(SMALL8, photometric="rgb", tile=(16, 16), bigtiff=True),
         "float.tif": tiff(SMALL16.astype("f4") / 65535, photometric="rgb", byteorder=">"),
+        "packed floats.tif": packed((SMALL16 / 65535).astype("f4"), ">", 5, 3),
+        "thumbnail first.tif": _thumbnail_first(),
+        "restarts.jpg": saved(SMALL8, "JPEG", restart_marker_blocks=1),
+        "linear.png": png16(SMALL16, extra=chunk(b"gAMA", struct.pack(">I", 100_000))),
+        "coded.png": png16(SMALL16, extra=chunk(b"cICP", bytes((12, 13, 0, 1)))),
         "lzma.tif": tiff(SMALL16[..., 0], photometric="minisblack", compression="lzma"),
     }
     with suppress(KeyError, OSError):  # Pillow without AVIF
@@ -60,6 +67,14 @@ def photographs() -> dict[str, bytes]:
         files["8-bit.heic"] = io.BytesIO()
         pillow_heif.from_pillow(Image.fromarray(RGB8)).save(files["8-bit.heic"])
     return {name: file.getvalue() for name, file in files.items()}
+
+
+def _thumbnail_first() -> io.BytesIO:
+    file = io.BytesIO()
+    with tifffile.TiffWriter(file) as writer:
+        writer.write(SMALL8[::4, ::4], photometric="rgb", subfiletype=1, metadata=None)
+        writer.write(SMALL8, photometric="rgb", metadata=None)
+    return file
 
 
 DEPTH = np.random.default_rng(0).uniform(0.5, 90, (13, 19)).astype(np.float32)
@@ -78,6 +93,11 @@ def depth_maps() -> dict[str, bytes]:
         "tiles.tif": tiff(integers, compression="zlib", tile=(16, 16)).getvalue(),
         "pillow.tif": saved(Image.fromarray(integers), "TIFF").getvalue(),
         "float.tif": written("tif", dtype="float32"),
+        "nodata.tif": tiff(integers, extratags=[(42113, 2, 2, "0", True), (274, 3, 1, 6, True)]).getvalue(),
+        "several.npz": _saved(np.savez, depth_map=DEPTH[None], intrinsics=np.eye(3), mask=DEPTH > 1),
+        "clear.png": png16(integers[..., None], extra=chunk(b"tRNS", b"\0\0")).getvalue(),
+        "alpha.png": png16(np.dstack([integers, integers])).getvalue(),
+        "packed.tif": packed(np.nan_to_num(DEPTH), ">", 5, 3).getvalue(),
     }
     for fmt in FORMATS:
         with suppress(MissingExtraError):

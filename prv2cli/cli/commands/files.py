@@ -10,7 +10,7 @@ import typer
 
 from prv2cli.choices import Dtype, Kind
 from prv2cli.cli.streams import binary_stdin, binary_stdout, emit
-from prv2cli.cli.ui import JsonOption, warn_of_16_bits
+from prv2cli.cli.ui import JsonOption, warn, warn_of_16_bits
 
 File = Annotated[Path, typer.Argument(help="A depth file: PNG, TIFF, .npy, .npz, .exr or .pfm; - for stdin.")]
 Scale = Annotated[
@@ -59,12 +59,13 @@ def convert(
 ) -> None:
     """Write a depth file in another format, type, scale or kind, without running a model."""
     from prv2cli.depth_files.convert import convert as convert_file
+    from prv2cli.depth_files.read import file_and_part
     from prv2cli.errors import OutputError
     from prv2cli.files.protected import Protected
     from prv2cli.files.text import shown
 
     inputs = Protected()
-    inputs.add("FILE itself", file)
+    inputs.add("FILE itself", file_and_part(file)[0])
     inputs.check("OUT", out)
     if not overwrite and str(out) != "-" and os.path.lexists(out):
         raise OutputError(f"{shown(out)} exists already, and --no-overwrite keeps it")
@@ -80,6 +81,8 @@ def convert(
         fmt=format,
         relative_flag="--relative",
     )
+    for note in report.notes:
+        warn(note)
     warn_of_16_bits(report, out)
 
 
@@ -130,9 +133,26 @@ def _lines(found: dict[str, Any]) -> dict[str, str]:
     for key in ("min", "median", "max"):
         lines[key] = "none" if found[key] is None else f"{found[key]:.6g}{unit}"
     rest = {key: value for key, value in found.items() if key not in _SHOWN and value not in (None, {})}
-    return lines | {key.replace("_", " "): str(value) for key, value in rest.items()}
+    notes = {"notes": "; ".join(found["notes"])} if found["notes"] else {}
+    return lines | {key.replace("_", " "): str(value) for key, value in rest.items()} | notes
 
 
 _SHOWN = frozenset(
-    ("file", "format", "dtype", "width", "height", "unit", "kind", "scale", "invalid", "min", "median", "max")
+    (
+        *(
+            "file",
+            "format",
+            "dtype",
+            "width",
+            "height",
+            "unit",
+            "kind",
+            "scale",
+            "invalid",
+            "min",
+            "median",
+            "max",
+        ),
+        "notes",
+    )
 )

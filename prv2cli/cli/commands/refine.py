@@ -42,6 +42,7 @@ from prv2cli.cli.ui import (
     configure_logging,
     progress_bar,
     say,
+    warn,
     warn_of_16_bits,
 )
 
@@ -155,6 +156,7 @@ def refine(
 ) -> None:
     """Turn one photograph into a depth map of the same size."""
     from prv2cli.cli.places import MODELS, check_default, check_targets, the_one
+    from prv2cli.depth_files.read import file_and_part
     from prv2cli.errors import UsageError
     from prv2cli.jobs.one_photo import FileJob, refine_file
     from prv2cli.jobs.report import rounded
@@ -171,7 +173,7 @@ def refine(
     target = output or _default_target(image, format)
     inputs = {
         "the photograph itself": image,
-        "the map of --coarse-depth": coarse_depth,
+        "the map of --coarse-depth": None if coarse_depth is None else file_and_part(coarse_depth)[0],
         **dict(zip(MODELS, (Path(model), Path(coarse)), strict=True)),
     }
     check_targets({"-o": target, "--preview": preview, "--confidence": confidence}, inputs, overwrite)
@@ -276,6 +278,8 @@ def _load(models: Models, job: FileJob, seconds: dict[str, float], quiet: bool, 
 
     for note in photo.notes:
         say(f"{photo.name}: {note}", quiet=quiet)
+    for note in job.given.notes if job.given else ():
+        warn(note, quiet=quiet)
     start = time.perf_counter()
     choose_precision(models.precision, choose_device(models.device))
     height, width = photo.rgb.shape[:2]
@@ -360,5 +364,8 @@ def _read_coarse(
     )
     stored: Any = found.metadata.kind
     return GivenDepth(
-        found.values, stored, "relative" if found.metadata.unit.endswith("relative") else "metre"
+        found.values,
+        stored,
+        "relative" if found.metadata.unit.endswith("relative") else "metre",
+        notes=found.notes,
     )

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import os
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
 from prv2cli.errors import InputError
 
 MAX_PIXELS = 1 << 30
+_FEW_DIGITS, _ROUND_FROM = 1e-4, 1e9  # numbers that large are written with few digits, and are no depth
 MAX_RATIO = 3000  # more than deflate (1032) and LZW can pack: a file that claims more is damaged or a bomb
-Decoded = tuple[np.ndarray, str | None]  # the numbers and the text of prv2 metadata
+
+
+class Decoded(NamedTuple):
+    """What a file holds: the numbers (H, W), the text of prv2 metadata, which pixels it says are no depth itself."""
+
+    numbers: np.ndarray
+    text: str | None
+    holes: np.ndarray | None = None  # (H, W) bool
+    notes: tuple[str, ...] = ()
 
 
 def check(shape: tuple[int, ...], dtype: np.dtype[Any], available: int) -> None:
@@ -35,6 +45,16 @@ def check(shape: tuple[int, ...], dtype: np.dtype[Any], available: int) -> None:
         raise InputError(f"truncated: it claims {width} x {height} pixels and is too small for them")
 
 
+def map_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """A shape without the axes of length 1 that networks put around a map: (1, H, W, 1) -> (H, W)."""
+    if len(shape) <= 2:
+        return shape
+    kept = tuple(length for length in shape if length != 1)
+    if len(kept) >= 2:
+        return kept
+    return shape[-2:] if math.prod(shape[:-2]) == 1 else shape
+
+
 def check_pillow(image: Any, available: int) -> None:
     """check() for a Pillow image that is open and not yet loaded."""
     types = {"I;16": "<u2", "I;16B": ">u2", "I": "i4", "F": "f4", "L": "u1", "P": "u1", "1": "u1", "LA": "u1"}
@@ -49,3 +69,22 @@ def size_of(file: BinaryIO) -> int:
     size = file.seek(0, os.SEEK_END)
     file.seek(here)
     return size
+
+
+def equal_to(numbers: np.ndarray, text: str) -> np.ndarray | None:
+    """Where `numbers` are the one that `text` writes in decimals, (H, W) bool; None where none can be.
+
+    Text of few digits means the nearest float: 3.4028e+38 is the largest one.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    if math.isnan(value):  # is no depth anyway
+        return None
+    if numbers.dtype.kind != "f":
+        return numbers == int(value) if value.is_integer() else None
+    with np.errstate(all="ignore"):
+        nearest = numbers.dtype.type(value)
+        slack = _FEW_DIGITS * abs(value) if abs(value) >= _ROUND_FROM else 4 * abs(np.spacing(nearest))
+        return (numbers == nearest) | (np.abs(numbers - value) <= slack)

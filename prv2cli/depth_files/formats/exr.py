@@ -1,4 +1,7 @@
-"""OpenEXR: one float32 channel "Z" (extra `exr`). The metadata is the header attribute "prv2"."""
+"""OpenEXR: one float32 channel "Z" (extra `exr`). The metadata is the header attribute "prv2".
+
+Files by others are read widely: exr_channels says which channel is depth, and the display window what is shown.
+"""
 
 from __future__ import annotations
 
@@ -9,16 +12,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
-from prv2cli.depth_files.formats.checks import MAX_RATIO, Decoded, check, size_of
+from prv2cli.depth_files.formats.checks import MAX_PIXELS, MAX_RATIO, Decoded, check, size_of
+from prv2cli.depth_files.formats.exr_channels import choose_channels, listed
 from prv2cli.depth_files.formats.rows import Rows
 from prv2cli.errors import InputError
 from prv2cli.extras import import_openexr
+from prv2cli.files.text import shown
 
 EXR_KEY = "prv2"
+# A window may be much larger than the pixels in it, but a small file is not to fill the memory.
+_WINDOW_PIXELS, _TIMES_THE_DATA = 1 << 25, 64
 
 
 def encode_exr(file: BinaryIO, rows: Rows, text: str) -> None:
@@ -47,35 +54,96 @@ class _Watched:
         return self.file.seek(place, whence)
 
 
-def decode_exr(file: BinaryIO) -> Decoded:
-    """The only channel, or the one called Z ("Z", "depth.Z", ...). OpenEXR reads from a name only."""
+def decode_exr(file: BinaryIO, name: str | None = None) -> Decoded:
+    """The channel called `name`; by default the one of depth (exr_channels). OpenEXR reads from a name only.
+
+    What is shown is the display window: pixels of it outside the data window are holes, others are left out.
+    """
     module = import_openexr()
     with _path_of(file) as path:
         with module.File(str(path), separate_channels=True, header_only=True) as head:
-            if len(head.parts) != 1:
-                raise InputError(f"an EXR of {len(head.parts)} parts; a depth map is one")
-            header = head.header()
-            low, high = header["dataWindow"]
-            width, height = (int(high[i]) - int(low[i]) + 1 for i in (0, 1))
-            names = [channel.name for channel in header["channels"]]
-            bytes_each = 4 * len(names)
-            check((height, width), np.dtype("f4"), size_of(file) * MAX_RATIO // bytes_each * 4)
-            text = header.get(EXR_KEY)
-        if not module.InputFile(str(path)).isComplete():  # File() would say so too, but on stderr
+            parts = [_Part.of(part.header) for part in head.parts]
+        for part in parts:
+            part.check(size_of(file))
+        names = [part.channels for part in parts]
+        index, channels = choose_channels(names, name)
+        # File() would say so too, but on stderr; of several parts InputFile sees the first alone.
+        if len(parts) == 1 and not module.InputFile(str(path)).isComplete():
             raise InputError("truncated: the picture ends early")
         with module.File(str(path), separate_channels=True) as whole:
-            numbers = whole.channels()[_depth_channel(names)].pixels
+            pixels = whole.parts[index].channels
+            numbers, *others = (pixels[channel].pixels for channel in channels)
+    if not all(np.array_equal(numbers, other) for other in others):
+        raise InputError(
+            f"a colour image, not depth (channels {listed(names)}); "
+            f"say which channel holds it: FILE.exr:{shown(channels[0])}"
+        )
     check(numbers.shape, numbers.dtype, numbers.nbytes)
-    return numbers, text if isinstance(text, str) else None
+    return parts[index].in_display_window(numbers)
 
 
-def _depth_channel(names: list[str]) -> str:
-    if len(names) == 1:
-        return names[0]
-    depths = [name for name in names if name.split(".")[-1] in ("Z", "depth")]
-    if len(depths) != 1:
-        raise InputError(f"channels {', '.join(names[:8])}: one channel or one called Z is needed")
-    return depths[0]
+@dataclass(frozen=True)
+class _Part:
+    """What the header of a part says; windows are x, y, width, height."""
+
+    deep: bool
+    channels: list[str]
+    subsampled: bool
+    data: tuple[int, int, int, int]
+    display: tuple[int, int, int, int]
+    text: str | None
+
+    @classmethod
+    def of(cls, header: dict[str, Any]) -> _Part:
+        """From OpenEXR's header, which is empty once its file is closed."""
+        channels, text = header["channels"], header.get(EXR_KEY)
+        return cls(
+            "deep" in str(header.get("type", "")),
+            [str(channel.name) for channel in channels],
+            any((channel.xSampling, channel.ySampling) != (1, 1) for channel in channels),
+            _window(header["dataWindow"]),
+            _window(header["displayWindow"]),
+            text if isinstance(text, str) else None,
+        )
+
+    def check(self, size: int) -> None:
+        """Refuse what is no flat picture of numbers for each pixel, or claims more than a file of `size` can hold."""
+        if self.deep:
+            raise InputError("a deep EXR of many samples a pixel; flatten it to one depth a pixel")
+        bytes_each = 4 * max(1, len(self.channels))
+        check((self.data[3], self.data[2]), np.dtype("f4"), size * MAX_RATIO // bytes_each * 4)
+        if self.subsampled:
+            raise InputError("an EXR of subsampled channels; a depth map has one number for each pixel")
+
+    def in_display_window(self, numbers: np.ndarray) -> Decoded:
+        """What is shown: the display window, which the pixels need not fill, and may surpass."""
+        rows, columns = numbers.shape
+        x, y, width, height = self.display
+        left, top = self.data[0] - x, self.data[1] - y
+        if (left, top, columns, rows) == (0, 0, width, height):
+            return Decoded(numbers, self.text)
+        check((height, width), numbers.dtype, MAX_PIXELS * 8)
+        if height * width > max(_WINDOW_PIXELS, _TIMES_THE_DATA * numbers.size):
+            raise InputError(
+                f"a display window of {width} x {height} around {columns} x {rows} pixels; crop it and save it again"
+            )
+        seen_rows = slice(max(0, top), min(height, top + rows))
+        seen_columns = slice(max(0, left), min(width, left + columns))
+        if seen_rows.start >= seen_rows.stop or seen_columns.start >= seen_columns.stop:
+            raise InputError("an EXR whose pixels all lie outside its display window")
+        framed, holes = np.zeros((height, width), numbers.dtype), np.ones((height, width), bool)
+        framed[seen_rows, seen_columns] = numbers[
+            seen_rows.start - top : seen_rows.stop - top, seen_columns.start - left : seen_columns.stop - left
+        ]
+        holes[seen_rows, seen_columns] = False
+        note = f"{columns} x {rows} pixels at ({left}, {top}) of a display window of {width} x {height}, which is read"
+        return Decoded(framed, self.text, holes if holes.any() else None, (note,))
+
+
+def _window(window: tuple[Any, Any]) -> tuple[int, int, int, int]:
+    """x, y, width, height of a window from its first to its last pixel."""
+    (x, y), (last_x, last_y) = window
+    return int(x), int(y), int(last_x) - int(x) + 1, int(last_y) - int(y) + 1
 
 
 @contextmanager

@@ -14,13 +14,16 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from prv2cli.depth_files.formats.checks import MAX_RATIO, Decoded, check, size_of
+from prv2cli.depth_files.formats.checks import MAX_RATIO, Decoded, check, map_shape, size_of
 from prv2cli.depth_files.formats.rows import FLOAT_LEVEL, Rows
 from prv2cli.depth_files.metadata import MAX_JSON, is_ours
 from prv2cli.errors import InputError
+from prv2cli.files.text import shown
 
 NPY_MAGIC = b"prv2meta"
 _MAX_MEMBERS = 256  # arrays in an .npz
+_LISTED = 12  # of them in a message
+_MATRICES = ((3, 3), (4, 4))
 _MAX_HEADER = 1 << 16  # bytes of text before the numbers of an .npy
 
 
@@ -50,7 +53,10 @@ def encode_npz(file: BinaryIO, rows: Rows, text: str) -> None:
 def decode_npy(file: BinaryIO) -> Decoded:
     size = size_of(file)
     numbers = _read_array(file, size)
-    return numbers, _npy_text(file, size)
+    text = _npy_text(file, size)
+    if text is None:
+        _refuse_matrix(numbers.shape)
+    return Decoded(numbers, text)
 
 
 def _npy_text(file: BinaryIO, size: int) -> str | None:
@@ -86,7 +92,7 @@ def _array_header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
 def _read_array(file: Any, available: int) -> np.ndarray:
     """The array at `file`, of which `available` bytes are said to be there."""
     shape, fortran, dtype = _array_header(file)
-    check(shape, dtype, available)
+    check(map_shape(shape), dtype, available)
     data = np.empty(math.prod(shape), dtype)
     view = data.view(np.uint8).data
     done = 0
@@ -95,34 +101,79 @@ def _read_array(file: Any, available: int) -> np.ndarray:
         if not count:
             raise InputError("truncated: the array ends early")
         done += count
-    return data.reshape(shape, order="F" if fortran else "C")
+    # Without axes of length 1 the numbers lie in the same order.
+    return data.reshape(map_shape(shape), order="F" if fortran else "C")
 
 
-def decode_npz(file: BinaryIO) -> Decoded:
-    """The array named "depth", else the only 2-D array."""
+def decode_npz(file: BinaryIO, name: str | None = None) -> Decoded:
+    """The array called `name`; by default "depth", else the only one that can be a map."""
     with zipfile.ZipFile(file) as archive:
-        members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+        members = {
+            info.filename.removesuffix(".npy"): info
+            for info in archive.infolist()
+            if info.filename.endswith(".npy")
+        }
         if len(members) > _MAX_MEMBERS:
             raise InputError(f"{len(members)} arrays; a depth file has one")
-        info = members.get("depth") or _only_map(archive, members)
-        text = _npz_text(archive, members)
+        key = _chosen(archive, members, name)
+        info = members[key]
+        text = _npz_text(archive, members) if key == "depth" else None
         # Neither of the two sizes in the archive's index need be true; with the file's they bound what can come out.
         available = min(info.file_size, min(info.compress_size, size_of(file)) * MAX_RATIO)
         with archive.open(info) as member:
-            return _read_array(member, available), text
+            numbers = _read_array(member, available)
+    if text is None:
+        _refuse_matrix(numbers.shape)
+    return Decoded(numbers, text)
 
 
-def _only_map(archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo]) -> zipfile.ZipInfo:
-    maps = []
-    for key, info in members.items():
-        with archive.open(info) as member:
-            shape, _, dtype = _array_header(member)
-        if len(shape) == 2 and dtype.kind in "iuf":
-            maps.append((key, info))
+def _chosen(archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], name: str | None) -> str:
+    """The key of the array to read. Refuses what is not clear, naming all arrays."""
+    if name is None and "depth" in members:
+        return "depth"
+    if name in members:
+        return str(name)
+    found = {key: _array_header_of(archive, info) for key, info in members.items()}
+    listed = ", ".join(
+        f"{shown(key)} {'x'.join(map(str, shape)) or 'one'} {dtype}"
+        for key, (shape, dtype) in list(found.items())[:_LISTED]
+    )
+    if name is not None:
+        raise InputError(f"no array named {shown(name)!r} (found: {listed or 'none'})")
+    maps = [key for key, (shape, dtype) in found.items() if _may_be_map(shape, dtype)]
     if len(maps) != 1:
-        names = ", ".join(key for key, _ in maps[:5]) or "none"
-        raise InputError(f"no array named 'depth' and not exactly one 2-D array (found: {names})")
-    return maps[0][1]
+        way = f"; say which: FILE.npz:{shown(maps[0])}" if maps else ""
+        raise InputError(
+            f"no array named 'depth' and not exactly one 2-D array (found: {listed or 'none'}){way}"
+        )
+    return maps[0]
+
+
+def _array_header_of(
+    archive: zipfile.ZipFile, info: zipfile.ZipInfo
+) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    with archive.open(info) as member:
+        shape, _, dtype = _array_header(member)
+    return shape, dtype
+
+
+def _may_be_map(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bool:
+    """Whether an array beside others can be the depth map: no matrix of a camera, no vector, no mask."""
+    shape = map_shape(shape)
+    return (
+        len(shape) == 2
+        and dtype.kind in "iuf"
+        and dtype.itemsize > 1
+        and min(shape) > 1
+        and shape not in (*_MATRICES, (3, 4))
+    )
+
+
+def _refuse_matrix(shape: tuple[int, ...]) -> None:
+    if shape in _MATRICES:
+        raise InputError(
+            f"an array of {shape[0]} x {shape[1]} numbers: the matrix of a camera, not a depth map"
+        )
 
 
 def _npz_text(archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo]) -> str | None:

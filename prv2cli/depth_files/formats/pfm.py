@@ -25,4 +25,4 @@ def decode_pfm(file: BinaryIO) -> Decoded:
     check((height, width), dtype, size_of(file) - match.end())
     file.seek(match.end())
     data = np.frombuffer(file.read(height * width * 4), dtype)
-    return data.reshape(height, width)[::-1], None
+    return Decoded(data.reshape(height, width)[::-1], None)

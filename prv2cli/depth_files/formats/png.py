@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import struct
 import zlib
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from prv2cli.depth_files.formats.checks import MAX_RATIO, Decoded, check_pillow, size_of
 from prv2cli.depth_files.formats.rows import INTEGER_LEVEL, Rows
+from prv2cli.files.orientation import turn, valid_orientation
+from prv2cli.files.png_chunks import sound_png
 
 PNG_KEY = "prv2"
+_GREY_AND_ALPHA = "LA;16B"
+_ORIENTATION = 0x0112
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
@@ -40,16 +44,48 @@ def _chunk(file: BinaryIO, name: bytes, data: bytes) -> None:
 
 
 def decode_png(file: BinaryIO) -> Decoded:
-    """16-bit grey. Opened by class, as Image.open would try every format and has a smaller size limit."""
+    """16-bit grey, upright. Opened by class, as Image.open would try every format and has a smaller size limit.
+
+    A clear grey (GDAL writes no-data values so) and clear pixels are holes.
+    """
     from PIL.PngImagePlugin import PngImageFile
 
-    check_pillow(PngImageFile(file), size_of(file) * MAX_RATIO)
+    check_pillow(_opened(file), size_of(file) * MAX_RATIO)
     file.seek(0)
-    PngImageFile(file).verify()  # the checksums, which load() does not look at
-    file.seek(0)
+    sound, notes = sound_png(file)  # the checksums, which load() does not look at
+    image = PngImageFile(sound)
+    if image.tile and image.tile[0][3] == _GREY_AND_ALPHA:
+        # Two samples of 16 bits are as long as four of 8: the bytes come through as they are.
+        image._mode, image.tile = "RGBA", [image.tile[0]._replace(args="RGBA")]
+        image.load()
+        both = np.asarray(image).view(">u2")
+        numbers, holes = both[..., 0], both[..., 1] == 0
+    else:
+        image.load()
+        numbers = np.asarray(image)
+        clear = image.info.get("transparency")
+        holes = numbers == clear if isinstance(clear, int) else np.zeros((0, 0), bool)
+    text = image.info.get(PNG_KEY)
+    orientation = _orientation(image)
+    upright = turn(holes, orientation) if holes.any() else None
+    return Decoded(turn(numbers, orientation), text, upright, notes)
+
+
+def _opened(file: BinaryIO) -> Any:
+    """An opened picture, not loaded; of grey with alpha of 16 bits one of grey, which Pillow has no mode for."""
+    from PIL.PngImagePlugin import PngImageFile
+
     image = PngImageFile(file)
-    image.load()
-    return np.asarray(image), image.info.get(PNG_KEY)
+    if image.tile and image.tile[0][3] == _GREY_AND_ALPHA:
+        image._mode = "I;16"
+    return image
+
+
+def _orientation(image: Any) -> int:
+    try:
+        return valid_orientation(image.getexif().get(_ORIENTATION))
+    except Exception:  # Pillow raises a dozen kinds for broken EXIF, and the numbers are good without it
+        return 1
 
 
 def read_png_text(file: BinaryIO) -> str | None:

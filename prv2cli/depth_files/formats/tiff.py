@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import zlib
 from collections.abc import Iterator
@@ -9,14 +10,16 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from prv2cli.depth_files.formats.checks import MAX_RATIO, Decoded, check, check_pillow, size_of
+from prv2cli.depth_files.formats.checks import MAX_RATIO, Decoded, check, equal_to, size_of
 from prv2cli.depth_files.formats.rows import FLOAT_LEVEL, INTEGER_LEVEL, Rows
 from prv2cli.depth_files.metadata import is_ours
 from prv2cli.errors import InputError
-from prv2cli.files.tiff_limits import check_expansion, check_layout
+from prv2cli.files.orientation import turn, valid_orientation
+from prv2cli.files.tiff_limits import check_expansion, check_layout, correct_counts
+from prv2cli.files.tiff_pages import MOST_PAGES, full_pages, mask_pages
 
 _BIGTIFF_BYTES = 4_000_000_000  # a classic TIFF ends at 2**32; leave room for what does not compress
-_MAX_PAGES = 64  # of a TIFF, reduced copies of the map included
+_ORIENTATION, _GDAL_NODATA = 274, 42113
 
 
 def encode_tiff(file: BinaryIO, rows: Rows, text: str) -> None:
@@ -67,38 +70,80 @@ def compress_differences(part: np.ndarray) -> bytes:
 
 
 def decode_tiff(file: BinaryIO) -> Decoded:
+    """The only page that is no reduced copy or mask, upright. GDAL's no-data value and mask pages are holes."""
     import tifffile
 
     with tifffile.TiffFile(file) as tiff:
         count = len(tiff.pages)  # counting is fast, looking at each of 16,000 is not
-        if count > _MAX_PAGES:
+        if count > MOST_PAGES:
             raise InputError(f"a TIFF of {count} pages; a depth map is one")
-        pages = [page for page in tiff.pages if not getattr(page, "is_reduced", False)]
+        pages = full_pages(tiff)
         if len(pages) != 1:
-            raise InputError(f"a TIFF of {len(pages)} pages; a depth map is one")
+            sizes = ", ".join(f"{page.imagewidth} x {page.imagelength}" for page in pages[:4])
+            raise InputError(f"a TIFF of {len(pages)} pages ({sizes}); a depth map is one")
         page: Any = pages[0]
-        if page.dtype is None:
-            raise InputError(f"{page.bitspersample}-bit samples; use 16-bit integers or 32-bit floats")
-        check(page.shape, page.dtype, size_of(file) * MAX_RATIO)
+        numbers = _numbers(file, page)
+        holes = _holes(page, numbers, [_pixels(file, mask) != 0 for mask in _masks_of(page, tiff)])
         text = page.description if is_ours(page.description) else None
-        check_layout(page)
-        check_expansion(file, page)
-        try:
-            return page.asarray(), text
-        except Exception as exc:
-            if "imagecodecs" not in str(exc):  # a codec that tifffile has only with it: libtiff has most
-                raise
-    file.seek(0)
-    return _decode_libtiff(file), text
+        orientation = valid_orientation(page.tags.valueof(_ORIENTATION))
+    return Decoded(turn(numbers, orientation), text, None if holes is None else turn(holes, orientation))
 
 
-def _decode_libtiff(file: BinaryIO) -> np.ndarray:
-    """LZW, floating-point predictor and the like, through Pillow."""
-    from PIL.TiffImagePlugin import TiffImageFile
+def _numbers(file: BinaryIO, page: Any) -> np.ndarray:
+    """The numbers (H, W) of a page as they are stored. Refuses what is no depth before it is read."""
+    if page.dtype is None:
+        raise InputError(f"{page.bitspersample}-bit samples; use 16-bit integers or 32-bit floats")
+    check(_without_single_planes(page), page.dtype, size_of(file) * MAX_RATIO)
+    return _pixels(file, page)
 
-    image = TiffImageFile(file)
-    check_pillow(image, size_of(file) * MAX_RATIO)
-    return np.asarray(image)
+
+def _pixels(file: BinaryIO, page: Any) -> np.ndarray:
+    """A page of one sample a pixel, (H, W)."""
+    from prv2cli.files.tiff_segments import name_of, read_segments, readable, whole_by_tifffile
+
+    correct_counts(page, size_of(file))
+    check_layout(page)
+    check_expansion(file, page)
+    if whole_by_tifffile(page):
+        pixels = page.asarray(squeeze=False)
+    elif readable(page):
+        pixels = read_segments(file, page)
+    else:
+        fix = "save it without compression or with Deflate (ZIP)"
+        if importlib.util.find_spec("imagecodecs") is None:
+            fix += ", or run: pip install imagecodecs"
+        raise InputError(
+            f"{page.dtype} numbers compressed with {name_of(page.compression)}, which is not read here; {fix}"
+        )
+    return np.asarray(pixels).reshape(page.imagelength, page.imagewidth)
+
+
+def _without_single_planes(page: Any) -> tuple[int, ...]:
+    """The shape of a page without axes of length 1 beside height and width."""
+    samples = () if page.samplesperpixel == 1 else (int(page.samplesperpixel),)
+    depth = () if page.imagedepth == 1 else (int(page.imagedepth),)
+    return (*depth, int(page.imagelength), int(page.imagewidth), *samples)
+
+
+def _masks_of(page: Any, tiff: Any) -> list[Any]:
+    """The pages of one bit or byte a pixel that say which pixels of `page` count."""
+    size = (page.imagelength, page.imagewidth)
+    return [
+        mask
+        for mask in mask_pages(tiff)
+        if (mask.imagelength, mask.imagewidth) == size
+        and mask.samplesperpixel == 1
+        and mask.dtype is not None
+    ]
+
+
+def _holes(page: Any, numbers: np.ndarray, masks: list[np.ndarray]) -> np.ndarray | None:
+    """Where the file itself says that there is nothing."""
+    text = page.tags.valueof(_GDAL_NODATA)
+    holes = equal_to(numbers, text.strip("\0 \t\n")) if isinstance(text, str) else None
+    for mask in masks:
+        holes = ~mask if holes is None else holes | ~mask
+    return holes
 
 
 def read_tiff_text(file: BinaryIO) -> str | None:
@@ -106,5 +151,5 @@ def read_tiff_text(file: BinaryIO) -> str | None:
     import tifffile
 
     with tifffile.TiffFile(file) as tiff:
-        description = tiff.pages.first.description
+        description = full_pages(tiff)[0].description
     return description if is_ours(description) else None

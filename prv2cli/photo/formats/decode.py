@@ -11,9 +11,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import BinaryIO
 
-from PIL import BmpImagePlugin, JpegImagePlugin, WebPImagePlugin
+from PIL import BmpImagePlugin, WebPImagePlugin
 
 from prv2cli.photo.formats.heif import decode_heic
+from prv2cli.photo.formats.jpeg import decode_jpeg
 from prv2cli.photo.formats.pillow import decode_8_bits, decode_avif
 from prv2cli.photo.formats.png import decode_png
 from prv2cli.photo.stored import CheckSize, Stored
@@ -35,7 +36,7 @@ def _decode_tiff(file: BinaryIO, check: CheckSize) -> Stored:
 
 
 DECODERS: dict[str, Callable[[BinaryIO, CheckSize], Stored]] = {
-    "JPEG": partial(decode_8_bits, JpegImagePlugin.JpegImageFile),
+    "JPEG": decode_jpeg,
     "PNG": decode_png,
     "WebP": partial(decode_8_bits, WebPImagePlugin.WebPImageFile),
     "TIFF": _decode_tiff,

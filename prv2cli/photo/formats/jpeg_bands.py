@@ -13,7 +13,7 @@ import os
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -21,7 +21,9 @@ from PIL import Image, JpegImagePlugin
 
 from prv2cli.files.atomic import output_error
 from prv2cli.files.disk_array import check_scratch_space
-from prv2cli.photo.formats.pillow import from_pillow, open_pillow
+from prv2cli.photo.formats.jpeg import NoEndError, checked
+from prv2cli.photo.formats.jpeg_repair import ENDED, ended_properly
+from prv2cli.photo.formats.pillow import open_pillow
 from prv2cli.photo.stored import CheckSize, Stored
 
 SECONDS = 0.05  # between two times that pages are let go
@@ -35,15 +37,27 @@ def decode_jpeg(file: BinaryIO, check: CheckSize, folder: Path) -> Iterator[Stor
 
     Raises what decode raises, and DiskFullError and OutputError.
     """
+    with ExitStack() as stack:
+        try:
+            stored = _decoded(file, check, folder, stack, ())
+        except NoEndError:
+            ended = ended_properly(file)
+            if ended is None:
+                raise
+            stored = _decoded(ended, check, folder, stack, (ENDED,))
+        yield stored
+
+
+def _decoded(
+    file: BinaryIO, check: CheckSize, folder: Path, stack: ExitStack, notes: tuple[str, ...]
+) -> Stored:
     image: Any = open_pillow(JpegImagePlugin.JpegImageFile, file, check)
     # Without a tile the file ends in its header: Pillow says so only while it has no picture.
-    if not (POSSIBLE and image.info.get("progressive") and image.tile):
-        yield from_pillow(image)
-        return
-    pixels = _mapped_file(image.width * image.height * (1 if image.mode == "L" else 4), folder)
-    image.im = Image.core.map_buffer(pixels, image.size, "raw", 0, (image.mode, 0, 1))
-    with _little_resident(pixels):
-        yield from_pillow(image)
+    if POSSIBLE and image.info.get("progressive") and image.tile:
+        pixels = _mapped_file(image.width * image.height * (1 if image.mode == "L" else 4), folder)
+        image.im = Image.core.map_buffer(pixels, image.size, "raw", 0, (image.mode, 0, 1))
+        stack.enter_context(_little_resident(pixels))
+    return checked(file, image, notes)
 
 
 def _mapped_file(size: int, folder: Path) -> mmap.mmap:

@@ -8,8 +8,9 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageFile
 
+from prv2cli.files.orientation import valid_orientation
 from prv2cli.photo.kinds import Unreadable
-from prv2cli.photo.stored import Band, CheckSize, Stored, valid_orientation
+from prv2cli.photo.stored import Band, CheckSize, Stored
 
 
 def decode_8_bits(plugin: type[ImageFile.ImageFile], file: BinaryIO, check: CheckSize) -> Stored:

@@ -1,23 +1,45 @@
-"""PNG: whole chunks only, and 16 bits a colour as they are."""
+"""PNG: whole rows only, 16 bits a colour as they are, and the colours that its chunks state."""
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable
-from typing import BinaryIO
+from dataclasses import replace
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import ImageFile, PngImagePlugin
 
+from prv2cli.files.png_chunks import chunks, sound_png
+from prv2cli.photo.coded_colour import SRGB, SRGB_CURVE, Coded, Curve, from_code, icc_profile
 from prv2cli.photo.formats.pillow import frames_note, from_pillow, open_pillow, with_metadata
 from prv2cli.photo.formats.two_halves import TwoHalves, load_as
 from prv2cli.photo.stored import Band, CheckSize, Stored
 
+_SRGB_GAMMA, _GAMMA_SLACK = 2.2, 0.05
+_GAMMAS = (0.1, 10.0)  # others are no gammas but mistakes
+_NEAR = 0.006  # of coordinates of primaries
+
 
 def decode_png(file: BinaryIO, check: CheckSize) -> Stored:
     """See decode.decode."""
-    image = open_pillow(PngImagePlugin.PngImageFile, file, check)
-    _check_chunks(file)
+    sound, notes = _sound(file, check)
+    image = open_pillow(PngImagePlugin.PngImageFile, sound, check)
+    stored = _decoded(sound, image, check)
+    coded = _coded_colours(sound, image, grey=stored.model == "L")
+    icc = stored.icc if coded is None else coded.icc
+    return replace(stored, icc=icc, notes=(*stored.notes, *notes, *(coded.notes if coded else ())))
+
+
+def _sound(file: BinaryIO, check: CheckSize) -> tuple[BinaryIO, tuple[str, ...]]:
+    """A picture of an impossible size is refused for that, whatever else is wrong with it."""
+    file.seek(16)
+    size = file.read(8)
+    if len(size) == 8:
+        check(int.from_bytes(size[:4], "big"), int.from_bytes(size[4:], "big"))
+    return sound_png(file)
+
+
+def _decoded(file: BinaryIO, image: ImageFile.ImageFile, check: CheckSize) -> Stored:
     layout = image.tile[0][3] if image.tile else None
     if layout not in ("I;16B", "RGB;16B", "RGBA;16B", "LA;16B"):
         return from_pillow(image, frames_note(image))
@@ -56,23 +78,44 @@ def _pixels(
     return TwoHalves(load_as(image, layout), load_as(second, layout.replace("16B", "16L"))).rows
 
 
-def _check_chunks(file: BinaryIO) -> None:
-    """Raise ValueError unless the PNG is whole. Pillow would turn a damaged IDAT into noise."""
-    file.seek(8)
-    name = b""
-    while name != b"IEND":
-        header = file.read(8)
-        if len(header) < 8:
-            raise ValueError("it ends before its last chunk")
-        left, name = int.from_bytes(header[:4], "big"), header[4:]
-        crc = zlib.crc32(name)
-        while left:
-            piece = file.read(min(left, 1 << 20))
-            if not piece:
-                raise ValueError(f"it ends inside its {name.decode('latin-1')} chunk")
-            crc, left = zlib.crc32(piece, crc), left - len(piece)
-        stored_crc = file.read(4)
-        if name[:1].isupper() and stored_crc != crc.to_bytes(
-            4, "big"
-        ):  # capital: a chunk the pixels depend on
-            raise ValueError(f"checksum error in its {name.decode('latin-1')} chunk")
+def _coded_colours(file: BinaryIO, image: ImageFile.ImageFile, *, grey: bool) -> Coded | None:
+    """What chunks say of the colours: cICP before iCCP, sRGB, gAMA and cHRM. None: nothing, or a profile."""
+    code = _cicp(file)
+    if code is not None:
+        found = from_code(*code)
+        if found is not None and not (grey and found.icc):
+            return found
+    if image.info.get("icc_profile") or "srgb" in image.info:
+        return None
+    return _from_gamma(image.info.get("gamma"), image.info.get("chromaticity"), grey=grey)
+
+
+def _cicp(file: BinaryIO) -> tuple[int, int] | None:
+    """Primaries and transfer of the cICP chunk, which stands before the pixels."""
+    for chunk in chunks(file):
+        if chunk.name == b"IDAT":
+            return None
+        if chunk.name == b"cICP" and chunk.sound and chunk.size == 4:
+            file.seek(chunk.start)
+            primaries, transfer = file.read(2)
+            return primaries, transfer
+    return None
+
+
+def _from_gamma(gamma: Any, corners: Any, *, grey: bool) -> Coded | None:
+    """A gamma near that of sRGB means sRGB, as do primaries near its own: the chunks round."""
+    gamma = gamma if isinstance(gamma, float) and _GAMMAS[0] <= gamma <= _GAMMAS[1] else None
+    primaries = SRGB
+    if isinstance(corners, tuple) and len(corners) == 8 and not grey:
+        stated = tuple(map(float, corners))
+        if max(abs(a - b) for a, b in zip(stated, SRGB, strict=True)) > _NEAR:
+            primaries = stated  # type: ignore[assignment]
+    is_srgb_curve = gamma is None or abs(gamma * _SRGB_GAMMA - 1) < _GAMMA_SLACK
+    if is_srgb_curve and primaries == SRGB:
+        return None
+    curve: Curve = SRGB_CURVE if is_srgb_curve or gamma is None else (1 / gamma,)
+    name = "linear light" if curve == (1.0,) else f"gamma {1 / gamma:.4g}" if gamma else "primaries"
+    try:
+        return Coded(icc_profile(primaries, curve, f"PNG: {name}", grey=grey))
+    except ValueError as error:
+        return Coded(None, (f"colours that the file states are ignored ({error})",))

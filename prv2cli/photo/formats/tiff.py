@@ -1,14 +1,12 @@
 """Decode TIFF: 8-bit pictures with Pillow, 16-bit and float ones with tifffile.
 
-tifffile alone does not undo LZW, PackBits and some others; 16-bit pictures that use these go through Pillow's
-libtiff instead, in two halves.
+tifffile alone does not undo LZW, PackBits, ZSTD and the predictor of floats: files/tiff_segments does.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import math
-import sys
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any, BinaryIO
 
@@ -16,15 +14,20 @@ import numpy as np
 import tifffile
 from PIL import Image, TiffImagePlugin
 
-from prv2cli.files.tiff_limits import check_expansion, check_layout
+from prv2cli.files.orientation import valid_orientation
+from prv2cli.files.tiff_limits import check_expansion, check_layout, correct_counts
+from prv2cli.files.tiff_pages import MOST_PAGES, full_pages, starting_at
+from prv2cli.files.tiff_segments import name_of, read_segments, readable, unpacks, whole_by_tifffile
 from prv2cli.photo.formats.pillow import from_pillow, open_pillow
-from prv2cli.photo.formats.two_halves import TwoHalves, load_as
 from prv2cli.photo.kinds import RAW_REFUSAL, Unreadable
-from prv2cli.photo.stored import Band, CheckSize, Stored, unpremultiplied, valid_orientation
+from prv2cli.photo.stored import Band, CheckSize, Stored, unpremultiplied
 
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _CMYK = 0, 1, 2, 5
 _MODELS = {_WHITE_IS_ZERO: "L", _BLACK_IS_ZERO: "L", _RGB: "RGB", _CMYK: "CMYK"}
 _CHANNELS = {"L": 1, "RGB": 3, "CMYK": 4}
+_DEEP = (np.uint16, np.float16, np.float32, np.float64)
+_SUB_DIRECTORIES = 330
+_MOSAICS = frozenset((32803, 34892))  # the photometric interpretations of camera raw files
 _FLOAT_SLACK = 1e-5  # rounding of other programs just outside 0..1
 _BAND_VALUES = 1 << 22
 # More than any byte can unpack to, by the compression: LZW, Deflate (two numbers), PackBits.
@@ -32,41 +35,74 @@ _MOST_PACKED = {5: 3000, 8: 1100, 32946: 1100, 32773: 130}
 
 
 def decode_tiff(file: BinaryIO, check: CheckSize) -> Stored:
-    """Decode the first page of a TIFF. See decode.decode for `check` and what is raised."""
+    """Decode the first page of a TIFF that is no reduced copy. See decode.decode for `check` and what is raised."""
     with tifffile.TiffFile(file) as tiff:
-        page = tiff.pages.first
-        refuse_raw(page)
+        page, notes = picture_page(tiff)
         check(page.imagewidth, page.imagelength)
-        pages = len(tiff.pages)
-        notes = (f"{pages} pages: only the first is read",) if pages > 1 else ()
-        check_segments(page, file.seek(0, 2))
-        exif = read_exif(file)
+        corrected = check_segments(page, file.seek(0, 2))
+        exif = exif_of(file, page)
         icc = page.tags.valueof(34675)
         icc = bytes(icc) if isinstance(icc, (bytes, tuple)) else None
-        if page.dtype not in (np.uint16, np.float16, np.float32, np.float64):
-            stored = _with_pillow(file, page, check)
+        # What was corrected Pillow does not know of.
+        by_tifffile = corrected and int(page.photometric) in _MODELS and page.dtype == np.uint8
+        if by_tifffile or page.dtype in _DEEP or not _pillow_unpacks(int(page.compression)):
+            stored = _with_tifffile(file, page)
         else:
-            stored = _with_tifffile(file, page, check)
+            stored = _with_pillow(file, page, check)
     return replace(stored, icc=icc, exif=exif, notes=(*notes, *stored.notes))
 
 
-def refuse_raw(page: Any) -> None:
+def picture_page(tiff: Any) -> tuple[Any, tuple[str, ...]]:
+    """The page that is the photograph, of an open tifffile.TiffFile, and what a person should know of the others.
+
+    Raises Unreadable for camera raw files.
+    """
+    first, count = tiff.pages.first, len(tiff.pages)
+    full = full_pages(tiff)
+    page = full[0]
+    _refuse_raw(first, page)
+    if page.offset != first.offset:
+        return page, ("its first page is a reduced copy: the full picture behind it is read",)
+    if len(full) == 1 and count <= MOST_PAGES:
+        return page, ()
+    largest = max(full, key=lambda other: other.imagewidth * other.imagelength)
+    note = f"{count} pages: only the first is read"
+    if _is_larger(largest, page):
+        note += (
+            f" ({page.imagewidth} x {page.imagelength}; "
+            f"another is {largest.imagewidth} x {largest.imagelength})"
+        )
+    return page, (note,)
+
+
+def _refuse_raw(first: Any, page: Any) -> None:
     """Raises Unreadable for camera raw files: TIFF inside, their first page a preview or a mosaic of sensor values.
 
-    page: tifffile's, as in all of this module.
+    first, page: of tifffile, as in all of this module; the first page and the one that is to be read.
     """
-    is_dng = 50706 in page.tags
-    is_mosaic = int(page.photometric) in (32803, 34892)
-    is_preview = page.subfiletype & 1 and 330 in page.tags
+    is_dng = 50706 in first.tags
+    is_mosaic = not _MOSAICS.isdisjoint((int(first.photometric), int(page.photometric)))
+    is_preview = first.is_reduced and _SUB_DIRECTORIES in first.tags and not _is_larger(page, first)
     if is_dng or is_mosaic or is_preview:
         raise Unreadable(RAW_REFUSAL)
 
 
-def check_segments(page: Any, file_size: int) -> None:
+def _is_larger(page: Any, other: Any) -> bool:
+    return bool(page.imagewidth > other.imagewidth and page.imagelength > other.imagelength)
+
+
+def exif_of(file: BinaryIO, page: Any) -> dict[int, Any]:
+    """The EXIF data of a page, or where it has none of the file's first page."""
+    found = _read_exif(starting_at(file, page))
+    return found or _read_exif(file)
+
+
+def check_segments(page: Any, file_size: int) -> bool:
     """Raises ValueError unless every strip or tile lies in the file, of `file_size` bytes, and can fill the picture.
 
-    tifffile would read the missing ones as black.
+    tifffile would read the missing ones as black. Returns whether how long they are was said wrongly.
     """
+    corrected = correct_counts(page, file_size)
     check_layout(page)
     offsets, counts = page.dataoffsets, page.databytecounts
     if len(counts) < len(offsets):
@@ -79,9 +115,10 @@ def check_segments(page: Any, file_size: int) -> None:
         samples = page.samplesperpixel if not page.is_subsampled else 1
         if sum(counts) < page.imagewidth * page.imagelength * samples * page.dtype.itemsize:
             raise ValueError("its strips hold less than the picture")
+    return corrected
 
 
-def read_exif(file: BinaryIO) -> dict[int, Any]:
+def _read_exif(file: BinaryIO) -> dict[int, Any]:
     """The EXIF sub-IFD of a TIFF by tag number; empty where there is none or it cannot be read. Moves the file."""
     tags = Image.Exif()
     try:
@@ -101,16 +138,23 @@ def _with_pillow(file: BinaryIO, page: Any, check: CheckSize) -> Stored:
             "Save it as 8-bit or 16-bit unsigned integers, or as floats in 0..1"
         )
     try:
-        image = open_pillow(TiffImagePlugin.TiffImageFile, file, check)
+        image = open_pillow(TiffImagePlugin.TiffImageFile, starting_at(file, page), check)
     except SyntaxError:
         if page.dtype != np.uint8:
             raise
-        return _with_tifffile(file, page, check)  # more channels than Pillow knows, for instance
+        return _with_tifffile(file, page)  # more channels than Pillow knows, for instance
     return from_pillow(image)
 
 
-def _with_tifffile(file: BinaryIO, page: Any, check: CheckSize) -> Stored:
+def _pillow_unpacks(compression: int) -> bool:
+    """Whether the libtiff inside Pillow is known to undo a compression of 8-bit pictures."""
+    return compression in TiffImagePlugin.COMPRESSION_INFO and unpacks(compression)
+
+
+def _with_tifffile(file: BinaryIO, page: Any) -> Stored:
     """Grey, RGB and CMYK with whole-byte samples of any compression that can be undone."""
+    if not (whole_by_tifffile(page) or readable(page)):
+        raise Unreadable(_not_undone(page))
     model = _MODELS.get(int(page.photometric))
     if (
         model is None
@@ -122,12 +166,8 @@ def _with_tifffile(file: BinaryIO, page: Any, check: CheckSize) -> Stored:
     orientation = valid_orientation(page.tags.valueof(274))
     notes: list[str] = []
     check_expansion(file, page)
-    try:
-        pixels = page.asarray(squeeze=False)  # (planes, depth, H, W, samples)
-    except (ValueError, KeyError) as error:
-        if "imagecodecs" not in str(error):
-            raise
-        return _halves_with_pillow(file, page, model, check)
+    # (planes, depth, H, W, samples)
+    pixels = page.asarray(squeeze=False) if whole_by_tifffile(page) else read_segments(file, page)
     pixels = np.moveaxis(pixels[:, 0], 0, -2)  # (H, W, planes, samples)
     pixels = pixels.reshape(*pixels.shape[:2], -1)
     pixels = np.asarray(pixels, pixels.dtype.newbyteorder("="))
@@ -135,6 +175,15 @@ def _with_tifffile(file: BinaryIO, page: Any, check: CheckSize) -> Stored:
         pixels = _float_to_16_bits(pixels)
         notes.append("float values 0..1 scaled to 16 bits")
     return _stored(page, model, pixels, orientation, notes)
+
+
+def _not_undone(page: Any) -> str:
+    """Why a page's pixels cannot be unpacked. The package imagecodecs has about every codec of TIFF."""
+    fix = "Save it without compression or with Deflate (ZIP)"
+    if importlib.util.find_spec("imagecodecs") is None:
+        fix += ", or run: pip install imagecodecs"
+    name = name_of(page.compression)
+    return f"it stores {page.dtype} values compressed with {name} in a way that is not read here. {fix}"
 
 
 def _stored(page: Any, model: str, pixels: np.ndarray, orientation: int, notes: list[str]) -> Stored:
@@ -179,29 +228,3 @@ def _float_to_16_bits(pixels: np.ndarray) -> np.ndarray:
             )
         out[y : y + step] = np.rint(np.clip(part, 0, 1) * 65535)
     return out
-
-
-def _halves_with_pillow(file: BinaryIO, page: Any, model: str, check: CheckSize) -> Stored:
-    """LZW, PackBits and the like. libtiff gives native byte order: that layout has the high bytes."""
-    image = None
-    if page.dtype == np.uint16 and (page.planarconfig == 1 or page.samplesperpixel == 1):
-        with suppress(SyntaxError):  # a layout that Pillow does not know
-            image = open_pillow(TiffImagePlugin.TiffImageFile, file, check)
-    args = image.tile[0][3] if image and len(image.tile) == 1 else ()
-    layout = args[0] if isinstance(args, tuple) and args else ""
-    if image is not None and layout in ("I;16N", "I;16", "I;16B"):
-        image.load()
-        pixels = np.asarray(image).astype(np.uint16)[..., None]
-        return _stored(page, model, pixels, 1, [])
-    layout = layout.replace("RGBa", "RGBA")  # _stored undoes the multiplication by alpha, with all bits
-    if image is None or layout not in ("RGB;16N", "RGBA;16N", "RGBX;16N"):
-        name = getattr(page.compression, "name", page.compression)
-        raise Unreadable(
-            f"it stores {page.dtype} values compressed with {name} in a way that is not read here. "
-            "Save it without compression or with Deflate (ZIP), or run: pip install imagecodecs"
-        )
-    other = "16B" if sys.byteorder == "little" else "16L"
-    second = open_pillow(TiffImagePlugin.TiffImageFile, file, check)
-    halves = TwoHalves(load_as(image, layout), load_as(second, layout.replace("16N", other)))
-    pixels = halves.rows(0, halves.high.height)
-    return _stored(page, model, pixels, 1, [])

@@ -18,8 +18,9 @@ from typing import Any, BinaryIO
 import numpy as np
 import tifffile
 
-from prv2cli.photo.formats.tiff import check_segments, decode_tiff, read_exif, refuse_raw
-from prv2cli.photo.stored import Band, CheckSize, Stored, valid_orientation
+from prv2cli.files.orientation import valid_orientation
+from prv2cli.photo.formats.tiff import check_segments, decode_tiff, exif_of, picture_page
+from prv2cli.photo.stored import Band, CheckSize, Stored
 
 RUN_PIXELS = 1 << 22
 _WIDTH, _LENGTH, _ROWS_PER_STRIP, _TILE_WIDTH, _TILE_LENGTH = 256, 257, 278, 322, 323
@@ -43,16 +44,15 @@ def open_in_bands(file: BinaryIO, check: CheckSize) -> Stored:
     compressed strip, or in the JPEG layout of TIFF 6.0, is decoded whole.
     """
     with tifffile.TiffFile(file) as tiff:
-        page: Any = tiff.pages.first
-        refuse_raw(page)
+        page, notes = picture_page(tiff)
         check(page.imagewidth, page.imagelength)
         check_segments(page, file.seek(0, io.SEEK_END))
         runs = _Runs.of(file, page, tiff.byteorder)
-        pages, turned = len(tiff.pages), valid_orientation(page.tags.valueof(_ORIENTATION))
+        turned = valid_orientation(page.tags.valueof(_ORIENTATION))
+        exif = exif_of(file, page)
     if runs is None:
         file.seek(0)
         return decode_tiff(file, check)
-    notes = (f"{pages} pages: only the first is read",) if pages > 1 else ()
     first = runs.decoded(0)
     return replace(
         first,
@@ -60,7 +60,7 @@ def open_in_bands(file: BinaryIO, check: CheckSize) -> Stored:
         band=runs.band,
         orientation=turned,
         whole=None,
-        exif=read_exif(file),
+        exif=exif,
         notes=(*notes, *first.notes),
     )
 

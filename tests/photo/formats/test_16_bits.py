@@ -85,18 +85,33 @@ def test_16_bit_tiff_compressed_with_lzw_and_packbits(tmp_path: Path, code: int,
         np.testing.assert_allclose(read_photo(path).rgb, expected, atol=1)
 
 
-@pytest.mark.skipif(find_spec("imagecodecs") is not None, reason="imagecodecs undoes them all")
-def test_compressions_that_nobody_here_undoes_are_named(tmp_path: Path) -> None:
-    path = tmp_path / "a.tif"
-    for pixels, options in (
+@pytest.mark.parametrize(
+    ("pixels", "options"),
+    [
         (np.moveaxis(RGB16, 2, 0), {"photometric": "rgb", "planarconfig": "separate"}),
         (RGB16[..., 2], {"photometric": "miniswhite", "byteorder": ">"}),
-        (RGB16.astype("f4") / 65535, {"photometric": "rgb"}),
-    ):
-        recompressed(path, pixels, 5, **options)
-        with pytest.raises(InputError, match=r"a\.tif: .*LZW.*Deflate") as raised:
-            read_photo(path)
-        assert "damaged" not in str(raised.value)
+        (RGB16.astype("f4") / 65535, {"photometric": "rgb", "byteorder": ">"}),
+    ],
+)
+def test_lzw_of_planes_inverted_greys_and_floats(
+    tmp_path: Path, pixels: np.ndarray, options: dict[str, Any]
+) -> None:
+    path = tmp_path / "a.tif"
+    packed = read_photo(recompressed(path, pixels, 5, **options)).rgb
+    np.testing.assert_array_equal(packed, read_photo(tiff(pixels, **options)).rgb)
+
+
+@pytest.mark.skipif(find_spec("imagecodecs") is not None, reason="imagecodecs undoes them all")
+@pytest.mark.parametrize("pixels", [RGB8, RGB16])
+@pytest.mark.parametrize("code", [34887, 34712, 50002])
+def test_compressions_that_nobody_here_undoes_are_named(pixels: np.ndarray, code: int) -> None:
+    file = tiff(pixels, photometric="rgb")
+    with tifffile.TiffFile(file, mode="r+") as opened:
+        opened.pages.first.tags[259].overwrite(code)
+    name = {34887: "LERC", 34712: "JPEG2000", 50002: "JPEGXL"}[code]
+    with pytest.raises(InputError, match=rf"compressed with {name}.*Deflate.*imagecodecs") as raised:
+        read_photo(io.BytesIO(file.getvalue()))
+    assert "damaged" not in str(raised.value)
 
 
 def test_16_bit_tiff_grey_alpha_and_extra_channels() -> None:

@@ -1,0 +1,21 @@
+"""The orientation of EXIF and TIFF: how stored pixels are turned upright."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+
+def valid_orientation(value: Any) -> int:
+    """An EXIF orientation 1..8; anything else means 1, as in every viewer."""
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def turn(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """A view of `pixels` (H, W, ...) turned upright from an EXIF orientation 1..8."""
+    if orientation in (3, 4, 6, 7):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 7, 8):
+        pixels = pixels[:, ::-1]
+    return pixels.swapaxes(0, 1) if orientation >= 5 else pixels

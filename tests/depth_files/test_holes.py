@@ -1,0 +1,170 @@
+"""Which numbers are no depth: the file's own word, and what renderers and sensors write where nothing is."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from image_files import ORIENTED, chunk, png16
+from packed_tiffs import packed
+
+from prv2cli.depth_files.info import depth_info
+from prv2cli.depth_files.metadata import DepthMetadata
+from prv2cli.depth_files.read import read_depth
+from prv2cli.depth_files.write import write_depth
+
+DEPTH = np.random.default_rng(1).uniform(1, 9, (24, 32)).astype(np.float32)
+MM = np.rint(DEPTH * 1000).astype(np.uint16)
+
+
+def npy(values: np.ndarray) -> io.BytesIO:
+    file = io.BytesIO()
+    np.save(file, values)
+    return io.BytesIO(file.getvalue())
+
+
+def tiff(values: np.ndarray, **options: Any) -> io.BytesIO:
+    file = io.BytesIO()
+    tifffile.imwrite(file, values, metadata=None, **options)
+    return io.BytesIO(file.getvalue())
+
+
+def nodata(values: np.ndarray, text: str, **options: Any) -> io.BytesIO:
+    return tiff(values, extratags=[(42113, 2, len(text) + 1, text, True)], **options)
+
+
+def background(value: float, dtype: str = "f4") -> np.ndarray:
+    values = (DEPTH if dtype[0] == "f" else MM).astype(dtype)
+    values[:, :8] = value
+    return values
+
+
+@pytest.mark.parametrize(
+    ("dtype", "text"),
+    [
+        ("u2", "65535"),
+        ("u2", "7"),
+        ("i4", "-2147483648"),
+        ("i4", "2147483647"),
+        ("f4", "-9999"),
+        ("f4", "3.4028234663852886e+38"),
+        ("f4", "3.40282346638529e+38"),
+        ("f4", "3.4028e+38"),
+        ("f4", "0.1"),
+        ("f8", "12345.678"),
+    ],
+)
+@pytest.mark.parametrize("byteorder", "<>")
+def test_the_no_data_value_of_gdal(dtype: str, text: str, byteorder: str) -> None:
+    values = background(float(text), dtype)
+    found = read_depth(nodata(values, text, byteorder=byteorder), scale=1)
+    assert np.isnan(found.values[:, :8]).all()
+    np.testing.assert_array_equal(found.values[:, 8:], values[:, 8:].astype("f4"))
+    assert "192 pixels" in " ".join(found.notes)
+
+
+@pytest.mark.parametrize("text", ["nan", "none", "", "1e999", "0.5"])
+def test_a_no_data_value_that_no_pixel_has(text: str) -> None:
+    np.testing.assert_array_equal(read_depth(nodata(MM, text), scale=1).values, MM)
+
+
+def test_mask_pages_and_reduced_copies() -> None:
+    seen = np.ones(DEPTH.shape, bool)
+    seen[:, :8] = False
+    file = io.BytesIO()
+    with tifffile.TiffWriter(file) as writer:
+        writer.write(DEPTH[::2, ::2], subfiletype=1, metadata=None)
+        writer.write(DEPTH, metadata=None)
+        writer.write(seen, subfiletype=4, metadata=None)
+        writer.write(seen[::2, ::2], subfiletype=5, metadata=None)
+    found = read_depth(io.BytesIO(file.getvalue()), scale=1)
+    assert np.isnan(found.values[:, :8]).all()
+    np.testing.assert_array_equal(found.values[:, 8:], DEPTH[:, 8:])
+
+
+def test_the_full_map_in_a_sub_directory() -> None:
+    file = io.BytesIO()
+    with tifffile.TiffWriter(file) as writer:
+        writer.write(DEPTH[::2, ::2], subfiletype=1, subifds=1, metadata=None)
+        writer.write(DEPTH, metadata=None)
+    np.testing.assert_array_equal(read_depth(io.BytesIO(file.getvalue()), scale=1).values, DEPTH)
+
+
+@pytest.mark.parametrize("code", [1, 5, 8, 32773])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_alike_for_every_compression(orientation: int, code: int) -> None:
+    stored = np.ascontiguousarray(ORIENTED[orientation](MM))
+    file = packed(stored, "<", code, 1, orientation=orientation)
+    np.testing.assert_array_equal(read_depth(file, scale=1).values, MM)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_no_data_is_turned_with_the_map(orientation: int) -> None:
+    values = background(65535, "u2")
+    stored = np.ascontiguousarray(ORIENTED[orientation](values))
+    text = "65535"
+    tags = [(42113, 2, len(text) + 1, text, True), (274, 3, 1, orientation, True)]
+    found = read_depth(tiff(stored, extratags=tags), scale=1).values
+    np.testing.assert_array_equal(np.isnan(found), values == 65535)
+
+
+def test_clear_pixels_of_png() -> None:
+    values = background(7, "u2")
+    found = read_depth(png16(values[..., None], extra=chunk(b"tRNS", b"\0\7")), scale=1)
+    np.testing.assert_array_equal(np.isnan(found.values), values == 7)
+    opaque = np.where(values == 7, 0, 65535).astype(np.uint16)
+    found = read_depth(png16(np.dstack([values, opaque])), scale=1)
+    np.testing.assert_array_equal(np.isnan(found.values), values == 7)
+    np.testing.assert_array_equal(found.values[:, 8:], values[:, 8:])
+
+
+@pytest.mark.parametrize("value", [1e10, 1e9, 65504, 65535, 3.4028235e38, 1e30, 9999, 1e5])
+def test_numbers_of_renderers_are_told_and_left_out(value: float) -> None:
+    found = read_depth(npy(background(value)), scale=1)
+    assert np.isnan(found.values[:, :8]).all()
+    np.testing.assert_array_equal(found.values[:, 8:], DEPTH[:, 8:])
+    assert "192 pixels" in found.notes[0] and "nothing there" in found.notes[0]
+    assert depth_info(npy(background(value)))["invalid"] == 192
+    relative = read_depth(npy(background(value)), relative=True)
+    assert np.isnan(relative.values[:, :8]).all()
+
+
+def test_halfway_values_at_the_edge_of_a_background_are_out_too() -> None:
+    values = background(1e10)
+    values[:, 8] = 2.5e9
+    found = read_depth(npy(values), scale=1)
+    np.testing.assert_array_equal(np.isnan(found.values), values > 100)
+    assert "216 pixels" in found.notes[0]
+
+
+def test_16_bit_files_with_a_background_of_the_largest_number() -> None:
+    found = read_depth(npy(background(65535, "u2")), scale=1000)
+    assert np.isnan(found.values[:, :8]).all() and "of 65535" in found.notes[0]
+    picture = read_depth(npy(background(65535, "u2")), relative=True, kind="inverse")
+    assert not np.isnan(picture.values).any() and picture.notes == ()
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.linspace(1, 65504, 768, dtype="f4").reshape(24, 32),
+        np.linspace(1, 65535, 768).astype("u2").reshape(24, 32),
+        np.where(np.arange(768).reshape(24, 32) == 5, 65504, DEPTH).astype("f4"),
+        np.where(DEPTH > 8, 1000, DEPTH).astype("f4"),
+        np.full((24, 32), 65504, "f4"),
+    ],
+    ids=["up to 65504", "up to 65535", "one pixel", "a far plane", "nothing else"],
+)
+def test_numbers_that_are_depth_stay(values: np.ndarray) -> None:
+    found = read_depth(npy(values), scale=1)
+    np.testing.assert_array_equal(found.values, values.astype("f4"))
+    assert found.notes == ()
+
+
+def test_our_own_files_mean_what_they_say() -> None:
+    file = io.BytesIO()
+    write_depth(file, background(65504), DepthMetadata(), fmt="npy")
+    assert np.nanmax(read_depth(io.BytesIO(file.getvalue())).values) == 65504
