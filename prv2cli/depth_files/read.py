@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import io
 import math
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
@@ -23,9 +22,9 @@ from prv2cli.depth_files.formats.rows import row_bands
 from prv2cli.depth_files.holes import find_holes
 from prv2cli.depth_files.metadata import DepthMetadata, is_scale
 from prv2cli.errors import InputError, Prv2Error, UsageError
+from prv2cli.files.parts import file_and_part
 from prv2cli.files.text import shown
 
-_OF_PARTS = (".npz", ".exr")  # FILE:NAME is understood of
 _OTHERS = "unknown"  # the software of a file without our metadata
 
 
@@ -108,15 +107,6 @@ def decode_source(source: Path | BinaryIO) -> tuple[str, Stored]:
         raise InputError(f"{name}: cannot be read: {exc.strerror}") from exc
     except ValueError as exc:
         raise InputError(f"{name} is not a file name") from exc
-
-
-def file_and_part(source: Path) -> tuple[Path, str | None]:
-    """pred.npz:depth_map -> the file, and the name of what is meant in it; None where the path is a file's own."""
-    start, colon, part = str(source).rpartition(":")
-    whole = Path(start)
-    if not (colon and part and whole.suffix.lower() in _OF_PARTS) or os.path.lexists(source):
-        return source, None
-    return whole, part
 
 
 def refuse_confidence(name: str, stored: Stored) -> None:

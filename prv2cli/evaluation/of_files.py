@@ -17,12 +17,13 @@ import numpy as np
 from prv2cli.choices import Kind, Resize
 from prv2cli.datasets.folder import READ_SUFFIXES, files_by_stem
 from prv2cli.datasets.samples import left_out
-from prv2cli.depth_files.read import file_and_part, read_depth
+from prv2cli.depth_files.read import read_depth
 from prv2cli.errors import InputError, UsageError
 from prv2cli.evaluation.config import Measuring
 from prv2cli.evaluation.error_maps import check_error_maps
 from prv2cli.evaluation.measure import as_result, measure, with_boundaries
 from prv2cli.evaluation.report import ImageResult, Progress, Report, not_empty
+from prv2cli.files.parts import file_and_part
 from prv2cli.files.protected import Protected
 from prv2cli.files.text import shown
 from prv2cli.resampling.maps import bilinear, nearest
@@ -67,7 +68,7 @@ def find_pairs(
             raise UsageError(f"{flag} {path}: no such file or folder")
     if not any(path.is_dir() for path in files.values()):  # files, or pipes
         return [DepthPair(files["--pred"].stem, pred, truth)], []
-    if not all(path.is_dir() for path in files.values()):
+    if not (pred.is_dir() and truth.is_dir()):
         raise UsageError(f"--pred {pred} and --gt {truth}: give two folders or two files")
     predictions = files_by_stem(pred, READ_SUFFIXES, pred_suffix)
     truths = files_by_stem(truth, READ_SUFFIXES, gt_suffix)

@@ -12,6 +12,7 @@ import unicodedata
 from pathlib import Path
 
 from prv2cli.errors import UsageError
+from prv2cli.files.parts import file_and_part
 from prv2cli.files.text import shown
 
 STREAM = Path("-")  # stdin among inputs, stdout among outputs
@@ -56,7 +57,7 @@ class Protected:
             for name in _names(path):
                 self._keep(what, path / name)
         else:
-            self._keep(what, path)
+            self._keep(what, file_and_part(path)[0])
 
     def at(self, path: Path) -> str | None:
         """What the file at a place is, where it is a protected one."""

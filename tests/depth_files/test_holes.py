@@ -126,7 +126,8 @@ def test_numbers_of_renderers_are_told_and_left_out(value: float) -> None:
     found = read_depth(npy(background(value)), scale=1)
     assert np.isnan(found.values[:, :8]).all()
     np.testing.assert_array_equal(found.values[:, 8:], DEPTH[:, 8:])
-    assert "192 pixels" in found.notes[0] and "nothing there" in found.notes[0]
+    assert "192 pixels" in found.notes[0]
+    assert "nothing there" in found.notes[0]
     assert depth_info(npy(background(value)))["invalid"] == 192
     relative = read_depth(npy(background(value)), relative=True)
     assert np.isnan(relative.values[:, :8]).all()
@@ -142,9 +143,11 @@ def test_halfway_values_at_the_edge_of_a_background_are_out_too() -> None:
 
 def test_16_bit_files_with_a_background_of_the_largest_number() -> None:
     found = read_depth(npy(background(65535, "u2")), scale=1000)
-    assert np.isnan(found.values[:, :8]).all() and "of 65535" in found.notes[0]
+    assert np.isnan(found.values[:, :8]).all()
+    assert "of 65535" in found.notes[0]
     picture = read_depth(npy(background(65535, "u2")), relative=True, kind="inverse")
-    assert not np.isnan(picture.values).any() and picture.notes == ()
+    assert not np.isnan(picture.values).any()
+    assert picture.notes == ()
 
 
 @pytest.mark.parametrize(

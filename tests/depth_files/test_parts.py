@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from prv2cli.depth_files.read import file_and_part, read_depth
-from prv2cli.errors import InputError
+from prv2cli.depth_files.read import read_depth
+from prv2cli.errors import InputError, UsageError
+from prv2cli.files.parts import file_and_part
+from prv2cli.files.protected import Protected
 
 DEPTH = np.random.default_rng(1).uniform(1, 9, (12, 20)).astype(np.float32)
 
@@ -57,6 +59,14 @@ def test_a_colon_in_a_name_is_part_of_it(tmp_path: Path) -> None:
     (tmp_path / "a.npz:far.npz").rename(tmp_path / "a.npz:far")
     assert file_and_part(tmp_path / "a.npz:far") == (tmp_path / "a.npz:far", None)
     assert file_and_part(tmp_path / "b:1.npy") == (tmp_path / "b:1.npy", None)
+
+
+def test_a_part_protects_its_file(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", near=DEPTH)
+    inputs = Protected()
+    inputs.add("the coarse map", tmp_path / "a.npz:near")
+    with pytest.raises(UsageError, match="that is the coarse map"):
+        inputs.check("-o", tmp_path / "a.npz")
 
 
 # --- EXR ----------------------------------------------------------------------------------------------------

@@ -234,13 +234,10 @@ def test_truncated_files_are_refused(kind: str) -> None:
             np.testing.assert_array_equal(photo.rgb, pixels)
             assert any("its end is missing" in note for note in photo.notes)
             continue
-        try:
-            photo = read_photo(part, name="cut.bin")
-        except InputError as error:
-            assert str(error).startswith("cut.bin: damaged or cut short") or length == len(whole) - 3
-        else:  # only a checksum was cut off
-            assert kind.startswith("PNG")
-            np.testing.assert_array_equal(photo.rgb, pixels)
+        if kind.startswith("PNG") and length > len(whole) - 40:
+            continue  # part of a checksum of the pixels: refused or read
+        with pytest.raises(InputError, match=r"^cut\.bin: "):
+            read_photo(part, name="cut.bin")
 
 
 def test_truncated_16_bit_lzw_is_refused(tmp_path: Path) -> None:

@@ -59,13 +59,12 @@ def convert(
 ) -> None:
     """Write a depth file in another format, type, scale or kind, without running a model."""
     from prv2cli.depth_files.convert import convert as convert_file
-    from prv2cli.depth_files.read import file_and_part
     from prv2cli.errors import OutputError
     from prv2cli.files.protected import Protected
     from prv2cli.files.text import shown
 
     inputs = Protected()
-    inputs.add("FILE itself", file_and_part(file)[0])
+    inputs.add("FILE itself", file)
     inputs.check("OUT", out)
     if not overwrite and str(out) != "-" and os.path.lexists(out):
         raise OutputError(f"{shown(out)} exists already, and --no-overwrite keeps it")

@@ -156,7 +156,6 @@ def refine(
 ) -> None:
     """Turn one photograph into a depth map of the same size."""
     from prv2cli.cli.places import MODELS, check_default, check_targets, the_one
-    from prv2cli.depth_files.read import file_and_part
     from prv2cli.errors import UsageError
     from prv2cli.jobs.one_photo import FileJob, refine_file
     from prv2cli.jobs.report import rounded
@@ -173,7 +172,7 @@ def refine(
     target = output or _default_target(image, format)
     inputs = {
         "the photograph itself": image,
-        "the map of --coarse-depth": None if coarse_depth is None else file_and_part(coarse_depth)[0],
+        "the map of --coarse-depth": coarse_depth,
         **dict(zip(MODELS, (Path(model), Path(coarse)), strict=True)),
     }
     check_targets({"-o": target, "--preview": preview, "--confidence": confidence}, inputs, overwrite)
