@@ -52,7 +52,7 @@ def test_list_says_what_there_is_and_what_is_here(models: Models, server: HubSer
     rows = {line.split()[0]: line for line in answer.out.splitlines()}
     assert set(rows) == {"name", *registry()}
     megabytes = f"{resolve('lite').path.stat().st_size / 1e6:.1f}"
-    assert rows["lite"].split()[1:6] == ["coarse", "embedded", megabytes, "MB", "MIT"]
+    assert rows["lite"].split()[1:6] == ["coarse", "embedded", megabytes, "MB", "MIT,"]
     assert rows["dav2-vkitti-large"].split()[1:7] == [
         "coarse",
         "not",
