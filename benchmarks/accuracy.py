@@ -2,6 +2,7 @@
 
     python benchmarks/accuracy.py --data FOLDER [--model NAME_OR_PATH] [--factors 8 16] [--json FILE]
     python benchmarks/accuracy.py --data FOLDER --fault noisy     # or displaced, or thin: see faults.py
+    python benchmarks/accuracy.py --data FOLDER --fault sensor    # disparity of few, noisy pixels: see sensor_noise.py
 
 FOLDER holds one folder per scene with rgb.png and depth.npy (float32 metres, 0 = not measured).
 
@@ -32,6 +33,7 @@ from typing import TYPE_CHECKING
 import classical
 import cv2
 import numpy as np
+import sensor_noise
 from faults import FAULTS
 
 from prv2cli.evaluation.metrics.boundary_f1 import boundary_f1
@@ -295,8 +297,9 @@ def _parse() -> argparse.Namespace:
     )
     parser.add_argument("--data", type=Path, required=True, help="folder of the scenes")
     parser.add_argument("--model", help="name or path of the refiner; default: the shipped one")
-    parser.add_argument("--fault", choices=FAULTS, default="none", help="of the coarse maps")
-    parser.add_argument("--factors", type=int, nargs="+", default=[8, 16])
+    faults = [*FAULTS, "sensor"]
+    parser.add_argument("--fault", choices=faults, default="none", help="of the coarse maps")
+    parser.add_argument("--factors", type=int, nargs="+", help="default: 8 16; with --fault sensor 2 4 8 16")
     parser.add_argument("--json", type=Path, help="write all scores and verdicts here")
     parser.add_argument("--pictures", type=Path, help="folder for photograph | bilinear | prv2 | truth")
     parser.add_argument("--classical-only", action="store_true", help="score no refiner")
@@ -308,8 +311,14 @@ def main() -> None:
     args = _parse()
     earlier = json.loads(args.reuse.read_text())["factors"] if args.reuse else {}
     refiner = None if args.classical_only else load_refiner(args.model)
+    if args.fault == "sensor":
+        factors = tuple(args.factors or sensor_noise.FACTORS)
+        sensor = sensor_noise.run(args.data, factors, refiner, _fill_holes)
+        if args.json:
+            args.json.write_text(json.dumps({"model": args.model, "sensor": sensor}, indent=1))
+        return
     report = {}
-    for factor in args.factors:
+    for factor in args.factors or (8, 16):
         cases = load_cases(args.data, factor, args.fault)
         known = earlier.get(str(factor))
         rivals = known["classical"] if known else score_classical(cases)

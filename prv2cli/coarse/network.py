@@ -31,6 +31,7 @@ class CoarseDepth:
     Attributes:
         values: (1, 1, h, w) float32 on the CPU, of the photograph's aspect within 2 %; depth, or inverse depth.
         unit: metres (1/metres where inverse), or relative: known up to a scale only.
+        affine: relative, and known up to an offset too: 0 and negative values are as good as any.
         features: for the refiner of a bundle: maps of levels 0.., on the device.
         seen: (1, 1, h, w) boolean: False where the network says that there is no surface (the sky); None: all is seen.
         estimated_focal_px: the focal length that the network found, in pixels of the photograph.
@@ -40,6 +41,7 @@ class CoarseDepth:
     values: Tensor
     kind: Kind = "depth"
     unit: Unit = "metre"
+    affine: bool = False
     features: list[Tensor] = field(default_factory=list)
     seen: Tensor | None = None
     estimated_focal_px: float | None = None

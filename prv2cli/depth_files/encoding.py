@@ -66,6 +66,7 @@ def write(
     metadata: DepthMetadata,
     encoding: Encoding,
     *,
+    signed: bool = False,
     pending: ExitStack | None = None,
     on_band: Callable[[], None] = lambda: None,
 ) -> WriteReport:
@@ -85,6 +86,7 @@ def write(
         dtype=encoding.stored_as(metadata.unit),
         scale=encoding.scale,
         inverse=encoding.inverse,
+        signed=signed,
         tiled=on_disk,
         pending=pending,
         on_band=on_band,

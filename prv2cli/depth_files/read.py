@@ -61,7 +61,7 @@ def read_depth(
     refuse_confidence(name, stored)
     metadata = interpret(name, stored, scale, kind, relative, scale_flag)
     if metadata is None:
-        raise UsageError(_unit_needed(name, stored, kind, scale_flag, relative_flag))
+        raise UsageError(unit_needed(name, stored, kind, scale_flag, relative_flag))
     holes, found = find_holes(stored, metadata)
     values = to_values(stored.numbers, metadata.scale, holes)
     if np.isnan(values).all():
@@ -137,7 +137,7 @@ def interpret(
     return metadata.as_kind(kind) if kind else metadata
 
 
-def _unit_needed(
+def unit_needed(
     name: str, stored: Stored, kind: Kind | None, scale_flag: str, relative_flag: str | None
 ) -> str:
     """The refusal of a file that does not say its unit, with the usual answers."""

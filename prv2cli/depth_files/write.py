@@ -51,11 +51,12 @@ def write_depth(
     dtype: Dtype = "uint16",
     scale: float = DEFAULT_SCALE,
     inverse: bool = False,
+    signed: bool = False,
     tiled: bool = False,
     pending: ExitStack | None = None,
     on_band: Callable[[], None] = lambda: None,
 ) -> WriteReport:
-    """Write `depth` (H, W), float, no depth = anything not finite and above 0.
+    """Write `depth` (H, W), float, no depth = anything not finite and above 0; `signed`: anything not finite.
 
     `metadata.unit` and `.kind` say what `depth` is; with `inverse` the file holds inverse depth, without it
     depth, so 1/x is stored where the two differ. `dtype` is obeyed by TIFF: PNG is always uint16, the others
@@ -81,7 +82,8 @@ def write_depth(
     else:
         kind = "inverse" if inverse else "depth"
         metadata = metadata.as_kind(kind)
-    rows = Rows(depth, stored, scale, invert=kind != given, on_band=on_band)
+    invert = kind != given
+    rows = Rows(depth, stored, scale, invert, signed and not invert, on_band=on_band)
     text = _describe(rows, metadata).to_json()
     with ExitStack() as now:
         file = (pending or now).enter_context(_opened_for_writing(target))

@@ -15,10 +15,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
+import numpy as np
+
 from prv2cli.depth_files.encoding import Encoding, check_encoding, check_on_disk, write
 from prv2cli.depth_files.preview import preview_format, write_preview
 from prv2cli.depth_files.write import WriteReport
 from prv2cli.errors import Prv2Error
+from prv2cli.files.disk_array import DiskArray, bands
 from prv2cli.jobs.report import confidence_summary, describe, describe_confidence, summary
 from prv2cli.photo.header import Header, read_header
 from prv2cli.photo.on_disk import photo_on_disk
@@ -31,6 +34,8 @@ if TYPE_CHECKING:
     from prv2cli.refine.fuse import Depth
     from prv2cli.refine.refiner import Refiner
     from prv2cli.refine.tiles.loop import Progress
+
+FARTHEST = 1e-3  # of the largest inverse depth: as far as can be told
 
 
 @dataclass(frozen=True)
@@ -175,11 +180,20 @@ def save(
                 on_band=on_band,
             )
             told = confidence_summary(outputs.confidence, result.confidence, certain)
+        stored_inverse = outputs.encoding.inverse
+        if result.affine and (result.kind == "inverse") != stored_inverse:
+            _lift_above_zero(result.depth)
         report = write(
-            outputs.depth, result.depth, metadata, outputs.encoding, pending=pending, on_band=on_band
+            outputs.depth,
+            result.depth,
+            metadata,
+            outputs.encoding,
+            signed=result.affine,
+            pending=pending,
+            on_band=on_band,
         )
     if outputs.preview is not None:
-        write_preview(outputs.preview, result.depth)
+        write_preview(outputs.preview, result.depth, inverse=result.kind == "inverse")
     seconds["encode"] = time.perf_counter() - start
     found = summary(result, photo, metadata, report)
     if job.given is not None:
@@ -187,6 +201,14 @@ def save(
     places = {"input": job.place, "output": str(outputs.depth) if isinstance(outputs.depth, Path) else "-"}
     companions = {"confidence": told, "preview": str(outputs.preview) if outputs.preview else None}
     return Saved(report, {**places, **found, **companions})
+
+
+def _lift_above_zero(values: np.ndarray | DiskArray) -> None:
+    """Before a map without a zero is turned over: what is below a thousandth of the largest value becomes that."""
+    largest = max(float(np.nanmax(values[rows])) for rows in bands(*values.shape))
+    floor = max(largest, 1e-12) * FARTHEST
+    for rows in bands(*values.shape):
+        values[rows] = np.maximum(values[rows], floor)
 
 
 def refine_file(

@@ -36,7 +36,7 @@ def describe(
     if coarse_file is not None:
         file = f"file {coarse_file.name}"
         coarse = f"{coarse} prompted by {file}" if refiner.coarse else file
-    return DepthMetadata(
+    known = DepthMetadata(
         model=refiner.name,
         model_id=refiner.checkpoint.sha256,
         unit=result.unit,
@@ -51,6 +51,7 @@ def describe(
         source_sha256=photo.sha256,
         settings_sha256=settings_sha256,
     )
+    return known.as_kind(result.kind)
 
 
 def _field_of_view(result: Depth) -> float | None:

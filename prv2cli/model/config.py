@@ -64,12 +64,14 @@ class CoarseFeaturesConfig(Settings):
 
     `given`: a small guide encoder over the down-sampled photograph and any coarse depth map.
     `external`: a depth network's own features are handed in (a bundle trained with that network).
+    character: whether the guide encoder is told how sharp and how noisy the coarse map is (character.py).
     """
 
     kind: Literal["given", "external"] = "given"
     channels: tuple[PositiveInt, ...] = (16, 24, 32, 32, 32)
     guide_stride: PositiveInt = 4
     guide_max_side: PositiveInt = 768
+    character: bool = False
 
 
 class RefinerConfig(Settings):

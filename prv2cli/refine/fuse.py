@@ -15,16 +15,21 @@ from torch import Tensor
 
 from prv2cli.files.disk_array import DiskArray, bands
 from prv2cli.model.config import RefinerConfig
-from prv2cli.model.depth_space import LogNormalisation, PlainMetres
+from prv2cli.model.depth_space import Affine, LogNormalisation, PlainMetres, Scale
 from prv2cli.refine.sky import Sky
-from prv2cli.restoration.back_projection import back_project
+from prv2cli.restoration.back_projection import back_project, unexplained
+from prv2cli.restoration.change import add_change
 from prv2cli.restoration.shock_filter import shock_filter
 from prv2cli.tiling.blend import Blended, MapArray, seam_excess
 from prv2cli.tiling.disagreement import to_confidence
 from prv2cli.tiling.plan import TilePlan
 
 if TYPE_CHECKING:
-    from prv2cli.choices import FocalOrigin, Unit
+    from prv2cli.choices import FocalOrigin, Kind, Unit
+
+BLURRED = 0.15  # of the difference between the maps that no blur explains: a blurred true map has 0.1
+WEAK_NOISE = 0.045  # of the spread: a map without it is as blurred as before
+MOSTLY_BLURRED = 0.35  # maps of networks and sensors have 0.4 and more
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,8 @@ class Depth:
     Attributes:
         depth: (H, W) float32, > 0, in `unit`: metres, or relative where the coarse depth had no unit; NaN where the
             coarse network saw no surface, such as the sky: so many pixels are `masked`.
+        kind, affine: a given map of relative inverse depth is refined as such: then `depth` holds inverse depth, which
+            is known up to a scale and an offset, and may be 0 or below (far).
         coarse: (h, w) float32, the coarse depth that was refined, holes filled.
         focal_px: focal length in pixels of the photograph, as it was given, read from its EXIF data or estimated by
             the coarse network: `focal_origin` says which. None: nobody knows.
@@ -55,6 +62,8 @@ class Depth:
     device: str
     precision: str
     unit: Unit = "metre"
+    kind: Kind = "depth"
+    affine: bool = False
     tta: str | None = None  # "flip": the mean of the photograph and its mirror image
     confidence: np.ndarray | None = None
     masked: int = 0
@@ -91,21 +100,26 @@ class Fused:
 def fuse(
     blended: Blended,
     plan: TilePlan,
-    scale: LogNormalisation | PlainMetres,
-    target: Tensor | None,
+    scale: Scale,
+    given: Tensor | None,
     config: RefinerConfig,
     sky: Sky | None = None,
+    *,
+    noise: float = 0.0,
 ) -> Fused:
     """The blended map in the space of `scale` becomes the depth, its disagreement the confidence, in place.
 
     In the sky both are NaN.
 
     Args:
-        target: Prepared.target().
+        given: Prepared's. noise: standard deviation of what was taken out of it.
     """
     values, spread = blended
     seam = seam_excess(values, plan, floor=scale.floor)
-    correct(values, target, scale, config)
+    if given is not None and not isinstance(scale, PlainMetres):
+        correct(values, given, scale, config, noise=noise)
+        if spread is not None:
+            add_change(spread, values, given)
     masked = 0
     for rows in bands(*values.shape):
         depth = scale.decode_in_place(values[rows])
@@ -123,10 +137,17 @@ def fuse(
 
 
 def correct(
-    refined: MapArray, target: Tensor | None, scale: LogNormalisation | PlainMetres, config: RefinerConfig
+    refined: MapArray, given: Tensor, scale: LogNormalisation | Affine, config: RefinerConfig, *, noise: float
 ) -> None:
-    """Do to the whole refined map, (H, W) in the space of `scale`, what no tile can do, in place."""
-    if isinstance(scale, LogNormalisation):
-        if target is not None:
-            back_project(refined, target, config.back_projection)
-        shock_filter(refined, config.shock_filter, float(scale.spread))
+    """Do to the whole refined map, (H, W) in the space of `scale`, what no tile can do, in place.
+
+    Both steps undo a blur, and do harm where the map is wrong in other ways: how far it is a blurred one decides.
+    `noise`: what is otherwise wrong; by back-projection it would come back.
+    """
+    if not (config.back_projection or config.shock_filter):
+        return
+    otherwise_wrong = unexplained(refined, given)
+    if otherwise_wrong <= BLURRED and noise == 0:
+        back_project(refined, given, config.back_projection)
+    if otherwise_wrong <= MOSTLY_BLURRED or 0 < noise < WEAK_NOISE:
+        shock_filter(refined, config.shock_filter, scale.contrast)

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from prv2cli.coarse.aspect import ASPECT_TOLERANCE, check_aspect
+from prv2cli.coarse.given import given_coarse
 from prv2cli.coarse.network import (
     CoarseDepth,
     CoarseNetwork,
@@ -32,7 +33,8 @@ from prv2cli.errors import UsageError
 from prv2cli.model.call_per_size import call_per_size
 from prv2cli.model.coarse.output import CoarseOutput
 from prv2cli.model.config import BundleConfig, RefinerConfig
-from prv2cli.model.depth_space import MIN_METRES, LogNormalisation, PlainMetres
+from prv2cli.model.depth_space import MIN_METRES, Affine, LogNormalisation, PlainMetres, Scale
+from prv2cli.model.refiner.patchrefiner import SURFACE_WINDOW
 from prv2cli.refine.request import GivenDepth, RefineRequest, Subject, Tiling
 from prv2cli.refine.sky import check_something_is_seen, put_behind
 from prv2cli.refine.tiles.authors import to_process
@@ -40,6 +42,8 @@ from prv2cli.refine.tiles.loop import Prepared, TileLoop, View, by_tile_size, ca
 from prv2cli.refine.tiles.plan import largest_tile, plan_photograph
 from prv2cli.resampling.area import reduce_photograph, shrink
 from prv2cli.resampling.guide import guide_size, to_guide
+from prv2cli.restoration.back_projection import GRID_SIDE
+from prv2cli.restoration.character import character
 from prv2cli.restoration.edge_width import WIDE_EDGES, edge_width
 from prv2cli.restoration.noise import find_noise, without
 from prv2cli.tiling.blend import Blender
@@ -106,7 +110,7 @@ class Preparer:
     # --- coarse depth -----------------------------------------------------------------------------------------
 
     def _coarse_depths(self, subjects: Sequence[Subject], request: RefineRequest) -> list[CoarseDepth]:
-        """The coarse depth of each (never inverse), finite and > 0, with the features of a bundle's network.
+        """The coarse depth of each, finite and, unless it is affine, > 0 and never inverse; of a bundle with features.
 
         Those that the network takes together are run together.
         """
@@ -119,16 +123,20 @@ class Preparer:
         photos: list[Any] = [subject.rgb for subject in asked]
         focals = [request.focal_px or subject.focal_px for subject in asked]
         predicted = iter(predict_many(self._network(), photos, focals) if asked else [])
-        found = [self._from_map(s, s.given) if s.given else next(predicted) for s in subjects]
-        return [_positive(coarse) for coarse in found]
+        return [
+            self._from_map(subject, subject.given) if subject.given else _positive(next(predicted))
+            for subject in subjects
+        ]
 
     def _from_map(self, subject: Subject, given: GivenDepth) -> CoarseDepth:
         """The given map itself, or what a network makes of it that takes it as its prompt."""
-        coarse = _as_coarse(given, subject.size)
+        if not given.stretched:
+            check_aspect(given.values.shape, subject.size)
         rgb: Any = subject.rgb
         if isinstance(self._coarse, PromptedNetwork) and self._coarse.takes_prompt:
-            return self._coarse.predict_prompted(rgb, coarse)
-        return coarse
+            values = torch.from_numpy(np.array(given.values, dtype=np.float32))[None, None]
+            return _positive(self._coarse.predict_prompted(rgb, CoarseDepth(values, given.kind, given.unit)))
+        return given_coarse(given.values, given.kind, given.unit, given.half_step)
 
     def _network(self) -> CoarseNetwork:
         if self._coarse is None:
@@ -143,7 +151,7 @@ class Preparer:
         """
         if isinstance(self._coarse, BundleCoarse):
             return self._coarse.predict(seen)
-        return CoarseDepth(coarse.values.flip(-1), unit=coarse.unit)
+        return replace(coarse, values=coarse.values.flip(-1))
 
     # --- guidance ---------------------------------------------------------------------------------------------
 
@@ -161,22 +169,37 @@ class Preparer:
 
     def _guided(self, photos: Sequence[Any], coarse: Sequence[CoarseDepth]) -> list[Prepared]:
         """Photographs with their coarse depth, normalised, and the features that guide the tiles."""
-        space: Any = LogNormalisation if self.config.depth_space == "normalised-log" else PlainMetres
-        scales = [space.of(one.values) for one in coarse]
+        scales = [self._scale_of(one) for one in coarse]
         normalised = [scale.encode(one.values) for scale, one in zip(scales, coarse, strict=True)]
-        noise = [find_noise(depth) if self.config.denoise else None for depth in normalised]
+        noise = [self._noise_of(*pair) for pair in zip(photos, normalised, strict=True)]
         normalised = [without(*pair) for pair in zip(noise, normalised, strict=True)]
         if isinstance(self._coarse, BundleCoarse):
             features = [one.features for one in coarse]
         else:
             features = self._encode_images(photos, normalised)
-        return [Prepared(*parts) for parts in zip(coarse, scales, normalised, features, noise, strict=True)]
+        parts = zip(coarse, scales, normalised, features, noise, normalised, strict=True)
+        return [Prepared(*one) for one in parts]
+
+    def _scale_of(self, coarse: CoarseDepth) -> Scale:
+        if self.config.depth_space == "metres":
+            return PlainMetres.of(coarse.values)
+        if coarse.affine:
+            return Affine.of(coarse.values, -1 if coarse.kind == "inverse" else 1)
+        return LogNormalisation.of(coarse.values)
+
+    def _noise_of(self, rgb: Any, normalised: Tensor) -> Tensor | None:
+        if not self.config.denoise:
+            return None
+        return find_noise(normalised, shrink(rgb, guide_size(rgb.shape[0], rgb.shape[1], 1, GRID_SIDE)))
 
     def _encode_images(self, photos: Sequence[Any], normalised: Sequence[Tensor]) -> list[list[Tensor]]:
         inputs, device = [], self._loop.device
         for rgb, depth in zip(photos, normalised, strict=True):
             size = self._guide_size(rgb)
-            inputs.append([shrink(rgb, size).to(device), to_guide(depth, size).to(device)])
+            known = [shrink(rgb, size), to_guide(depth, size)]
+            if self.config.coarse.character:
+                known.append(character(depth, rgb.shape, size, SURFACE_WINDOW))
+            inputs.append([part.to(device) for part in known])
         return call_per_size(self._loop.network.encode_image, inputs)
 
     def _guide_size(self, rgb: Any) -> tuple[int, int]:
@@ -263,12 +286,6 @@ def _positive(coarse: CoarseDepth) -> CoarseDepth:
     if coarse.seen is not None:
         values = put_behind(values, coarse.seen)
     return replace(coarse, values=values, kind="depth", features=[])
-
-
-def _as_coarse(given: GivenDepth, photograph: tuple[int, int]) -> CoarseDepth:
-    check_aspect(given.values.shape, photograph)
-    values = torch.from_numpy(np.array(given.values, dtype=np.float32))[None, None]
-    return CoarseDepth(values, given.kind, given.unit)
 
 
 @contextmanager

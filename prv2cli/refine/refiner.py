@@ -33,7 +33,7 @@ from prv2cli.hub.resolve import auto_coarse, resolve
 from prv2cli.machine.devices import choose_device, choose_precision
 from prv2cli.model.coarse.output import CoarseOutput
 from prv2cli.model.config import BundleConfig, RefinerConfig
-from prv2cli.model.depth_space import LogNormalisation, PlainMetres
+from prv2cli.model.depth_space import Scale
 from prv2cli.model.layers import resize
 from prv2cli.model.refiner.patchrefiner import PatchRefiner
 from prv2cli.refine.fuse import Depth, fuse
@@ -193,13 +193,15 @@ class Refiner:
         Args:
             rgb: (H, W, 3) uint8 or uint16, sRGB, upright; in memory or on disk (photo/on_disk.py).
             coarse_depth: (h, w) depth to refine instead of running the coarse network, any size of the photograph's
-                aspect; 0, negative, NaN and infinite pixels are holes. With coarse_kind="inverse" it is 1/depth.
+                aspect; NaN and infinite pixels are holes, in metres 0 and negative ones too. With coarse_kind="inverse"
+                it is 1/depth.
             focal_px: focal length in pixels of this photograph, for the coarse networks that use it.
             tile: rows, columns (or one number for both); 0 = chosen here. overlap: share of a tile, 0..0.5.
             batch_size, tta, confidence: see RefineRequest. mode, seed: see Tiling.
 
         Returns:
-            Depth; `depth` is depth (never inverse), in the unit of the coarse map, on disk where the photograph is.
+            Depth; `depth` is depth in the unit of the coarse map, on disk where the photograph is. Of a map of relative
+            inverse depth it is inverse depth, as the map was (`kind`).
 
         Raises:
             InputError: a coarse map without any valid pixel or of another aspect. UsageError: impossible options.
@@ -318,7 +320,7 @@ class Refiner:
         """The result, with all that is known of the run."""
         with timed(seconds, "fuse"):
             sky = sky_of(known.coarse, bundle=self.bundle is not None)
-            fused = fuse(blended, plan, known.scale, known.target, self.config, sky)
+            fused = fuse(blended, plan, known.scale, known.given, self.config, sky, noise=known.noise)
         focal_px, focal_origin = known.focal
         normals = known.coarse.normals
         depth: Any = fused.depth
@@ -333,6 +335,8 @@ class Refiner:
             device=str(self.device),
             precision=str(self.dtype).removeprefix("torch."),
             unit=known.coarse.unit,
+            kind=known.coarse.kind,
+            affine=known.coarse.affine,
             tta="flip" if known.views == 2 else None,
             confidence=confidence,
             masked=fused.masked,
@@ -347,8 +351,9 @@ class _Known(NamedTuple):
     """What of a photograph's views is needed after its tiles."""
 
     coarse: CoarseDepth
-    scale: LogNormalisation | PlainMetres
-    target: Tensor | None
+    scale: Scale
+    given: Tensor | None
+    noise: float
     views: int
     focal: tuple[float | None, FocalOrigin | None]
 
@@ -361,4 +366,12 @@ class _Known(NamedTuple):
             (ready.coarse.estimated_focal_px, "estimated"),
         ]
         known = [(focal, origin) for focal, origin in focals if focal is not None]
-        return cls(ready.coarse, ready.scale, ready.target(), len(views), known[0] if known else (None, None))
+        focal = known[0] if known else (None, None)
+        return cls(
+            ready.coarse,
+            ready.scale,
+            ready.given,
+            0.0 if ready.noise is None else float(ready.noise.std()),
+            len(views),
+            focal,
+        )

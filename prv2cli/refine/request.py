@@ -148,14 +148,18 @@ class GivenDepth:
     """A depth map to refine in place of a coarse network's.
 
     Attributes:
-        values: (h, w), of the photograph's aspect; 0, negative, NaN and infinite pixels are holes.
-        kind: "inverse" where it holds 1/depth. unit: metres (1/metres), or relative.
+        values: (h, w), of the photograph's aspect; what is not finite is a hole, in metres also what is not above 0.
+        kind: "inverse" where it holds 1/depth. unit: metres (1/metres), or relative; see coarse/given.py.
+        half_step: how far a stored value may be from the true one, where it was stored in few steps.
+        stretched: it covers the whole photograph whatever its aspect.
         notes: what a reader must know of it.
     """
 
     values: np.ndarray
     kind: Kind = "depth"
     unit: Unit = "metre"
+    half_step: float = 0.0
+    stretched: bool = False
     notes: tuple[str, ...] = ()
 
 

@@ -1,14 +1,14 @@
-"""Noise of a coarse depth map: measured at every scale, and taken out where there is nothing else.
+"""Noise of a coarse depth map: found by its differences, and taken out along the photograph.
 
 A refiner sharpens what it is given, grain too: it would choose between two surfaces where there is one. So the grain of
-depth sensors and noisy estimates is removed before, on a grid of cells, in a pyramid of differences (Burt and Adelson,
-IEEE Trans. Communications 1983):
+depth sensors and noisy estimates is removed before, on a grid of cells:
 
-- smooth surfaces, and edges seen through a blur, have about a quarter of a level's differences in the next finer one;
-  white noise has as much there, or more. What a level has beyond RATIO of the next coarser one is its noise;
-- it is everywhere, and depth's own details are not: each level is judged by the quietest tenth of the map;
-- around every cell a level keeps the share of its differences that noise does not explain (Wiener's filter with local
-  variances; Lee, IEEE PAMI 1980). So edges stay, with the noise beside them.
+- second differences both ways are next to nothing on smooth surfaces and along edges; what the quietest quarter of them
+  has is noise, if it is as much as Gaussian noise has beside the quieter half. It is looked for at every scale, as the
+  noise of an enlarged map has large grains;
+- where it is weak, it is what the levels of a pyramid have in common everywhere (grain_pyramid.py);
+- where it is strong, the map becomes the smoothest one that stays near it, smooth along the photograph and not across
+  its edges (bilateral_solver.py), the smoother the more noise there is.
 
 A map with hardly any noise is left as it is.
 """
@@ -16,91 +16,79 @@ A map with hardly any noise is left as it is.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from itertools import pairwise
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from prv2cli.resampling.guide import guide_size, to_guide
-from prv2cli.restoration.back_projection import GRID_SIDE
+from prv2cli.resampling.guide import to_guide
+from prv2cli.restoration.bilateral_solver import solve
+from prv2cli.restoration.grain_pyramid import weak_noise
 
-SMALLEST = 16  # cells on the shorter side of a level
-LEVELS = 7
-RATIO = 0.45  # of a level's differences to those of the next coarser one, above which it holds noise
-QUIET = 0.1  # of the map, by which its noise is judged
-EXPLAINED = 3.0  # times the quiet part's energy: what noise may have elsewhere
-WINDOW = 2  # cells each way, in which local energy is averaged
-FLOOR = 1e-4  # of the map's spread of log-depth, in a level: less is rounding
-SMALL = 2e-3  # of the same, standard deviation in all: less does no harm
+REDUCTIONS = (1, 2, 4, 8, 16)
+SMALLEST = 12  # cells on the shorter side of what can be judged
+HARMLESS = 0.008  # of the map's spread: what is below does no harm, and sensors have it
+STRONG = 0.032  # from here on the photograph must say where surfaces end; below, the map itself tells
+GAUSSIAN = 0.40  # quarter over median of the second differences: Gaussian noise has 0.47, structure less
+STRENGTH = 8.0  # of the solver, for each pixel that a grain is wide, at noise of TYPICAL
+FINE, FINE_STRONG = 8, 0.015  # cells: of finer grain there is more to average over, and less need be strong
+TYPICAL = 0.035
+_OF_NOISE = 0.3186 * 6  # quarter of the second differences over the standard deviation of Gaussian noise
 _SAMPLES = 1 << 17
-_BINOMIAL = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
 
 
-def find_noise(depth: Tensor) -> Tensor | None:
+class Grain(NamedTuple):
+    """deviation: standard deviation, in the map's unit. width: cells that a grain is wide."""
+
+    deviation: float
+    width: int
+
+
+def find_grain(cells: Tensor) -> Grain:
+    """The noise of (1, 1, h, w) at the scale where it is most; deviation 0: none was found."""
+    found = Grain(0.0, 1)
+    for reduction in REDUCTIONS:
+        size = [side // reduction for side in cells.shape[-2:]]
+        if min(size) < SMALLEST:
+            break
+        second = to_guide(cells, size)
+        for axis in (2, 3):
+            second = second.diff(dim=axis).diff(dim=axis)
+        values = second.abs().flatten()
+        quarter, half = torch.quantile(
+            values[:: math.ceil(len(values) / _SAMPLES)], torch.tensor([0.25, 0.5])
+        ).tolist()
+        if quarter > GAUSSIAN * half and quarter / _OF_NOISE > found.deviation:
+            found = Grain(quarter / _OF_NOISE, reduction)
+    return found
+
+
+def find_noise(depth: Tensor, photograph: Tensor) -> Tensor | None:
     """The noise in a coarse map.
 
     Args:
-        depth: (1, 1, h, w) normalised log-depth.
+        depth: (1, 1, h, w) normalised. photograph: (1, 3, rows, columns) in 0..1, reduced to the grid.
 
     Returns:
-        What to subtract, (1, 1, rows, columns) on a grid of at most GRID_SIDE cells each way; None: no noise.
+        What to subtract, (1, 1, rows, columns) on a grid of cells; None: no noise.
     """
-    height, width = depth.shape[-2:]
-    levels = _pyramid(to_guide(depth, guide_size(height, width, 1, GRID_SIDE)))
-    energies = [_mean_around(level.square(), WINDOW) for level in levels]
-    noise = _noise_of([_quiet(energy) for energy in energies])
-    if not any(noise):
+    cells = to_guide(depth, photograph.shape[-2:])
+    grain = find_grain(cells)
+    if grain.deviation < HARMLESS:
         return None
-    found = torch.zeros_like(levels[-1])
-    for level, energy, own in zip(levels[::-1], energies[::-1], noise[::-1], strict=True):
-        share = (EXPLAINED * own / energy.clamp_min(1e-30)).clamp_max(1)
-        found = _enlarged(found, level.shape[-2:]) + _mean_around(share, 1) * level
-    return found if float(found.std()) >= SMALL else None
+    if grain.deviation < (FINE_STRONG if grain.width <= FINE else STRONG):
+        return weak_noise(depth)
+    rgb, noisy = photograph[0].permute(1, 2, 0).numpy(), cells[0, 0].numpy()
+    smooth = solve(rgb, noisy, STRENGTH * grain.width * grain.deviation / TYPICAL)
+    return torch.from_numpy(np.subtract(noisy, smooth))[None, None]
 
 
 def without(noise: Tensor | None, depth: Tensor) -> Tensor:
     """A map (1, 1, h, w) of any size less the noise that was found in it."""
-    return depth if noise is None else depth - _enlarged(noise, depth.shape[-2:])
-
-
-def _pyramid(cells: Tensor) -> list[Tensor]:
-    """The differences of each level to the next coarser one, finest first."""
-    levels: list[Tensor] = []
-    while len(levels) < LEVELS and min(cells.shape[-2:]) >= SMALLEST:
-        coarser = _halved(cells)
-        levels.append(cells - _enlarged(coarser, cells.shape[-2:]))
-        cells = coarser
-    return levels
-
-
-def _noise_of(quiet: Sequence[float]) -> list[float]:
-    """The energy of the noise in each level, from the quiet energies; of the coarsest nothing can be said."""
-    noise = [own - RATIO**2 * coarser for own, coarser in pairwise(quiet)]
-    return [*(energy if energy > FLOOR**2 else 0.0 for energy in noise), 0.0] if quiet else []
-
-
-def _quiet(energy: Tensor) -> float:
-    """The energy of the quietest tenth of a level, averaged once more so that chance does not make it."""
-    values = _mean_around(energy, WINDOW).flatten()
-    return float(torch.quantile(values[:: math.ceil(len(values) / _SAMPLES)], QUIET))
-
-
-def _halved(cells: Tensor) -> Tensor:
-    row = torch.tensor(_BINOMIAL).view(1, 1, 1, 5)
-    smooth = F.conv2d(F.pad(cells, (2, 2, 0, 0), mode="replicate"), row)
-    smooth = F.conv2d(F.pad(smooth, (0, 0, 2, 2), mode="replicate"), row.mT)
-    size = [(side + 1) // 2 for side in cells.shape[-2:]]
-    return F.interpolate(smooth, size=size, mode="bilinear", align_corners=False)
-
-
-def _enlarged(cells: Tensor, size: Sequence[int]) -> Tensor:
-    if tuple(size) == cells.shape[-2:]:
-        return cells
-    return F.interpolate(cells, size=tuple(size), mode="bicubic", align_corners=False)
-
-
-def _mean_around(values: Tensor, reach: int) -> Tensor:
-    padded = F.pad(values, (reach,) * 4, mode="reflect")
-    return F.avg_pool2d(padded, 2 * reach + 1, 1)
+    if noise is None:
+        return depth
+    if depth.shape[-2] <= noise.shape[-2] and depth.shape[-1] <= noise.shape[-1]:
+        return F.interpolate(depth, size=noise.shape[-2:], mode="bilinear", align_corners=False) - noise
+    return depth - F.interpolate(noise, size=depth.shape[-2:], mode="bicubic", align_corners=False)

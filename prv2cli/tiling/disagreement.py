@@ -1,6 +1,7 @@
 """How far the predictions of one pixel lie apart, and the confidence that is told from it. numpy only.
 
-tiles that overlap, and their mirrored passes ─ Disagreement ─ half the range ─ to_confidence ─ 0..1
+tiles that overlap, and their mirrored passes ─ Disagreement ─ half the range ─┐
+                              how much the coarse map was changed ─────────────┴─ to_confidence ─ 0..1
 """
 
 from __future__ import annotations
@@ -10,9 +11,13 @@ import numpy as np
 HALF_CONFIDENT = 0.01  # the relative disagreement at which the confidence is one half
 FORMULA = (
     "confidence = 1 / (1 + 100 d), d = half the range of the natural logarithms of the depths that were predicted for "
-    "a pixel: 1 = all agree, 0.5 = they are 1 % away from their middle; not known where there was one prediction only"
+    "a pixel, and 0.3 of the mean change of the coarse map's logarithms in 9 x 9 pixels: 1 = all agree and nothing was "
+    "changed, 0.5 = they are 1 % away from their middle; not known where there was one prediction only"
 )
-METRE_FORMULA = FORMULA.replace("the natural logarithms of the depths", "the depths, over the depth,")
+METRE_FORMULA = (
+    "confidence = 1 / (1 + 100 d), d = half the range of the depths, over the depth, that were predicted for a pixel: "
+    "1 = all agree, 0.5 = they are 1 % away from their middle; not known where there was one prediction only"
+)
 
 
 class Disagreement:

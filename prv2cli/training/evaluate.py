@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -54,6 +54,27 @@ class _Predictor:
 
     def refine(self, rgb: np.ndarray, **known: Any) -> _WholeDepth:
         return _WholeDepth(self._predict(rgb))
+
+
+class AnyEvaluator(Protocol):
+    """Measures a model now and then; a lower score is better."""
+
+    def due(self, step: int) -> bool: ...
+    def measure(self, model: nn.Module) -> Any: ...
+    def score(self, report: Any) -> float: ...
+
+
+def make_evaluator(
+    config: TrainConfig, trained: AnyModelConfig, device: torch.device, tell: Callable[[str], None]
+) -> AnyEvaluator | None:
+    """What the settings ask for: on a data set, on maps of an unseen network, or nothing. Raises as Evaluator."""
+    if config.evaluation is not None:
+        return Evaluator(config, trained, device, tell)
+    if config.maps.validation:
+        from prv2cli.training.unseen import UnseenMaps
+
+        return UnseenMaps(config)
+    return None
 
 
 class Evaluator:

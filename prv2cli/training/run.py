@@ -15,6 +15,7 @@ from prv2cli.files.atomic import remove_leftovers
 from prv2cli.training.config.mixture import MixtureData
 from prv2cli.training.config.run import TrainConfig
 from prv2cli.training.config.scenes import SceneDataConfig
+from prv2cli.training.imitators.fit import prepare_imitators
 from prv2cli.training.logs import NoLog, RunLog
 from prv2cli.training.loop.batches import Tell, samples_per_step
 from prv2cli.training.loop.distributed import World
@@ -99,8 +100,12 @@ def fit(
 
 
 def prepare_scenes(config: TrainConfig, progress: Progress) -> None:
-    """Make the procedural scenes that the run lacks, on all cores."""
+    """Make the procedural scenes that the run lacks, on all cores, and the imitators that it lacks."""
     if isinstance(config.data, SceneDataConfig):
-        ScenePool(config.data).make(os.cpu_count() or 1, progress)
+        pool = ScenePool(config.data)
+        pool.make(os.cpu_count() or 1, progress)
+        if config.maps.imitated or config.maps.validation:
+            trained = config.maps.imitated > 0
+            prepare_imitators(config.maps.imitators, pool, progress, for_training=trained)
     elif isinstance(config.data, MixtureData) and config.data.scenes is not None:
         ScenePool(scene_data(config.data.scenes)).make(os.cpu_count() or 1, progress)

@@ -24,6 +24,7 @@ from prv2cli.training.config.run import TrainConfig
 from prv2cli.training.encoder_start import load_encoder
 
 CPU = torch.device("cpu")
+_GUIDE_STEM = "guide.levels.0.enter.0.weight"
 
 
 def build_to_train(config: TrainConfig, trained: AnyModelConfig) -> nn.Module:
@@ -88,7 +89,7 @@ def _start_from(model: nn.Module, trained: AnyModelConfig, checkpoint: Checkpoin
     for part in parts:
         for target, config in candidates:
             if _before_growth(part.config) == _before_growth(config):
-                tensors = _grown(target) | part.tensors
+                tensors = _grown(target) | _widened(part.tensors, target)
                 _load(target, tensors, f"start_from: {checkpoint.name}")
                 return
     raise ConfigError(
@@ -103,8 +104,20 @@ def _before_growth(config: AnyModelConfig) -> AnyModelConfig:
     if not isinstance(config, RefinerConfig):
         return config
     head = config.head.model_copy(update={"dilations": ()})
+    coarse = config.coarse.model_copy(update={"character": False})
     outside = {"denoise": False, "back_projection": 0, "shock_filter": 0}
-    return config.model_copy(update={"head": head, **outside})
+    return config.model_copy(update={"head": head, "coarse": coarse, **outside})
+
+
+def _widened(tensors: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """The tensors, the guide's first convolution with zeros for what weights from before the growth were not told."""
+    first = next((name for name in tensors if name.endswith(_GUIDE_STEM)), None)
+    wanted = dict(model.named_parameters()).get(first or "")
+    if first is None or wanted is None or wanted.shape[1] <= tensors[first].shape[1]:
+        return tensors
+    weight = tensors[first]
+    zeros = weight.new_zeros(weight.shape[0], wanted.shape[1] - weight.shape[1], *weight.shape[2:])
+    return {**tensors, first: torch.cat([weight, zeros], dim=1)}
 
 
 def _grown(model: nn.Module) -> dict[str, Tensor]:

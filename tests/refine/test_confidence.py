@@ -116,7 +116,8 @@ def _predicting(monkeypatch: pytest.MonkeyPatch, predict: Callable[[np.ndarray, 
 
     monkeypatch.setattr(TileLoop, "_refine_batch", batch)
     monkeypatch.setattr(Preparer, "_has_wide_edges", lambda *_: False)
-    monkeypatch.setattr("prv2cli.refine.fuse.correct", lambda *_: None)
+    monkeypatch.setattr("prv2cli.refine.fuse.correct", lambda *_, **_known: None)
+    monkeypatch.setattr("prv2cli.refine.fuse.add_change", lambda *_: None)
 
 
 @pytest.mark.parametrize("options", [{}, {"tta": "none"}, {"mode": "m2"}, {"mode": "r3", "tta": "none"}])
@@ -244,9 +245,10 @@ TILES: dict[str, Any] = {"overlap": 0.25}
     "options", [ONE_TILE, TILES, {**TILES, "batch_size": 4}], ids=["one", "grid", "batch"]
 )
 def test_a_bundle_takes_the_mean_of_both_photographs(
-    bundle: Refiner, photograph: np.ndarray, options: dict[str, Any]
+    bundle: Refiner, photograph: np.ndarray, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What comes out for the photograph and, mirrored back, for its mirror image, each refined alone."""
+    monkeypatch.setattr("prv2cli.refine.fuse.add_change", lambda *_: None)
     small = np.ascontiguousarray(photograph[100:190, 130:251])
     one = bundle.refine(small, **options)
     other = bundle.refine(np.ascontiguousarray(small[:, ::-1]), **options).depth[:, ::-1]

@@ -11,7 +11,10 @@ from prv2cli.training.config.scenes import SceneDataConfig
 from prv2cli.training.samples.scene_pool import ScenePool
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-STAGE_CONFIGS = {"refine": CONFIGS / "refiner-s.yaml", "coarse": CONFIGS / "lite.yaml"}
+STAGE_CONFIGS = {
+    "refine": Path(__file__).parents[1] / "data" / "refiner_on_scenes.yaml",
+    "coarse": CONFIGS / "lite.yaml",
+}
 SCENES = 4
 
 

@@ -113,3 +113,22 @@ def test_a_trained_refiner_can_grow(cache: Path, tmp_path: Path) -> None:
     assert losses[0] == losses[1]
     losses[1].backward()
     assert all(layer.weight.grad.abs().sum() > 0 for layer in grown.model.head.along)  # type: ignore[union-attr]
+
+
+def test_a_refiner_that_is_told_more_starts_as_the_one_that_was_not(cache: Path, tmp_path: Path) -> None:
+    """What it is told of the coarse map enters with zeros, and is learned."""
+    configs = []
+    for told in (False, True):
+        changes: dict[str, object] = {"model.coarse.character": told}
+        if told:
+            changes |= {"start_from": tmp_path / "last.safetensors", "seed": 7}
+        config = load_train_config(STAGE_CONFIGS["refine"], overrides(cache, **changes))
+        configs.append((config, Trainer(config, tmp_path, CPU, lambda parts: None)))
+        if not told:
+            configs[0][1].save()
+    batch = first_batch(configs[0][0])
+    losses = [stage_of(c).step(t.model.eval(), batch, 0.0, c).loss for c, t in configs]
+    assert losses[0] == losses[1]
+    losses[1].backward()
+    stem = configs[1][1].model.guide.levels[0].enter[0]  # type: ignore[union-attr, index]
+    assert stem.weight.grad[:, 4:].abs().sum() > 0

@@ -112,7 +112,8 @@ def refine(
     coarse_depth: Annotated[
         Path | None,
         typer.Option(
-            help="Refine THIS depth map instead of running a coarse network.", rich_help_panel=COARSE
+            help="Refine THIS depth map instead of running a coarse network; 8-bit grey pictures of one, too.",
+            rich_help_panel=COARSE,
         ),
     ] = None,
     coarse_scale: Annotated[
@@ -133,6 +134,23 @@ def refine(
         Kind | None,
         typer.Option(help="Whether it holds depth or inverse depth (disparity).", rich_help_panel=COARSE),
     ] = None,
+    coarse_invalid: Annotated[
+        str | None,
+        typer.Option(
+            help="Which of its numbers means no value: a number, zero or none. Default: 0 and below in a map of "
+            "metres; in a relative one none, where 0 is as far (inverse) or as near (depth) as can be.",
+            metavar="VALUE|zero|none",
+            rich_help_panel=COARSE,
+        ),
+    ] = None,
+    coarse_stretch: Annotated[
+        bool,
+        typer.Option(
+            "--coarse-stretch",
+            help="It covers the whole photograph, although its aspect is another (networks with a fixed input).",
+            rich_help_panel=COARSE,
+        ),
+    ] = False,
     tile: TileOption = "0",
     overlap: OverlapOption = None,
     batch_size: Annotated[
@@ -191,7 +209,9 @@ def refine(
         revision=revision,
         offline=offline,
     )
-    given = _read_coarse(coarse_depth, coarse_scale, coarse_relative, coarse_kind)
+    given = _read_coarse(
+        coarse_depth, coarse_scale, coarse_relative, coarse_kind, coarse_invalid, coarse_stretch
+    )
     job = FileJob(
         read_once(image) if str(image) != "-" else binary_stdin(),
         outputs,
@@ -282,7 +302,7 @@ def _load(models: Models, job: FileJob, seconds: dict[str, float], quiet: bool, 
     start = time.perf_counter()
     choose_precision(models.precision, choose_device(models.device))
     height, width = photo.rgb.shape[:2]
-    if job.given is not None:
+    if job.given is not None and not job.given.stretched:
         check_aspect(job.given.values.shape, (height, width))
     name = DEFAULT_REFINER if models.model == "auto" else models.model
     config = model_config(resolve(name, revision=models.revision, offline=models.offline))
@@ -334,7 +354,12 @@ def _tell_estimate(job: FileJob, models: Models, *, as_json: bool) -> None:
 
 
 def _read_coarse(
-    path: Path | None, scale: float | None, relative: bool, kind: Kind | None
+    path: Path | None,
+    scale: float | None,
+    relative: bool,
+    kind: Kind | None,
+    invalid: str | None,
+    stretch: bool,
 ) -> GivenDepth | None:
     from prv2cli.errors import UsageError
 
@@ -343,6 +368,8 @@ def _read_coarse(
             "--coarse-scale": scale is not None,
             "--coarse-relative": relative,
             "--coarse-kind": kind is not None,
+            "--coarse-invalid": invalid is not None,
+            "--coarse-stretch": stretch,
         }
         for flag, given in flags.items():
             if given:
@@ -350,21 +377,14 @@ def _read_coarse(
         return None
     if relative and scale is not None:
         raise UsageError("--coarse-scale and --coarse-relative exclude each other")
-    from prv2cli.depth_files.read import read_depth
+    from prv2cli.depth_files.given_map import parse_invalid, read_given
     from prv2cli.refine.request import GivenDepth
 
-    found = read_depth(
+    found = read_given(
         path,
         scale=scale,
         kind=kind,
         relative=relative,
-        scale_flag="--coarse-scale",
-        relative_flag="--coarse-relative",
+        invalid=parse_invalid(invalid),
     )
-    stored: Any = found.metadata.kind
-    return GivenDepth(
-        found.values,
-        stored,
-        "relative" if found.metadata.unit.endswith("relative") else "metre",
-        notes=found.notes,
-    )
+    return GivenDepth(found.values, found.kind, found.unit, found.half_step, stretch, found.notes)

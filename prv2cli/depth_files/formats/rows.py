@@ -31,7 +31,8 @@ class Rows:
 
     uint16: round(depth * scale), 0 = no depth, TOP = that or more; a depth that would round to 0 becomes 1.
     float32: the value itself, NaN = no depth. `invert` stores 1/depth instead.
-    No depth is anything that is not finite and above 0.
+    No depth is anything that is not finite and above 0; in a `signed` map, which has no zero of its own, anything that
+    is not finite: a float is then stored as it is, and an integer at 0 and below becomes 1.
     `on_band` is called before each band; what it raises ends the encoding.
     """
 
@@ -39,6 +40,7 @@ class Rows:
     dtype: np.dtype[Any]
     scale: float = 1.0
     invert: bool = False
+    signed: bool = False
     clipped: int = 0  # larger than TOP
     invalid: int = 0
     rounded: int = 0  # below FINE, where rounding may pass 1 %
@@ -79,7 +81,7 @@ class Rows:
 
     def _integers(self, band: np.ndarray) -> np.ndarray:
         steps = np.multiply(band, self.scale, dtype=np.float64)
-        valid = (band > 0) & (band < np.inf)
+        valid = np.isfinite(band) if self.signed else (band > 0) & (band < np.inf)
         np.rint(steps, out=steps)
         self.clipped += int(np.count_nonzero((steps > TOP) & valid))
         self.rounded += int(np.count_nonzero((steps < FINE) & valid))
@@ -91,7 +93,9 @@ class Rows:
 
     def _floats(self, band: np.ndarray) -> np.ndarray:
         values = band.astype(np.float32)
-        bad = ~(np.isfinite(values) & (values > 0))
+        bad = ~np.isfinite(values)
+        if not self.signed:
+            bad |= ~(values > 0)
         values[bad] = np.nan
         self.invalid += int(np.count_nonzero(bad))
         return values

@@ -30,11 +30,12 @@ class GuideLevel(nn.Module):
 
 
 class GuideEncoder(nn.Module):
-    """(B, 3, g, g') RGB in 0..1 and (B, 1, g, g') normalised log-depth -> levels 0.. at strides 1, 2, 4, ..."""
+    """(B, 3, g, g') RGB in 0..1 and (B, D, g, g') normalised depth and what else is known of it -> levels 0.. at
+    strides 1, 2, 4, ..."""
 
-    def __init__(self, channels: Sequence[int]) -> None:
+    def __init__(self, channels: Sequence[int], depth_channels: int = 1) -> None:
         super().__init__()
-        inputs = [4, *channels[:-1]]
+        inputs = [3 + depth_channels, *channels[:-1]]
         self.levels = nn.ModuleList(
             GuideLevel(i, o, 1 if k == 0 else 2)
             for k, (i, o) in enumerate(zip(inputs, channels, strict=True))

@@ -25,6 +25,7 @@ from prv2cli.model.refiner.heads import build_head
 from prv2cli.model.refiner.surfaces import LocalFrame, nearest_and_farthest
 
 SURFACE_WINDOW = 21  # pixels of the guide
+CHARACTER_CHANNELS = 2  # sharpness, noise
 
 
 class Residual(NamedTuple):
@@ -46,7 +47,8 @@ class PatchRefiner(nn.Module):
         self.config = config
         coarse_channels = config.coarse.channels
         stride = config.encoder.space_to_depth
-        self.guide = GuideEncoder(coarse_channels) if config.coarse.kind == "given" else None
+        known = 1 + CHARACTER_CHANNELS if config.coarse.character else 1
+        self.guide = GuideEncoder(coarse_channels, known) if config.coarse.kind == "given" else None
         self.local = config.head.kind == "two-surface"
         self.encoder = LightEncoder(config.encoder, depth_channels=3 if self.local else 1)
         self.c2f = build_c2f(
@@ -61,12 +63,13 @@ class PatchRefiner(nn.Module):
             config.head, self.f2c.channels, stride, self.encoder.pixel_channels // stride**2
         )
 
-    def encode_image(self, rgb: Tensor, depth: Tensor) -> list[Tensor]:
+    def encode_image(self, rgb: Tensor, depth: Tensor, character: Tensor | None = None) -> list[Tensor]:
         """Guidance features of whole images, once per image.
 
         Args:
             rgb: (N, 3, g, g') the down-sampled photograph, 0..1.
-            depth: (N, 1, g, g') normalised log-depth of the coarse map at the same size.
+            depth: (N, 1, g, g') normalised depth of the coarse map at the same size.
+            character: (N, 2, g, g') how sharp and how noisy the coarse map is, with `coarse.character`.
 
         Returns:
             Feature maps of levels 0.., each (N, C_k, g / 2^k, g' / 2^k); for a two-surface head one more map
@@ -77,7 +80,7 @@ class PatchRefiner(nn.Module):
                 "this refiner takes the features of its own coarse network (coarse.kind: external)"
             )
         seen = depth.clamp(-NETWORK_LIMIT, NETWORK_LIMIT)
-        features = self.guide(rgb, seen)
+        features = self.guide(rgb, seen if character is None else torch.cat([seen, character], dim=1))
         return [*features, nearest_and_farthest(seen, SURFACE_WINDOW)] if self.local else features
 
     def refine_cropped(

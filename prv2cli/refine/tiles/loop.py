@@ -24,7 +24,7 @@ from prv2cli.coarse.network import CoarseDepth
 from prv2cli.errors import DeviceError
 from prv2cli.files.disk_array import DiskArray, MirroredArray
 from prv2cli.machine.devices import free_memory
-from prv2cli.model.depth_space import LogNormalisation, PlainMetres
+from prv2cli.model.depth_space import Scale
 from prv2cli.model.layers import crop_to_boxes
 from prv2cli.refine.tiles.plan import BYTES_PER_TILE_PIXEL
 from prv2cli.tiling.plan import Tile, TilePlan
@@ -74,20 +74,15 @@ class Prepared:
     Attributes:
         normalised: (1, 1, h, w), what the tiles refine, in the space of `scale`.
         noise: of the coarse map, where some was found (restoration/noise.py).
+        given: (1, 1, h, w) the coarse map in that space, without the noise, before any pass.
     """
 
     coarse: CoarseDepth
-    scale: LogNormalisation | PlainMetres
+    scale: Scale
     normalised: Tensor
     features: list[Tensor]
     noise: Tensor | None = None
-
-    def target(self) -> Tensor | None:
-        """What back-projection brings the result to: the coarse map, (1, 1, h, w) in the space of `scale`.
-
-        None behind a noisy one: the noise that was not found would come back with it.
-        """
-        return self.scale.encode(self.coarse.values) if self.noise is None else None
+    given: Tensor | None = None
 
 
 Cut = Callable[[Sequence[Any]], list[Tensor]]
@@ -130,7 +125,7 @@ class GridCanvas:
     ready: Prepared
     sink: TileSink
     mirrored: bool = False
-    scale: LogNormalisation | PlainMetres | None = None
+    scale: Scale | None = None
 
     @property
     def tile_size(self) -> tuple[int, int]:

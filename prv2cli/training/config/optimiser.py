@@ -17,8 +17,9 @@ class OptimiserConfig(Settings):
         coarse network; None: lr; 0: frozen, BatchNorm's statistics included.
     frozen: what else is frozen, by the beginnings of the parameters' names.
     schedule: cosine: a linear warm-up and a cosine decay to 1/1000; plateau: a linear warm-up, the rate itself, and
-        over the last `decay` of the run a line down to 1/1000; one-cycle: from lr / div up to lr and down to lr / div
-        / final_div, beta1 the other way between the two of `momentum`. warmup: share of the run.
+        over the last `decay` of the run a line down to 1/1000; constant: the warm-up alone, for a run that another will
+        end with a decay; one-cycle: from lr / div up to lr and down to lr / div / final_div, beta1 the other way
+        between the two of `momentum`. warmup: share of the run.
     clip: largest norm of the gradient. ema: decay of the mean that is saved; 0 saves the weights themselves.
     """
 
@@ -28,7 +29,7 @@ class OptimiserConfig(Settings):
     weight_decay: NonNegative = 1e-4
     coarse_weight_decay: NonNegative | None = None
     frozen: tuple[str, ...] = ()
-    schedule: Literal["cosine", "plateau", "one-cycle"] = "cosine"
+    schedule: Literal["cosine", "plateau", "constant", "one-cycle"] = "cosine"
     warmup: Probability = 0.04
     decay: Probability = 0.25
     div: Annotated[float, Field(ge=1)] = 2.0

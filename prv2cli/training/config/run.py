@@ -34,7 +34,7 @@ from prv2cli.training.config.mixture import MixtureData
 from prv2cli.training.config.numbers import Size
 from prv2cli.training.config.optimiser import OptimiserConfig
 from prv2cli.training.config.samples import AugmentConfig, DegradeConfig, SamplingConfig
-from prv2cli.training.config.scenes import SceneDataConfig, TrainData
+from prv2cli.training.config.scenes import MapsConfig, SceneDataConfig, TrainData
 
 Stage = Literal["coarse", "noisy-pretrain", "refine", "transfer"]
 
@@ -66,6 +66,7 @@ class TrainConfig(Settings):
     sampling: SamplingConfig = SamplingConfig()
     augment: AugmentConfig = AugmentConfig()
     degrade: DegradeConfig = DegradeConfig()
+    maps: MapsConfig = MapsConfig()
     refine: RefineStageConfig = RefineStageConfig()
     losses: LossConfig = LossConfig()
     transfer: TransferConfig = TransferConfig()
@@ -129,7 +130,7 @@ class TrainConfig(Settings):
     def _check_unused(self) -> None:
         """A group of settings that this run would not look at is a mistake."""
         images = {"sampling", "augment", "losses"}
-        unused = {"degrade", "refine"} if not self.on_spoilt_scenes else set()
+        unused = {"degrade", "maps", "refine"} if not self.on_spoilt_scenes else set()
         if self.on_scenes_alone or self.on_mixture:
             unused |= images
         if self.stage != "transfer":
@@ -159,6 +160,11 @@ class TrainConfig(Settings):
     def on_mixture(self) -> bool:
         """Whether samples come from a mixture of sets with depth of several kinds (samples/mixture.py)."""
         return isinstance(self.data, MixtureData)
+
+    @property
+    def tells_character(self) -> bool:
+        """Whether the refiner that is trained is told what its coarse map is like."""
+        return isinstance(self.model, RefinerConfig) and self.model.coarse.character
 
     @property
     def total_steps(self) -> int:

@@ -1,14 +1,14 @@
-"""Settings of procedural training scenes, and of any data that a run trains on."""
+"""Settings of procedural training scenes, of the coarse maps that go with them, and of any data to train on."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from prv2cli.datasets.layouts import AnyData
-from prv2cli.settings import PositiveInt, Settings
+from prv2cli.settings import PositiveInt, Probability, Settings
 from prv2cli.training.config.mixture import MixtureData
 
 
@@ -29,6 +29,67 @@ class SceneDataConfig(Settings):
     tile: Annotated[int, Field(ge=64)] = 256
     tiles_per_scene: PositiveInt = 2
     workers: Annotated[int, Field(ge=0)] = 1
+
+
+Imitation = Literal["unet", "pyramid", "smooth", "lite"]
+
+
+class ImitatorsConfig(Settings):
+    """The networks that make network-like maps (imitators/): trained once for so many steps, kept in `cache`.
+
+    kinds: `lite` is the coarse network that comes with the program and is not trained here.
+    """
+
+    kinds: tuple[Imitation, ...] = ("unet", "pyramid", "smooth")
+    cache: Path = Path("runs/imitators")
+    steps: PositiveInt = 400
+    seed: int = 3
+
+    @model_validator(mode="after")
+    def _there_is_one(self) -> ImitatorsConfig:
+        if not self.kinds:
+            raise ValueError("kinds is empty; name unet, pyramid, smooth or lite")
+        return self
+
+
+class MapsConfig(Settings):
+    """What the coarse maps of a training run are.
+
+    spoilt, faulty, imitated, sensor, sharp: the shares of truth that is blurred and spoilt by formulas (`degrade`), of
+        truth with the faults of depth networks, of maps of the imitators, of sensor models, and of maps that are nearly
+        right at nearly full size.
+    inverse: share of samples in affine inverse depth; the others are in log-depth.
+    eight_bits, jpeg: shares of maps stored as pictures, and of those as JPEG.
+    denoise: noise is taken out before (restoration/noise.py), as in use.
+    own_levels: the truth is brought to the coarse map's own level of every surface, so that nothing is asked for
+        but what lies at edges.
+    validation: scenes on whose maps, of the imitator that training never sees, the best model is chosen; 0: none is.
+    """
+
+    spoilt: Probability = 1.0
+    faulty: Probability = 0.0
+    imitated: Probability = 0.0
+    sensor: Probability = 0.0
+    sharp: Probability = 0.0
+    inverse: Probability = 0.0
+    eight_bits: Probability = 0.0
+    jpeg: Probability = 0.0
+    denoise: bool = False
+    own_levels: bool = False
+    validation: Annotated[int, Field(ge=0)] = 0
+    imitators: ImitatorsConfig = ImitatorsConfig()
+
+    @model_validator(mode="after")
+    def _shares_are_shares(self) -> MapsConfig:
+        if abs(sum(self.shares) - 1) > 1e-6:
+            raise ValueError(
+                f"spoilt, faulty, imitated, sensor and sharp must add up to 1, not {sum(self.shares):g}"
+            )
+        return self
+
+    @property
+    def shares(self) -> tuple[float, float, float, float, float]:
+        return (self.spoilt, self.faulty, self.imitated, self.sensor, self.sharp)
 
 
 TrainData = Annotated[SceneDataConfig | MixtureData | AnyData, Field(discriminator="layout")]

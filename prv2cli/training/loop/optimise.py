@@ -64,8 +64,10 @@ class Rates(NamedTuple):
 def rates(config: TrainConfig, step: int) -> Rates:
     """The schedule at a step, 0 .. steps - 1."""
     optimiser, steps = config.optimiser, config.total_steps
+    warm = min(1.0, (step + 1) / max(1.0, optimiser.warmup * steps))
+    if optimiser.schedule == "constant":
+        return Rates(warm)
     if optimiser.schedule == "cosine":
-        warm = min(1.0, (step + 1) / max(1.0, optimiser.warmup * steps))
         return Rates(warm * max(_LOWEST, 0.5 + 0.5 * math.cos(math.pi * step / steps)))
     if optimiser.schedule == "plateau":
         warm = min(1.0, (step + 1) / max(1.0, optimiser.warmup * steps))

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from prv2cli.checkpoints.model_file import save_checkpoint
 from prv2cli.errors import DeviceError, OutputError, Prv2Error
 from prv2cli.training.config.run import TrainConfig
-from prv2cli.training.evaluate import Evaluator
+from prv2cli.training.evaluate import make_evaluator
 from prv2cli.training.logs import Log, NoLog, picture_strip
 from prv2cli.training.loop.batches import Tell, steps
 from prv2cli.training.loop.distributed import World
@@ -77,8 +77,7 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(device.type, FIRST_SCALE, enabled=config.precision == "fp16")
         self.ema = Ema(self.model, config.optimiser.ema)
         self.labeller = stage.labeller(config, device)
-        evaluates = config.evaluation is not None and self.world.first
-        self.evaluator = Evaluator(config, self.trained, device, tell) if evaluates else None
+        self.evaluator = make_evaluator(config, self.trained, device, tell) if self.world.first else None
         self.model, self.forward = wrapped(self.model, config, self.world, device)
         self.step = self.skipped = 0
         self.seconds = 0.0
@@ -195,18 +194,16 @@ class Trainer:
         self.report(told)
 
     def _evaluate_if_due(self) -> None:
-        evaluation = self.config.evaluation
-        if evaluation is None:
-            return
         if self.evaluator is not None and self.evaluator.due(self.step):
             report = self.evaluator.measure(self.ema.model)
             self.log.evaluated(self.step, report.to_json()["means"])
             score = self.evaluator.score(report)
             if math.isnan(score):
-                self.tell(f"evaluation.best: {evaluation.best} could not be measured at step {self.step}")
+                self.tell(f"the best model cannot be told: nothing could be measured at step {self.step}")
             if score < self.best and self._try_to_save(lambda: self._save_model(BEST)):
                 self.best = score
-        if self.step % evaluation.every == 0 or self.step == self.config.total_steps:
+        evaluation = self.config.evaluation
+        if evaluation and (self.step % evaluation.every == 0 or self.step == self.config.total_steps):
             self.world.wait()
 
     def save(self) -> None:

@@ -5,20 +5,23 @@ Sample i of a data set depends on (seed, i) alone, so any number of workers and 
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from prv2cli.extras import import_opencv
-from prv2cli.model.depth_space import LogNormalisation
+from prv2cli.model.refiner.patchrefiner import SURFACE_WINDOW
 from prv2cli.resampling.guide import to_guide
+from prv2cli.restoration.character import character
 from prv2cli.restoration.edge_width import WIDE_EDGES
 from prv2cli.training.config.samples import DegradeConfig
-from prv2cli.training.config.scenes import SceneDataConfig
+from prv2cli.training.config.scenes import MapsConfig, SceneDataConfig
+from prv2cli.training.maps.draw import draw_map
 from prv2cli.training.samples.augment import photograph
 from prv2cli.training.samples.collate import Sample
-from prv2cli.training.samples.degrade import degrade
 from prv2cli.training.samples.scene_pool import ScenePool
 
 _GUIDE_SIZES = (96, 72, 56)
@@ -66,10 +69,16 @@ class RefineSamples(_SceneSamples):
     """
 
     def __init__(
-        self, data: SceneDataConfig, spoil: DegradeConfig, seed: int, length: int, batch: int
+        self,
+        data: SceneDataConfig,
+        spoil: DegradeConfig,
+        seed: int,
+        length: int,
+        batch: int,
+        maps: MapsConfig | None = None,
     ) -> None:
         super().__init__(data, seed, length)
-        self.spoil, self.batch = spoil, batch
+        self.spoil, self.batch, self.maps = spoil, batch, maps or MapsConfig()
 
     def __getitem__(self, index: int) -> Sample:
         rng = self._rng(index)
@@ -79,16 +88,14 @@ class RefineSamples(_SceneSamples):
             rgb, depth = np.rot90(rgb), np.rot90(depth)
         image = _to_tensor(photograph(np.ascontiguousarray(rgb), rng))
         truth = torch.from_numpy(np.ascontiguousarray(depth))[None, None]
-        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        coarse, blur = degrade(truth, self.spoil, generator)
+        made = draw_map(image[None], truth, self.maps, self.spoil, rng)
         # Where the pass at half size begins is an estimate: the network is to be good on either side of it, and
         # what it estimates is more than the blur where edges lie close together.
-        wide = blur > WIDE_EDGES * float(np.exp(rng.uniform(-0.65, 0.15)))
-        true_norm = LogNormalisation.of(coarse)
-        norm = _jitter(true_norm, rng)
+        wide = made.blur > WIDE_EDGES * float(np.exp(rng.uniform(-0.65, 0.15)))
+        jitter = _Jitter.draw(rng)
         # All samples of a batch share a guide size, or they could not be joined.
         guide = _GUIDE_SIZES[(index // self.batch) % len(_GUIDE_SIZES)]
-        normalised, true_depth = norm.encode(coarse)[0], norm.encode(truth)[0]
+        normalised, true_depth = jitter.apply(made.coarse[0]), jitter.apply(made.truth[0])
         corners = [self._corner(rng, depth) for _ in range(self.data.tiles_per_scene)]
         tile = self.data.tile
         windows = [(..., slice(y, y + tile), slice(x, x + tile)) for y, x in corners]
@@ -99,7 +106,8 @@ class RefineSamples(_SceneSamples):
             "box": torch.tensor([[x, y, x + tile, y + tile] for y, x in corners]) / depth.shape[0],
             "guide_rgb": to_guide(image[None], (guide, guide)),
             "guide_depth": to_guide(normalised[None], (guide, guide)),
-            "spread_ratio": (norm.spread / true_norm.spread).expand(len(corners), 1, 1, 1),
+            "character": character(normalised[None], depth.shape, (guide, guide), SURFACE_WINDOW),
+            "spread_ratio": torch.full((len(corners), 1, 1, 1), jitter.factor),
             "wide": torch.full((len(corners),), wide),
         }
 
@@ -114,10 +122,20 @@ class RefineSamples(_SceneSamples):
         return top, left
 
 
-def _jitter(norm: LogNormalisation, rng: np.random.Generator) -> LogNormalisation:
-    """A tile of a large photograph spans a small part of its depth range: mostly widen the spread."""
-    factor = float(np.exp(rng.uniform(-0.3, 1.2)))
-    return LogNormalisation(norm.centre + float(rng.normal(0, 0.4)) * norm.spread, norm.spread * factor)
+class _Jitter(NamedTuple):
+    """Another centre and spread than the scene's own: a tile of a large photograph spans a small part of its range."""
+
+    centre: float
+    factor: float
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator) -> _Jitter:
+        """Mostly a wider spread."""
+        factor = float(np.exp(rng.uniform(-0.3, 1.2)))
+        return cls(float(rng.normal(0, 0.4)), factor)
+
+    def apply(self, normalised: Tensor) -> Tensor:
+        return (normalised - self.centre) / self.factor
 
 
 class CoarseSamples(_SceneSamples):

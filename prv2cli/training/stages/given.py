@@ -25,7 +25,7 @@ def _samples(config: TrainConfig, length: int) -> Dataset[Sample]:
     assert isinstance(config.data, SceneDataConfig)
     # Samples of one step share a guide size: those of all processes and of all batches that are added up.
     together = length // config.total_steps
-    return RefineSamples(config.data, config.degrade, config.seed, length, together)
+    return RefineSamples(config.data, config.degrade, config.seed, length, together, config.maps)
 
 
 class _Target(NamedTuple):
@@ -47,7 +47,8 @@ def refine_step(model: nn.Module, batch: Batch, progress: float, config: TrainCo
     assert isinstance(model, PatchRefiner)
     scenes, tiles = len(batch["guide_rgb"]), len(batch["rgb"])
     index = torch.arange(scenes, device=batch["rgb"].device).repeat_interleave(tiles // scenes)
-    guide = model.encode_image(batch["guide_rgb"], batch["guide_depth"])
+    known = [batch["character"]] if config.tells_character else []
+    guide = model.encode_image(batch["guide_rgb"], batch["guide_depth"], *known)
     smooth = progress < config.refine.smooth_until
     target = _Target(batch["coarse"], batch["truth"], batch["spread_ratio"])
     reduced, wide = target.coarse.new_zeros(()), batch["wide"]

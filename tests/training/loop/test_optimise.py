@@ -130,3 +130,12 @@ def test_without_a_decay_the_mean_is_the_model() -> None:
     ema = Ema(model, 0)
     ema.update(model, 3)
     assert ema.model is model
+
+
+def test_a_constant_rate_is_warmed_up_and_stays() -> None:
+    optimiser = {"schedule": "constant", "warmup": 0.1}
+    config = TrainConfig.model_validate(settings(Path("x"), "refine", optimiser=optimiser, steps=100))
+    shares = [rates(config, step).share for step in range(100)]
+    assert shares[0] == 0.1
+    assert shares[4] == 0.5
+    assert set(shares[9:]) == {1.0}

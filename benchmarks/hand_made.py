@@ -1,0 +1,185 @@
+"""What the steps that no network does are worth: each left out, behind coarse maps of several kinds.
+
+    python benchmarks/hand_made.py --data FOLDER [--real FOLDER] [--imitators FOLDER] [--model NAME_OR_PATH]
+
+| step            | where                                                                                      |
+|-----------------|--------------------------------------------------------------------------------------------|
+| noise           | restoration/noise.py: noise is taken out before                                            |
+| half-size       | the pass at half size behind wide edges                                                    |
+| back-projection | restoration/back_projection.py                                                             |
+| shock filter    | restoration/shock_filter.py                                                                |
+| choice          | the last two happen only behind maps that are blurred ones: without, behind all            |
+
+simulated: accuracy.py's maps at 1/8 and 1/16. noisy: --fault sensor's at 1/4. network-like (--imitators): maps of the
+network that training never sees, on held-out procedural scenes. real (--real): FOLDER/<name>/{case.json, photo.*,
+coarse.*}, without truth: how much changed away from edges, and how much lies outside what the coarse map has around.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import accuracy
+import cv2
+import numpy as np
+import sensor_noise
+
+from prv2cli import Refiner
+from prv2cli.checkpoints.model_file import read_checkpoint
+from prv2cli.depth_files.given_map import read_given
+from prv2cli.evaluation.metrics.boundary_f1 import boundary_f1
+from prv2cli.evaluation.metrics.edge_errors import edge_abs_rel
+from prv2cli.evaluation.metrics.pixels import abs_rel
+from prv2cli.hub.resolve import resolve
+from prv2cli.refine import fuse
+from prv2cli.refine.prepare import Preparer
+from prv2cli.refine.request import GivenDepth, RefineRequest, Subject
+
+CHANGED, NEAR = 0.02, 0.05  # of a map's range: a change; an edge
+FAR = 400.0  # metres, of an inverse map at 0
+Figures = dict[str, float]
+CHOICE = (fuse.BLURRED, fuse.MOSTLY_BLURRED)
+STEPS = ("all", "noise", "half-size", "back-projection", "shock filter", "choice")
+
+
+class Given(NamedTuple):
+    """A coarse map, its photograph, and how the result is judged."""
+
+    kind: str
+    rgb: np.ndarray
+    given: GivenDepth
+    judge: Callable[[np.ndarray], Figures]
+
+
+def without(step: str, model: str) -> Refiner:
+    """The refiner without a step ("all": with all of them)."""
+    checkpoint = read_checkpoint(resolve(model).path)
+    settings: dict[str, dict[str, Any]] = {
+        "noise": {"denoise": False},
+        "back-projection": {"back_projection": 0},
+        "shock filter": {"shock_filter": 0},
+    }
+    off = settings.get(step, {})
+    refiner = Refiner(
+        replace(checkpoint, config=checkpoint.config.model_copy(update=off)), None, device="cpu"
+    )
+    fuse.BLURRED, fuse.MOSTLY_BLURRED = (1.0, 1.0) if step == "choice" else CHOICE
+    if step == "half-size":
+        assert hasattr(Preparer, "_has_wide_edges")
+        setattr(refiner.preparer, "_has_wide_edges", lambda *_: False)  # noqa: B010
+    return refiner
+
+
+def simulated(data: Path) -> Iterator[Given]:
+    for factor in (8, 16):
+        for case in accuracy.load_cases(data, factor):
+            yield Given(f"simulated 1/{factor}", case.rgb, GivenDepth(case.bilinear), partial(_scored, case))
+
+
+def _scored(case: accuracy.Case, depth: np.ndarray) -> Figures:
+    scores = case.score(depth)
+    return {"edges %": scores["edge_abs_rel"], "F1": scores["f1"], "flying %": scores["flying"]}
+
+
+def noisy(data: Path) -> Iterator[Given]:
+    for path in sorted(data.glob("*/depth.npy")):
+        case = sensor_noise.make_case(path.parent, 4, accuracy._fill_holes)
+        given = GivenDepth(case.noisy, "inverse", "relative")
+        yield Given("noisy 1/4", case.rgb, given, partial(_off_by, case))
+
+
+def _off_by(case: sensor_noise.Case, found: np.ndarray) -> Figures:
+    return {"levels": case.error(found)}
+
+
+def network_like(imitators: Path, scenes: int = 8) -> Iterator[Given]:
+    from prv2cli.training.config.load import load_train_config
+    from prv2cli.training.unseen import _held_out
+
+    changes = [f"maps.imitators.cache={imitators}", f"maps.validation={scenes}", f"data.cache={imitators}"]
+    config = load_train_config(Path("configs/refiner-s.yaml"), changes)
+    for case in _held_out(config):
+        rgb = (case.rgb[0].permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
+        values = case.coarse[0, 0].numpy()
+        yield Given(
+            "network-like", rgb, GivenDepth(values, "inverse", "relative"), partial(_against, case.truth)
+        )
+
+
+def _against(truth: np.ndarray, inverse: np.ndarray) -> Figures:
+    depth, mask = (1 / np.maximum(inverse, 1 / FAR)).astype(np.float32), np.ones(truth.shape, bool)
+    return {
+        "AbsRel %": 100 * abs_rel(depth, truth, mask),
+        "edges %": 100 * edge_abs_rel(depth, truth, mask),
+        "F1": 100 * boundary_f1(depth, truth, mask),
+    }
+
+
+def real(folder: Path) -> Iterator[Given]:
+    for file in sorted(folder.glob("*/case.json")):
+        case = json.loads(file.read_text())
+        photo, coarse = (next(file.parent.glob(f"{name}.*")) for name in ("photo", "coarse"))
+        inverse = case["kind"] == "inverse"
+        found = read_given(
+            coarse, relative=inverse, kind=case["kind"], scale=None if inverse else case["scale"]
+        )
+        picture: Any = cv2.imread(str(photo))
+        rgb = cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+        up = cv2.resize(found.values, rgb.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+        given = GivenDepth(found.values, found.kind, found.unit, found.half_step)
+        yield Given("real", rgb, given, partial(_harm, up, float(case["unit_px"])))
+
+
+def _harm(coarse: np.ndarray, unit: float, found: np.ndarray) -> Figures:
+    known = np.isfinite(coarse)
+    coarse = np.where(known, coarse, found)
+    span = float(np.ptp(np.percentile(coarse, (2, 98))))
+    around = partial(_around, reach=max(1, round(1.5 * unit)))
+    high, low = around(coarse)
+    near = _around((high - low > NEAR * span).astype(np.uint8), max(2, round(3 * unit)))[0] > 0
+    high, low = _around(coarse, max(2, round(3 * unit)))
+    outside = np.maximum(found - high, low - found) > CHANGED * span
+    changed = np.abs(found - coarse) > CHANGED * span
+    return {
+        "away %": 100 * float(changed[~near & known].mean()),
+        "over %": 100 * float(outside[near & known].mean()),
+    }
+
+
+def _around(values: np.ndarray, reach: int) -> tuple[np.ndarray, np.ndarray]:
+    kernel = np.ones((2 * reach + 1,) * 2, np.uint8)
+    return cv2.dilate(values, kernel), cv2.erode(values, kernel)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True, help="folder of the scenes with truth")
+    parser.add_argument("--real", type=Path, help="folder of real maps")
+    parser.add_argument("--imitators", type=Path, help="where a training run keeps its imitators")
+    parser.add_argument("--model", default="refiner-s", help="name or path of the refiner")
+    parser.add_argument("--steps", nargs="+", choices=STEPS, default=list(STEPS))
+    args = parser.parse_args()
+    maps = [*simulated(args.data), *noisy(args.data)]
+    maps += network_like(args.imitators) if args.imitators else []
+    maps += real(args.real) if args.real else []
+    for step in args.steps:
+        refiner, found = without(step, args.model), dict[str, list[Figures]]()
+        for one in maps:
+            result = refiner.run([Subject(one.rgb, None, one.given)], RefineRequest())[0]
+            found.setdefault(one.kind, []).append(one.judge(result.depth))
+        for kind, figures in found.items():
+            means = {name: np.nanmean([one[name] for one in figures]) for name in figures[0]}
+            told = ", ".join(f"{name} {mean:.2f}" for name, mean in means.items())
+            print(f"| {'all steps' if step == 'all' else f'without {step}'} | {kind} | {told} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""8-bit pictures of depth maps: grey PNG, JPEG and WebP, and grey stored as colour. 256 steps, no unit.
+
+Only maps that are to be refined are read so: whatever else takes depth files refuses them.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+from PIL import JpegImagePlugin, PngImagePlugin, WebPImagePlugin
+
+from prv2cli.depth_files.formats.checks import MAX_PIXELS
+from prv2cli.errors import InputError
+
+GREY_TOLERANCE = 12  # levels between the channels of a grey picture: JPEG and WebP store colour coarsely
+_HALF = 0.5
+_OF_A_BLOCK = 8  # a JPEG's first quantisation step is of eight times a block's mean
+_LOSSY_WEBP = 1.5  # half a step: its quality cannot be read
+_OPENERS: dict[str, Any] = {
+    "png": PngImagePlugin.PngImageFile,
+    "jpeg": JpegImagePlugin.JpegImageFile,
+    "webp": WebPImagePlugin.WebPImageFile,
+}
+
+
+class Picture(NamedTuple):
+    """levels: (H, W) uint8. half_step: how far one may be from what was stored."""
+
+    levels: np.ndarray
+    half_step: float
+
+
+def picture_kind(head: bytes) -> str | None:
+    """png, jpeg or webp by a file's first 12 bytes; None for anything else."""
+    if head.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "png"
+    if head.startswith(b"\xff\xd8"):
+        return "jpeg"
+    return "webp" if head[:4] == b"RIFF" and head[8:12] == b"WEBP" else None
+
+
+def read_picture(file: BinaryIO) -> Picture | None:
+    """The grey levels of an 8-bit picture in a seekable file; None where it is none (a 16-bit PNG, say).
+
+    Raises:
+        InputError: a coloured picture: nothing tells which colour is near.
+    """
+    kind = picture_kind(file.read(12))
+    file.seek(0)
+    if kind is None:
+        return None
+    image = _OPENERS[kind](io.BytesIO(file.read()))
+    file.seek(0)
+    if image.mode not in ("L", "LA", "P", "RGB", "RGBA", "1", "YCbCr"):
+        return None
+    if image.width * image.height > MAX_PIXELS:
+        raise InputError(
+            f"{image.width} x {image.height} is more than the {MAX_PIXELS} pixels that prv2 reads"
+        )
+    half = _half_step(image, kind)
+    return Picture(_grey(image), half)
+
+
+def _half_step(image: Any, kind: str) -> float:
+    if kind == "webp":
+        return _LOSSY_WEBP
+    if kind == "jpeg":
+        first = min(table[0] for table in image.quantization.values())
+        return _HALF + first / _OF_A_BLOCK
+    return _HALF
+
+
+def _grey(image: Any) -> np.ndarray:
+    if image.mode == "L":
+        return np.asarray(image)
+    channels = np.asarray(image.convert("RGB"))
+    spread = channels.max(axis=2).astype(np.int16) - channels.min(axis=2)
+    if np.percentile(spread, 99) > GREY_TOLERANCE:
+        raise InputError(
+            "a coloured picture, and nothing tells which colour is near; save the map in grey (or as numbers)"
+        )
+    return channels[..., 1] if not spread.any() else np.asarray(image.convert("L"))

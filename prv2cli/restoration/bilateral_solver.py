@@ -1,0 +1,112 @@
+"""The smoothest map that a photograph allows and that stays near a noisy one: the fast bilateral solver (Barron and
+Poole, ECCV 2016).
+
+Pixels with one place and one colour, both in steps, share a vertex of a five-dimensional grid; so few vertices stand
+for many pixels, and neighbours in the grid are neighbours in the photograph that look alike. On them
+
+    strength * (differences between neighbours, squared) + (differences to the noisy map, squared)
+
+is least for the solution of a sparse linear system; conjugate gradients find it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+PLACE, LUMA, CHROMA = 8.0, 8.0, 8.0  # steps of the grid: pixels, 8-bit levels
+SHIFTS = (
+    0.0,
+    1 / 3,
+    2 / 3,
+)  # of the grid, in steps: a vertex has one value, and the mean of several has no terraces
+BALANCING = 10  # rounds that make the blur keep every vertex's mass
+ITERATIONS, TOLERANCE = 40, 1e-4
+_LUMA = (0.299, 0.587, 0.114)
+_CHROMA = ((-0.169, -0.331, 0.5), (0.5, -0.419, -0.081))
+
+
+class _Grid(NamedTuple):
+    """place: (N,) the vertex of each pixel; neighbours: (10, V) vertices, V where there is none; mass: (V,) pixels."""
+
+    place: np.ndarray
+    neighbours: np.ndarray
+    mass: np.ndarray
+
+    def blur(self, values: np.ndarray) -> np.ndarray:
+        """Each vertex twice for every dimension, and its neighbours."""
+        padded = np.append(values, 0.0)
+        return len(self.neighbours) * values + padded[self.neighbours].sum(axis=0)
+
+    def splat(self, pixels: np.ndarray) -> np.ndarray:
+        return np.bincount(self.place, pixels, len(self.mass))
+
+
+def solve(rgb: np.ndarray, noisy: np.ndarray, strength: float) -> np.ndarray:
+    """Smooth a map along a photograph.
+
+    Args:
+        rgb: (H, W, 3) in 0..1. noisy: (H, W). strength: how much smoothness counts, about 1 to 1,000.
+
+    Returns:
+        (H, W) float32.
+    """
+    found = [_solve_on(_grid(rgb, shift), noisy, strength) for shift in SHIFTS]
+    smooth: np.ndarray = sum(found[1:], found[0]) / len(found)
+    return smooth.astype(np.float32)
+
+
+def _solve_on(grid: _Grid, noisy: np.ndarray, strength: float) -> np.ndarray:
+    balance = np.ones(len(grid.mass))
+    for _ in range(BALANCING):
+        balance = np.sqrt(balance * grid.mass / grid.blur(balance))
+    mass = balance * grid.blur(balance)
+
+    def system(y: np.ndarray) -> np.ndarray:
+        return strength * (mass * y - balance * grid.blur(balance * y)) + grid.mass * y
+
+    diagonal = strength * (mass - len(grid.neighbours) * balance**2) + grid.mass
+    wanted = grid.splat(noisy.ravel().astype(np.float64))
+    found = _conjugate_gradients(system, wanted, wanted / grid.mass, diagonal)
+    return found[grid.place].reshape(noisy.shape)
+
+
+def _conjugate_gradients(
+    system: Callable[[np.ndarray], np.ndarray], right: np.ndarray, x: np.ndarray, diagonal: np.ndarray
+) -> np.ndarray:
+    """Solve system(x) = right from x on, preconditioned by the diagonal."""
+    residual = right - system(x)
+    step = residual / diagonal
+    energy = residual @ step
+    enough = TOLERANCE**2 * max(energy, 1e-30)
+    for _ in range(ITERATIONS):
+        if energy <= enough:
+            break
+        moved = system(step)
+        length = energy / (step @ moved)
+        x, residual = x + length * step, residual - length * moved
+        towards = residual / diagonal
+        before, energy = energy, residual @ towards
+        step = towards + energy / before * step
+    return x
+
+
+def _grid(rgb: np.ndarray, shift: float) -> _Grid:
+    """`shift`: of the grid's corner, in its steps."""
+    height, width = rgb.shape[:2]
+    levels = rgb.reshape(-1, 3).astype(np.float64) * 255
+    y, x = (part.ravel() for part in np.mgrid[:height, :width])
+    parts = [y / PLACE, x / PLACE, levels @ _LUMA / LUMA, *(levels @ row / CHROMA + 20 for row in _CHROMA)]
+    cells = np.stack([np.floor(part + shift).astype(np.int64) + 1 for part in parts])
+    spans = cells.max(axis=1) + 2
+    vertices, place = np.unique(np.ravel_multi_index(cells, spans), return_inverse=True)
+    neighbours = np.empty((2 * len(spans), len(vertices)), np.int64)
+    for number, stride in enumerate(np.append(np.cumprod(spans[:0:-1])[::-1], 1)):
+        for side, sign in enumerate((-1, 1)):
+            there = np.searchsorted(vertices, vertices + sign * stride).clip(max=len(vertices) - 1)
+            known = vertices[there] == vertices + sign * stride
+            neighbours[2 * number + side] = np.where(known, there, len(vertices))
+    place = place.ravel()
+    return _Grid(place, neighbours, np.bincount(place).astype(np.float64))

@@ -1,0 +1,52 @@
+"""Given maps in the space that suits them: holes, what lies at 0 and below, steps."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from prv2cli.choices import Unit
+from prv2cli.coarse.given import given_coarse
+from prv2cli.errors import InputError
+
+VALUES = np.array([[0.0, 1.0, 2.0], [np.nan, -1.0, 4.0]], np.float32)
+
+
+def test_relative_inverse_maps_keep_what_is_far() -> None:
+    found = given_coarse(VALUES, "inverse", "relative")
+    assert found.affine
+    assert found.kind == "inverse"
+    known = ~np.isnan(VALUES)
+    assert np.array_equal(found.values[0, 0].numpy()[known], VALUES[known])
+    assert np.isfinite(found.values.numpy()).all()
+
+
+def test_metric_maps_have_holes_there_and_become_depth() -> None:
+    found = given_coarse(VALUES, "inverse", "metre")
+    assert not found.affine
+    assert found.kind == "depth"
+    assert (found.values > 0).all()
+    assert found.values[0, 0, 0, 2] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("least", "half_step", "affine"), [(1.0, 0.0, False), (0.0, 0.0, True), (1.0, 0.5, True)]
+)
+def test_relative_depth_is_affine_where_it_has_no_zero_of_its_own(
+    least: float, half_step: float, affine: bool
+) -> None:
+    values = np.linspace(least, 9, 12, dtype=np.float32).reshape(3, 4)
+    assert given_coarse(values, "depth", "relative", half_step).affine is affine
+
+
+def test_steps_are_taken_out() -> None:
+    levels = np.repeat(np.arange(12, dtype=np.float32), 10)[None].repeat(60, axis=0)
+    found = given_coarse(levels, "inverse", "relative", 0.5).values[0, 0].numpy()
+    assert np.abs(np.diff(found, axis=1)).max() < 0.3
+    assert np.abs(found - levels).max() <= 0.5 + 1e-5
+
+
+@pytest.mark.parametrize("unit", ["metre", "relative"])
+def test_nothing_valid(unit: Unit) -> None:
+    with pytest.raises(InputError, match="no valid pixel"):
+        given_coarse(np.full((2, 3), np.nan), "inverse", unit)

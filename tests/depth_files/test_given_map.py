@@ -1,0 +1,106 @@
+"""Maps that are to be refined: 8-bit pictures, what a 0 means, which file is refused and how."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from prv2cli.depth_files.given_map import parse_invalid, read_given
+from prv2cli.errors import InputError, UsageError
+
+LEVELS = np.linspace(0, 255, 48 * 64).reshape(48, 64).round().astype(np.uint8)
+
+
+def _saved(folder: Path, name: str, mode: str = "L", **options: Any) -> Path:
+    path = folder / name
+    image = Image.fromarray(LEVELS)
+    image.convert(mode).save(path, **options)
+    return path
+
+
+@pytest.mark.parametrize("name", ["map.png", "map.jpg", "map.webp"])
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_grey_pictures_are_relative_maps(folder: Path, name: str, mode: str) -> None:
+    found = read_given(_saved(folder, name, mode), kind="inverse")
+    assert (found.kind, found.unit) == ("inverse", "relative")
+    assert np.abs(found.values - LEVELS).mean() < 2
+    assert not np.isnan(found.values).any()  # 0 is far, no hole
+    assert len(found.notes) == 1
+    assert "8-bit" in found.notes[0]
+    assert found.half_step >= 0.5
+
+
+def test_lossy_pictures_may_be_further_off(folder: Path) -> None:
+    steps = [
+        read_given(_saved(folder, f"{quality}.jpg", quality=quality), kind="inverse").half_step
+        for quality in (95, 60)
+    ]
+    assert read_given(_saved(folder, "map.png"), kind="inverse").half_step == 0.5
+    assert 0.5 < steps[0] < steps[1]
+
+
+def test_a_palette_of_greys_will_do(folder: Path) -> None:
+    assert np.array_equal(read_given(_saved(folder, "map.png", "P"), kind="depth").values, LEVELS)
+
+
+def test_near_may_be_bright_or_dark_and_must_be_said(folder: Path) -> None:
+    with pytest.raises(UsageError, match=r"--coarse-kind inverse .*--coarse-kind depth"):
+        read_given(_saved(folder, "map.png"))
+
+
+def test_a_picture_with_a_scale_is_metric_and_its_zeros_are_holes(folder: Path) -> None:
+    found = read_given(_saved(folder, "map.png"), kind="depth", scale=10)
+    assert found.unit == "metre"
+    assert found.half_step == pytest.approx(0.05)
+    assert np.nanmax(found.values) == pytest.approx(25.5)
+    assert np.array_equal(np.isnan(found.values), LEVELS == 0)
+
+
+def test_colours_are_refused(folder: Path) -> None:
+    path = folder / "map.png"
+    rgb = np.stack([LEVELS, 255 - LEVELS, LEVELS // 2], axis=-1)
+    Image.fromarray(rgb).save(path)
+    with pytest.raises(InputError, match="coloured picture"):
+        read_given(path, kind="inverse")
+
+
+@pytest.mark.parametrize(
+    ("invalid", "holes"),
+    [(None, []), ("none", []), ("zero", [0.0]), (-1.0, [-1.0])],
+)
+def test_what_is_no_value_in_a_relative_map(folder: Path, invalid: float | None, holes: list[float]) -> None:
+    values = np.array([[-1.0, 0.0, 2.0], [3.0, np.nan, 5.0]], np.float32)
+    np.save(folder / "map.npy", values)
+    found = read_given(folder / "map.npy", kind="inverse", relative=True, invalid=invalid)
+    assert np.array_equal(np.isnan(found.values), np.isnan(values) | np.isin(values, holes))
+
+
+def test_below_zero_is_no_value_in_metres(folder: Path) -> None:
+    np.save(folder / "map.npy", np.array([[-1.0, 0.0, 2.0]], np.float32))
+    assert np.isnan(read_given(folder / "map.npy", scale=1).values).tolist() == [[True, True, False]]
+
+
+def test_sixteen_bits_are_read_as_before(folder: Path) -> None:
+    Image.fromarray(LEVELS.astype(np.uint16) * 100).save(folder / "map.png")
+    found = read_given(folder / "map.png", scale=1000)
+    assert found.half_step == 0
+    assert found.notes == ()
+    assert np.nanmax(found.values) == pytest.approx(25.5)
+    with pytest.raises(UsageError, match="--coarse-scale 256"):
+        read_given(folder / "map.png")
+
+
+def test_no_value_at_all(folder: Path) -> None:
+    np.save(folder / "map.npy", np.zeros((3, 4), np.float32))
+    with pytest.raises(InputError, match="no pixel holds a value"):
+        read_given(folder / "map.npy", scale=1)
+
+
+def test_the_flag_is_a_number_or_a_word() -> None:
+    assert [parse_invalid(text) for text in (None, "zero", "none", "255")] == [None, "zero", "none", 255.0]
+    with pytest.raises(UsageError, match="--coarse-invalid black"):
+        parse_invalid("black")
