@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import tifffile
-from image_files import ALPHA8, RGB8, RGB16, chunk, png16, saved, tiff
+from image_files import ALPHA8, ORIENTED, RGB8, RGB16, chunk, png16, saved, tiff
 from packed_tiffs import packed
 from PIL import Image, ImageCms
 
@@ -93,7 +93,9 @@ def depth_maps() -> dict[str, bytes]:
         "tiles.tif": tiff(integers, compression="zlib", tile=(16, 16)).getvalue(),
         "pillow.tif": saved(Image.fromarray(integers), "TIFF").getvalue(),
         "float.tif": written("tif", dtype="float32"),
-        "nodata.tif": tiff(integers, extratags=[(42113, 2, 2, "0", True), (274, 3, 1, 6, True)]).getvalue(),
+        "nodata.tif": tiff(
+            ORIENTED[6](integers), extratags=[(42113, 2, 2, "0", True), (274, 3, 1, 6, True)]
+        ).getvalue(),
         "several.npz": _saved(np.savez, depth_map=DEPTH[None], intrinsics=np.eye(3), mask=DEPTH > 1),
         "clear.png": png16(integers[..., None], extra=chunk(b"tRNS", b"\0\0")).getvalue(),
         "alpha.png": png16(np.dstack([integers, integers])).getvalue(),

@@ -13,7 +13,7 @@ from prv2cli.training.samples.scene_pool import ScenePool
 CONFIGS = Path(__file__).parents[2] / "configs"
 STAGE_CONFIGS = {
     "refine": Path(__file__).parents[1] / "data" / "refiner_on_scenes.yaml",
-    "coarse": CONFIGS / "lite.yaml",
+    "coarse": Path(__file__).parents[1] / "data" / "coarse_on_scenes.yaml",
 }
 SCENES = 4
 
