@@ -80,7 +80,7 @@ def read_given(
         half, notes = picture.half_step / metadata.scale, (_note(name, scale),)
     unit: Literal["metre", "relative"] = "relative" if metadata.unit.endswith("relative") else "metre"
     values = _values(stored.numbers, metadata, unit, invalid)
-    notes += _counted(name, values, metadata.kind, unit)
+    notes += _counted(name, values if known is None else values[~known], metadata.kind, unit)
     if known is not None:
         values[known] = np.nan
     if np.isnan(values).all():

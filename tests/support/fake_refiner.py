@@ -62,6 +62,8 @@ class FakeRefiner:
         return SimpleNamespace(
             depth=depth,
             unit="metre",
+            kind="depth",
+            affine=False,
             tiling="one",
             tta="flip" if request.flip else None,
             tiles=1,
