@@ -199,7 +199,8 @@ class Trainer:
             self.log.evaluated(self.step, report.to_json()["means"])
             score = self.evaluator.score(report)
             if math.isnan(score):
-                self.tell(f"the best model cannot be told: nothing could be measured at step {self.step}")
+                wanted = self.config.evaluation.best if self.config.evaluation else "what unseen maps tell"
+                self.tell(f"evaluation.best: {wanted} could not be measured at step {self.step}")
             if score < self.best and self._try_to_save(lambda: self._save_model(BEST)):
                 self.best = score
         evaluation = self.config.evaluation

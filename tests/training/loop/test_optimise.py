@@ -43,7 +43,8 @@ def learning_rate(config: TrainConfig, step: int) -> float:
 
 def test_the_learning_rate_warms_up_and_falls() -> None:
     config = load_train_config(
-        STAGE_CONFIGS["refine"], ["steps=100", "optimiser.lr=0.01", "optimiser.warmup=0.1"]
+        STAGE_CONFIGS["refine"],
+        ["steps=100", "optimiser.lr=0.01", "optimiser.warmup=0.1", "optimiser.schedule=cosine"],
     )
     course = [learning_rate(config, step) for step in range(101)]
     assert course[0] == pytest.approx(0.001)

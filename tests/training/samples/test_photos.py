@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from scene_runs import STAGE_CONFIGS
+from scene_runs import CONFIGS
 from training_loop import configured
 from training_runs import (
     PHOTOGRAPHS,
@@ -63,9 +63,7 @@ def test_still_lifes_of_a_pool_are_photographs_of_a_bundle_too(tmp_path: Path) -
 
 def test_endless_scenes_for_a_bundle_never_come_twice(tmp_path: Path) -> None:
     changes = ["data={endless: true, scenes: 2, size: 64, tile: 64}", "data.cache=" + str(tmp_path / "pool")]
-    config = load_train_config(
-        STAGE_CONFIGS["coarse"].parent / "own-folder.yaml", [*changes, "sampling.tile=[64, 64]"]
-    )
+    config = load_train_config(CONFIGS / "own-folder.yaml", [*changes, "sampling.tile=[64, 64]"])
     samples = PhotoSamples(config, 6)
     truths = {samples[i]["truth"].numpy().tobytes() for i in range(6)}
     assert len(truths) == 6
