@@ -12,11 +12,14 @@ import numpy as np
 import pytest
 from depth_pairs import HEIGHT, PLAIN, WIDTH, slope, stairs
 
+from prv2cli import Refiner
 from prv2cli.datasets.samples import Sample
 from prv2cli.errors import InputError, UsageError
 from prv2cli.evaluation.alignment import Aligned
 from prv2cli.evaluation.config import Measuring
 from prv2cli.evaluation.of_model import evaluate_model, tile_consistency
+from prv2cli.refine.asked import AskedRefiner
+from prv2cli.refine.request import RefineRequest
 from prv2cli.resampling.maps import bilinear
 
 
@@ -183,7 +186,9 @@ def test_the_tiles_of_relative_depth_are_aligned_as_their_photograph() -> None:
     assert report.means()["refined"]["consistency_error"] == pytest.approx(3 * (1 + 7) / 2)
 
 
-def test_the_shipped_model_end_to_end(refiner: Any, photograph: np.ndarray) -> None:
+def test_the_shipped_model_end_to_end(photograph: np.ndarray) -> None:
+    shipped = Refiner.from_pretrained("refiner-s", coarse="lite", device="cpu", precision="fp32")
+    refiner: Any = AskedRefiner(shipped, RefineRequest())
     rgb = photograph[:96, :128]
     y, x = np.mgrid[:96, :128]
     truth = (2 + y / 40 + (x > 60)).astype(np.float32)

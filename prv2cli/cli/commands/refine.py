@@ -42,7 +42,6 @@ from prv2cli.cli.ui import (
     configure_logging,
     progress_bar,
     say,
-    warn,
     warn_of_16_bits,
 )
 
@@ -298,7 +297,7 @@ def _load(models: Models, job: FileJob, seconds: dict[str, float], quiet: bool, 
     for note in photo.notes:
         say(f"{photo.name}: {note}", quiet=quiet)
     for note in job.given.notes if job.given else ():
-        warn(note, quiet=quiet)
+        say(note, quiet=quiet)
     start = time.perf_counter()
     choose_precision(models.precision, choose_device(models.device))
     height, width = photo.rgb.shape[:2]
