@@ -44,7 +44,9 @@ from prv2cli.photo.read import read_photo
 from prv2cli.training.config.load import load_train_config
 
 PHOTOGRAPHS, DEPTH_MAPS = photographs(), depth_maps()
-SECONDS = 2.0 if sys.gettrace() is None else 10.0  # of this process's time, for any one input; coverage slows recursion
+SECONDS = (
+    2.0 if sys.gettrace() is None else 10.0
+)  # of this process's time, for any one input; coverage slows recursion
 MEGABYTES = 250
 MAX_PIXELS = 100_000
 FLIPS, CUTS = 200, 20
