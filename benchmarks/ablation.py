@@ -22,7 +22,7 @@ from PIL import Image
 from prv2cli.checkpoints.model_file import read_checkpoint
 from prv2cli.cli.app import main as main_of_prv2
 from prv2cli.datasets.samples import Sample
-from prv2cli.depth_files.preview import colourise
+from prv2cli.depth_files.ours.preview import colourise
 from prv2cli.evaluation.config import Measuring
 from prv2cli.evaluation.measure import measure
 from prv2cli.evaluation.metrics.edges import depth_edges, edge_band

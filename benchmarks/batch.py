@@ -46,7 +46,7 @@ def make_photographs(width: int, height: int, count: int, folder: Path) -> None:
 def run_parts(photos: list[Path], out: Path, device: str) -> dict[str, float]:
     """Mean seconds of each part, one after the other, in this process; a first photograph warms up."""
     from prv2cli import Refiner
-    from prv2cli.depth_files.encoding import Encoding, write
+    from prv2cli.depth_files.ours.encoding import Encoding, write
     from prv2cli.jobs.report import describe
     from prv2cli.photo.read import read_photo
 

@@ -103,7 +103,7 @@ def build_depth_pro(device: Any) -> Any:
 
     import transformers
 
-    from prv2cli.coarse.transformers import load_transformers_coarse
+    from prv2cli.coarse.transformers.network import load_transformers_coarse
 
     with tempfile.TemporaryDirectory() as folder:
         model = transformers.DepthProForDepthEstimation(transformers.DepthProConfig(use_fov_model=True))

@@ -113,7 +113,7 @@ def refine(photo_path: Path, out: Path, device: str, cheap: bool) -> dict[str, A
         mark("decode")
 
         from prv2cli import Refiner
-        from prv2cli.depth_files.encoding import Encoding, write
+        from prv2cli.depth_files.ours.encoding import Encoding, write
         from prv2cli.jobs.report import describe
 
         refiner = Refiner.from_pretrained(coarse="lite", device=device)

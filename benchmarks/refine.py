@@ -93,8 +93,8 @@ def run_parts(photo: Path, out: Path, device: str) -> dict[str, tuple[float, flo
     sampler = MemorySampler()
     sampler.start()
     marks = [("import", time.perf_counter())]
-    from prv2cli.depth_files.metadata import DepthMetadata
-    from prv2cli.depth_files.write import write_depth
+    from prv2cli.depth_files.ours.metadata import DepthMetadata
+    from prv2cli.depth_files.ours.write import write_depth
     from prv2cli.photo.read import read_photo
     from prv2cli.refine.refiner import Refiner
 

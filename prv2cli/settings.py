@@ -21,6 +21,10 @@ from prv2cli.files.text import shown
 
 PositiveInt = Annotated[int, Field(gt=0, strict=True)]
 Probability = Annotated[float, Field(ge=0, le=1)]
+NonNegative = Annotated[float, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+Size = tuple[PositiveInt, PositiveInt]  # rows, columns
+Range = tuple[float, float]
 
 
 class _UnknownKey(ValueError):

@@ -26,9 +26,9 @@ from hostile_files import FORMATS, METADATA, bombs, depth_maps, many_pages, phot
 
 from prv2cli.cli.app import main
 from prv2cli.depth_files.convert import convert
-from prv2cli.depth_files.encoding import Encoding
 from prv2cli.depth_files.info import depth_info
-from prv2cli.depth_files.metadata import DepthMetadata
+from prv2cli.depth_files.ours.encoding import Encoding
+from prv2cli.depth_files.ours.metadata import DepthMetadata
 from prv2cli.depth_files.read import read_depth, read_depth_metadata
 from prv2cli.errors import ConfigError, DiskFullError, InputError, Prv2Error, UsageError
 from prv2cli.evaluation.config import load_eval_config
@@ -37,8 +37,8 @@ from prv2cli.files.text import shown
 from prv2cli.jobs import claims as claims_module
 from prv2cli.jobs.batch import BatchSettings
 from prv2cli.jobs.claims import Claims
+from prv2cli.jobs.engines.local import run_batch
 from prv2cli.jobs.find import find_photographs, listed_photographs
-from prv2cli.jobs.local_engine import run_batch
 from prv2cli.jobs.outputs import plan
 from prv2cli.photo.on_disk import photo_on_disk
 from prv2cli.photo.read import read_photo

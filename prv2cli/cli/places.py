@@ -6,7 +6,7 @@ import os
 import shlex
 from pathlib import Path
 
-from prv2cli.depth_files.ours import may_be_replaced
+from prv2cli.depth_files.ours.recognise import may_be_replaced
 from prv2cli.errors import OutputError, UsageError
 from prv2cli.files.atomic import check_output
 from prv2cli.files.protected import Protected, identity, place_key

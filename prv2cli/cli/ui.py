@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 if TYPE_CHECKING:
-    from prv2cli.depth_files.write import WriteReport
+    from prv2cli.depth_files.ours.write import WriteReport
 
 INTERRUPTED = 130  # exit code after Ctrl-C
 SECONDS_BETWEEN_LINES = 10.0

@@ -20,8 +20,8 @@ from prv2cli.coarse.dav2 import Dav2Network
 from prv2cli.coarse.lite import LiteNetwork
 from prv2cli.coarse.moge2 import Moge2Network
 from prv2cli.coarse.network import CoarseNetwork
-from prv2cli.coarse.transformers import load_transformers_coarse
-from prv2cli.coarse.transformers_files import read_settings
+from prv2cli.coarse.transformers.files import read_settings
+from prv2cli.coarse.transformers.network import load_transformers_coarse
 from prv2cli.coarse.zoedepth import ZoeDepthNetwork
 from prv2cli.errors import CheckpointError
 from prv2cli.files.hashing import hash_file

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from prv2cli.choices import Dtype, Kind
-from prv2cli.depth_files.encode import DEFAULT_SCALE, depth_format, stored_dtype
+from prv2cli.depth_files.ours.encode import DEFAULT_SCALE, depth_format, stored_dtype
+from prv2cli.depth_files.ours.write import WriteReport, write_depth
 from prv2cli.depth_files.read import read_depth
-from prv2cli.depth_files.write import WriteReport, write_depth
 from prv2cli.files.atomic import check_output
 
 

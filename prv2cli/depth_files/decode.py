@@ -21,7 +21,7 @@ from prv2cli.depth_files.formats.numpy_arrays import decode_npy, decode_npz
 from prv2cli.depth_files.formats.pfm import decode_pfm
 from prv2cli.depth_files.formats.png import PNG_SIGNATURE, decode_png, read_png_text
 from prv2cli.depth_files.formats.tiff import decode_tiff, read_tiff_text
-from prv2cli.depth_files.metadata import DepthMetadata
+from prv2cli.depth_files.ours.metadata import DepthMetadata
 from prv2cli.errors import InputError, Prv2Error
 
 logging.getLogger("tifffile").addHandler(logging.NullHandler())  # it logs what it then raises, too

@@ -18,7 +18,7 @@ import numpy as np
 from prv2cli.depth_files.decode import Stored
 from prv2cli.depth_files.formats.picture import Picture, read_picture
 from prv2cli.depth_files.holes import find_holes
-from prv2cli.depth_files.metadata import DepthMetadata, Kind
+from prv2cli.depth_files.ours.metadata import DepthMetadata, Kind
 from prv2cli.depth_files.read import decode_source, interpret, refuse_confidence, unit_needed
 from prv2cli.errors import InputError, Prv2Error, UsageError
 from prv2cli.files.text import shown

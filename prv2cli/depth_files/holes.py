@@ -15,7 +15,7 @@ import numpy as np
 
 from prv2cli.depth_files.decode import Stored
 from prv2cli.depth_files.formats.rows import row_bands
-from prv2cli.depth_files.metadata import SOFTWARE, DepthMetadata
+from prv2cli.depth_files.ours.metadata import SOFTWARE, DepthMetadata
 
 FARTHEST_METRES = (
     1e6  # nothing is photographed from further away; half-way values between 1e10 and 5 m are out, too

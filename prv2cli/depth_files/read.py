@@ -20,7 +20,7 @@ from prv2cli.choices import Kind
 from prv2cli.depth_files.decode import Stored, decode, read_text
 from prv2cli.depth_files.formats.rows import row_bands
 from prv2cli.depth_files.holes import find_holes
-from prv2cli.depth_files.metadata import DepthMetadata, is_scale
+from prv2cli.depth_files.ours.metadata import DepthMetadata, is_scale
 from prv2cli.errors import InputError, Prv2Error, UsageError
 from prv2cli.files.parts import file_and_part
 from prv2cli.files.text import shown

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from prv2cli.depth_files.ours import may_be_replaced
-from prv2cli.depth_files.preview import colourise
-from prv2cli.depth_files.signature import signature
+from prv2cli.depth_files.ours.preview import colourise
+from prv2cli.depth_files.ours.recognise import may_be_replaced
+from prv2cli.depth_files.ours.signature import signature
 from prv2cli.errors import OutputError
 from prv2cli.files.atomic import atomic_write, output_error
 from prv2cli.files.protected import Protected, identity

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from prv2cli.depth_files.encoding import Encoding
+from prv2cli.depth_files.ours.encoding import Encoding
 from prv2cli.files.text import shown
 from prv2cli.jobs.report import rounded
 from prv2cli.photo.opening import MAX_PIXELS_DEFAULT

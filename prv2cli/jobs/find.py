@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from prv2cli.depth_files.ours import is_by_prv2
+from prv2cli.depth_files.ours.recognise import is_by_prv2
 from prv2cli.errors import InputError
 from prv2cli.files.text import shown
 from prv2cli.photo.kinds import HEAD_BYTES, PHOTO_SUFFIXES, overlooked

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from prv2cli.depth_files.encoding import Encoding, check_encoding, check_on_disk, write
-from prv2cli.depth_files.preview import preview_format, write_preview
-from prv2cli.depth_files.write import WriteReport
+from prv2cli.depth_files.ours.encoding import Encoding, check_encoding, check_on_disk, write
+from prv2cli.depth_files.ours.preview import preview_format, write_preview
+from prv2cli.depth_files.ours.write import WriteReport
 from prv2cli.errors import Prv2Error
 from prv2cli.files.disk_array import DiskArray, bands
 from prv2cli.jobs.report import confidence_summary, describe, describe_confidence, summary

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
-from prv2cli.depth_files.encode import DEPTH_SUFFIXES
+from prv2cli.depth_files.ours.encode import DEPTH_SUFFIXES
 from prv2cli.errors import UsageError
 from prv2cli.files.protected import Protected, place_key
 from prv2cli.files.text import shown

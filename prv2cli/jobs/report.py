@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from prv2cli.depth_files.metadata import DepthMetadata
-from prv2cli.depth_files.write import WriteReport
+from prv2cli.depth_files.ours.metadata import DepthMetadata
+from prv2cli.depth_files.ours.write import WriteReport
 from prv2cli.files.disk_array import bands
 from prv2cli.tiling.disagreement import FORMULA, METRE_FORMULA
 

@@ -10,8 +10,8 @@ import numpy as np
 from PIL import BmpImagePlugin, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
 from prv2cli.files.orientation import valid_orientation
-from prv2cli.photo.formats import jpeg_bands
 from prv2cli.photo.formats.heif import open_heic
+from prv2cli.photo.formats.jpeg import bands as jpeg_bands
 from prv2cli.photo.formats.pillow import open_pillow
 from prv2cli.photo.opening import MAX_PIXELS_DEFAULT, kind_of, label_of, opened, readable, size_check
 from prv2cli.photo.stored import CheckSize

@@ -19,9 +19,9 @@ import numpy as np
 
 from prv2cli.files.disk_array import DiskArray
 from prv2cli.files.orientation import turn
-from prv2cli.photo.colour import ToSrgb, plan_srgb
+from prv2cli.photo.colour.to_srgb import ToSrgb, plan_srgb
 from prv2cli.photo.formats.decode import decode
-from prv2cli.photo.formats.jpeg_bands import decode_jpeg
+from prv2cli.photo.formats.jpeg.bands import decode_jpeg
 from prv2cli.photo.formats.tiff_bands import open_in_bands
 from prv2cli.photo.opening import MAX_PIXELS_DEFAULT, kind_of, label_of, opened, readable, size_check
 from prv2cli.photo.read import Photo, photo_of

@@ -17,7 +17,7 @@ import numpy as np
 
 from prv2cli.files.hashing import hash_open_file
 from prv2cli.files.orientation import turn
-from prv2cli.photo.colour import ToSrgb, plan_srgb
+from prv2cli.photo.colour.to_srgb import ToSrgb, plan_srgb
 from prv2cli.photo.focal import focal_px
 from prv2cli.photo.formats.decode import decode
 from prv2cli.photo.opening import MAX_PIXELS_DEFAULT, kind_of, label_of, opened, readable, size_check

@@ -45,7 +45,7 @@ from prv2cli.resampling.guide import guide_size, to_guide
 from prv2cli.restoration.back_projection import GRID_SIDE
 from prv2cli.restoration.character import character
 from prv2cli.restoration.edge_width import WIDE_EDGES, edge_width
-from prv2cli.restoration.noise import find_noise, without
+from prv2cli.restoration.noise.find import find_noise, without
 from prv2cli.tiling.blend import Blender
 from prv2cli.tiling.plan import REDUCED, TilePlan
 

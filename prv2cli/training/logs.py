@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from prv2cli.depth_files.preview import colourise
+from prv2cli.depth_files.ours.preview import colourise
 from prv2cli.errors import MissingExtraError
 from prv2cli.files.atomic import atomic_write, output_error
 from prv2cli.training.config.run import TrainConfig

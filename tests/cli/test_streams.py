@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from prv2cli.cli import app, streams
-from prv2cli.depth_files.metadata import DepthMetadata
-from prv2cli.depth_files.write import write_depth
+from prv2cli.depth_files.ours.metadata import DepthMetadata
+from prv2cli.depth_files.ours.write import write_depth
 from prv2cli.errors import InputError, OutputError, UsageError
 
 ROOT = Path(__file__).parents[2]

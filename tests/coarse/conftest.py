@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from depth_families import BUILDERS, Families, Published, publish
 
-from prv2cli.coarse.transformers import TransformersNetwork
+from prv2cli.coarse.transformers.network import TransformersNetwork
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ import pytest
 from dataset_files import npy, opened, picture, png16, ramp, text
 
 from prv2cli.datasets.samples import Readable
-from prv2cli.depth_files.metadata import DepthMetadata
-from prv2cli.depth_files.write import write_depth
+from prv2cli.depth_files.ours.metadata import DepthMetadata
+from prv2cli.depth_files.ours.write import write_depth
 from prv2cli.errors import InputError, UsageError
 
 

@@ -24,8 +24,8 @@ from PIL import Image
 
 from prv2cli.depth_files.convert import convert
 from prv2cli.depth_files.info import depth_info
+from prv2cli.depth_files.ours.write import write_depth
 from prv2cli.depth_files.read import read_depth
-from prv2cli.depth_files.write import write_depth
 
 
 def test_info(folder: Path) -> None:

@@ -21,8 +21,8 @@ from depth_maps import (
 from PIL import Image
 
 from prv2cli.depth_files.formats import tiff as tiff_format
+from prv2cli.depth_files.ours.write import write_depth
 from prv2cli.depth_files.read import read_depth
-from prv2cli.depth_files.write import write_depth
 from prv2cli.errors import InputError, MissingExtraError
 
 

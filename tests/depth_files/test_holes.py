@@ -12,9 +12,9 @@ from image_files import ORIENTED, chunk, png16
 from packed_tiffs import packed
 
 from prv2cli.depth_files.info import depth_info
-from prv2cli.depth_files.metadata import DepthMetadata
+from prv2cli.depth_files.ours.metadata import DepthMetadata
+from prv2cli.depth_files.ours.write import write_depth
 from prv2cli.depth_files.read import read_depth
-from prv2cli.depth_files.write import write_depth
 
 DEPTH = np.random.default_rng(1).uniform(1, 9, (24, 32)).astype(np.float32)
 MM = np.rint(DEPTH * 1000).astype(np.uint16)

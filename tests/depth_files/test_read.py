@@ -95,7 +95,8 @@ def test_explicit_arguments_win_over_the_metadata() -> None:
 def test_no_torch_for_depth_files() -> None:
     code = """
 import sys
-import prv2cli.depth_files.convert, prv2cli.depth_files.info, prv2cli.depth_files.preview, prv2cli.cli.commands.files
+import prv2cli.depth_files.convert, prv2cli.depth_files.info, prv2cli.depth_files.ours.preview
+import prv2cli.cli.commands.files
 assert not {"torch", "timm", "tifffile", "PIL", "OpenEXR"} & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", code], check=True)

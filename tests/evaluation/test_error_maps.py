@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from prv2cli.depth_files.preview import INVALID_COLOUR
+from prv2cli.depth_files.ours.preview import INVALID_COLOUR
 from prv2cli.evaluation.error_maps import ERROR_LIMIT, error_picture
 
 

@@ -10,8 +10,8 @@ import pytest
 from depth_pairs import PLAIN, files, slope
 from PIL import Image
 
-from prv2cli.depth_files.metadata import DepthMetadata
-from prv2cli.depth_files.write import write_depth
+from prv2cli.depth_files.ours.metadata import DepthMetadata
+from prv2cli.depth_files.ours.write import write_depth
 from prv2cli.errors import InputError, OutputError, UsageError
 from prv2cli.evaluation.config import Measuring
 from prv2cli.evaluation.of_files import Reading, evaluate_pairs, find_pairs

@@ -23,9 +23,9 @@ from depth_maps import (
 )
 
 import prv2cli
-from prv2cli.depth_files import encode
+from prv2cli.depth_files.ours import encode
+from prv2cli.depth_files.ours.write import write_depth
 from prv2cli.depth_files.read import read_depth
-from prv2cli.depth_files.write import write_depth
 from prv2cli.errors import OutputError
 from prv2cli.files.atomic import TEMP_SUFFIX, atomic_write, check_output
 
@@ -133,8 +133,8 @@ def python(code: str, *arguments: str) -> list[str]:
 def test_dev_stdout() -> None:
     code = """
 import numpy as np; from pathlib import Path
-from prv2cli.depth_files.metadata import DepthMetadata
-from prv2cli.depth_files.write import write_depth
+from prv2cli.depth_files.ours.metadata import DepthMetadata
+from prv2cli.depth_files.ours.write import write_depth
 write_depth(Path("/dev/stdout"), np.ones((3, 4), np.float32), DepthMetadata(), fmt="tif")
 """
     done = subprocess.run(python(code), capture_output=True, check=True)
@@ -145,8 +145,8 @@ write_depth(Path("/dev/stdout"), np.ones((3, 4), np.float32), DepthMetadata(), f
 def test_a_killed_process_leaves_the_old_or_the_new_file(tmp_path: Path) -> None:
     code = """
 import numpy as np; from pathlib import Path
-from prv2cli.depth_files.metadata import DepthMetadata
-from prv2cli.depth_files.write import write_depth
+from prv2cli.depth_files.ours.metadata import DepthMetadata
+from prv2cli.depth_files.ours.write import write_depth
 path = Path(sys.argv[1])
 while True:
     for value in (1, 2):

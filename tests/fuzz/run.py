@@ -35,7 +35,7 @@ from hostile_files import depth_maps, photographs  # noqa: E402
 
 from prv2cli.depth_files.convert import convert  # noqa: E402
 from prv2cli.depth_files.info import depth_info  # noqa: E402
-from prv2cli.depth_files.metadata import DepthMetadata  # noqa: E402
+from prv2cli.depth_files.ours.metadata import DepthMetadata  # noqa: E402
 from prv2cli.depth_files.read import read_depth, read_depth_metadata  # noqa: E402
 from prv2cli.errors import Prv2Error  # noqa: E402
 from prv2cli.evaluation.config import load_eval_config  # noqa: E402

@@ -24,15 +24,15 @@ import pytest
 from fake_refiner import FakeRefiner
 from PIL import Image
 
-from prv2cli.depth_files.encoding import Encoding, write
 from prv2cli.depth_files.formats import rows
+from prv2cli.depth_files.ours.encoding import Encoding, write
 from prv2cli.depth_files.read import read_depth
 from prv2cli.errors import DiskFullError
-from prv2cli.jobs.admission import MemoryRoom
 from prv2cli.jobs.batch import BatchSettings, Job
 from prv2cli.jobs.claims import FOLDER, Claims
+from prv2cli.jobs.engines.admission import MemoryRoom
+from prv2cli.jobs.engines.local import AHEAD, LocalEngine, _Work, run_batch
 from prv2cli.jobs.find import find_photographs
-from prv2cli.jobs.local_engine import AHEAD, LocalEngine, _Work, run_batch
 from prv2cli.jobs.outputs import plan
 from prv2cli.photo.header import read_header
 from prv2cli.refine.estimate import Memory, memory_for
@@ -259,7 +259,7 @@ def test_a_report_is_json_and_complete(folder: Path) -> None:
 
 
 def test_few_photographs_are_in_memory_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import prv2cli.jobs.local_engine as module
+    import prv2cli.jobs.engines.local as module
 
     folder = tmp_path / "in"
     for k in range(12):
@@ -323,7 +323,7 @@ def test_closing_the_batch_gives_claims_back(folder: Path) -> None:
 
 
 def test_beside_a_gpu_several_are_encoded_at_a_time(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import prv2cli.jobs.local_engine as module
+    import prv2cli.jobs.engines.local as module
 
     monkeypatch.setattr(module.os, "cpu_count", lambda: 8)
     both, write = threading.Barrier(2), module.save
@@ -363,7 +363,7 @@ class WaitingRefiner(FakeRefiner):
 def test_what_is_decoded_goes_together(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch_size: int
 ) -> None:
-    import prv2cli.jobs.local_engine as module
+    import prv2cli.jobs.engines.local as module
 
     for k in range(9):
         _photograph(tmp_path / "in" / f"{k}.png", k)
@@ -435,7 +435,7 @@ def _needs(path: Path) -> Memory:
 
 def test_as_many_are_in_memory_as_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine that has room for two photographs at a time, and one that has room for many."""
-    import prv2cli.jobs.local_engine as module
+    import prv2cli.jobs.engines.local as module
 
     for k in range(8):
         _photograph(tmp_path / "in" / f"{k}.png", k)
@@ -469,7 +469,7 @@ def test_as_many_are_in_memory_as_fit(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_a_photograph_that_has_left_is_not_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else the next one, as large, would be refused for want of memory."""
-    import prv2cli.jobs.local_engine as module
+    import prv2cli.jobs.engines.local as module
 
     for k in range(5):
         _photograph(tmp_path / "in" / f"{k}.png", k)

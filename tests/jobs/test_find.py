@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from prv2cli.depth_files.metadata import DepthMetadata
-from prv2cli.depth_files.preview import write_preview
-from prv2cli.depth_files.write import write_depth
+from prv2cli.depth_files.ours.metadata import DepthMetadata
+from prv2cli.depth_files.ours.preview import write_preview
+from prv2cli.depth_files.ours.write import write_depth
 from prv2cli.errors import InputError
 from prv2cli.jobs.find import LINK, OURS, SPECIAL, Found, find_photographs, listed_photographs
 

@@ -47,9 +47,9 @@ def test_in_bands_the_picture_of_a_progressive_jpeg_lies_on_disk(
 ) -> None:
     """What is held then are the coefficients: 2 bytes for each pixel of the luma and half as many of the chroma."""
     (tmp_path / "a").write_bytes(files.saved(files.RGB8, "JPEG", progressive=True).getvalue())
-    monkeypatch.setattr("prv2cli.photo.formats.jpeg_bands.POSSIBLE", True)
+    monkeypatch.setattr("prv2cli.photo.formats.jpeg.bands.POSSIBLE", True)
     assert read_header(tmp_path / "a").decoding_bands == pytest.approx(3 * files.W * files.H, abs=1)
-    monkeypatch.setattr("prv2cli.photo.formats.jpeg_bands.POSSIBLE", False)
+    monkeypatch.setattr("prv2cli.photo.formats.jpeg.bands.POSSIBLE", False)
     assert read_header(tmp_path / "a").decoding_bands == pytest.approx(7 * files.W * files.H, abs=1)
 
 

@@ -17,16 +17,16 @@ from training_runs import BUNDLE, REFINER
 from prv2cli.checkpoints.model_file import read_checkpoint, save_checkpoint
 from prv2cli.cli import app
 from prv2cli.depth_files.convert import convert
-from prv2cli.depth_files.encoding import CONFIDENCE_STEPS, Encoding
 from prv2cli.depth_files.info import depth_info
-from prv2cli.depth_files.metadata import DepthMetadata
+from prv2cli.depth_files.ours.encoding import CONFIDENCE_STEPS, Encoding
+from prv2cli.depth_files.ours.metadata import DepthMetadata
+from prv2cli.depth_files.ours.write import write_depth
 from prv2cli.depth_files.read import read_depth
-from prv2cli.depth_files.write import write_depth
 from prv2cli.errors import InputError, OutputError, UsageError
 from prv2cli.files.disk_array import DiskArray
 from prv2cli.jobs.batch import BatchSettings
 from prv2cli.jobs.claims import Claims
-from prv2cli.jobs.local_engine import LocalEngine
+from prv2cli.jobs.engines.local import LocalEngine
 from prv2cli.model.build import build_model
 from prv2cli.model.config import BundleConfig
 from prv2cli.model.depth_space import LogNormalisation, PlainMetres
@@ -549,7 +549,7 @@ def test_a_confidence_map_is_no_coarse_depth(prv2: Prv2) -> None:
 def test_when_one_of_the_two_files_fails_neither_is_left(
     prv2: Prv2, monkeypatch: pytest.MonkeyPatch, failing: int
 ) -> None:
-    from prv2cli.depth_files import encoding
+    from prv2cli.depth_files.ours import encoding
 
     Path("c.npy").write_bytes(b"old")
     real, calls = encoding.write_depth, []

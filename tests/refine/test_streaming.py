@@ -11,9 +11,9 @@ import tifffile
 from disk_arrays import on_disk, small_bands
 from PIL import Image
 
-from prv2cli.depth_files.encoding import Encoding, write
-from prv2cli.depth_files.metadata import DepthMetadata
-from prv2cli.depth_files.preview import write_preview
+from prv2cli.depth_files.ours.encoding import Encoding, write
+from prv2cli.depth_files.ours.metadata import DepthMetadata
+from prv2cli.depth_files.ours.preview import write_preview
 from prv2cli.depth_files.read import read_depth
 from prv2cli.errors import UsageError
 from prv2cli.photo.on_disk import photo_on_disk

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from prv2cli.coarse.aspect import check_aspect
 from prv2cli.coarse.network import CoarseDepth
-from prv2cli.coarse.transformers import TransformersNetwork, load_transformers_coarse
+from prv2cli.coarse.transformers.network import TransformersNetwork, load_transformers_coarse
 
 CPU = torch.device("cpu")
 

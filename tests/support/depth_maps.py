@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from prv2cli.depth_files.metadata import DepthMetadata
-from prv2cli.depth_files.write import write_depth
+from prv2cli.depth_files.ours.metadata import DepthMetadata
+from prv2cli.depth_files.ours.write import write_depth
 
 META = DepthMetadata(
     model="lite",

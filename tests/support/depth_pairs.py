@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from prv2cli.depth_files.metadata import DepthMetadata
-from prv2cli.depth_files.write import write_depth
+from prv2cli.depth_files.ours.metadata import DepthMetadata
+from prv2cli.depth_files.ours.write import write_depth
 from prv2cli.evaluation.config import Measuring
 
 PLAIN = Measuring(boundaries=False)

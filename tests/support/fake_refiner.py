@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from prv2cli.depth_files.encoding import Encoding
+from prv2cli.depth_files.ours.encoding import Encoding
 from prv2cli.errors import InputError
 from prv2cli.jobs.batch import BatchSettings
 from prv2cli.jobs.claims import Claims
+from prv2cli.jobs.engines.local import run_batch
 from prv2cli.jobs.find import find_photographs
-from prv2cli.jobs.local_engine import run_batch
 from prv2cli.jobs.outputs import plan
 from prv2cli.refine.request import RefineRequest, Subject, Tiling
 

@@ -17,8 +17,8 @@ from image_files import ALPHA8, ORIENTED, RGB8, RGB16, chunk, png16, saved, tiff
 from packed_tiffs import packed
 from PIL import Image, ImageCms
 
-from prv2cli.depth_files.metadata import DepthMetadata
-from prv2cli.depth_files.write import write_depth
+from prv2cli.depth_files.ours.metadata import DepthMetadata
+from prv2cli.depth_files.ours.write import write_depth
 from prv2cli.errors import MissingExtraError
 
 SMALL8, SMALL16, SMALL_ALPHA = RGB8[:17, :23], RGB16[:17, :23], ALPHA8[:17, :23]

@@ -157,8 +157,8 @@ def batch(
     verbose: VerboseOption = False,
 ) -> int:
     """Depth maps of many photographs; a second run does only what is missing or was made with other settings."""
-    from prv2cli.depth_files.encode import depth_format
-    from prv2cli.depth_files.encoding import Encoding, check_encoding
+    from prv2cli.depth_files.ours.encode import depth_format
+    from prv2cli.depth_files.ours.encoding import Encoding, check_encoding
     from prv2cli.jobs.batch import BatchSettings
     from prv2cli.jobs.outputs import SUFFIX_OF, check_template, plan
     from prv2cli.jobs.outputs import shard as part_of
@@ -202,7 +202,7 @@ def batch(
 
 def _check_engine(engine: EngineName, workers: int | None, device: str) -> None:
     from prv2cli.errors import UsageError
-    from prv2cli.jobs.ray_engine import check_device, import_ray
+    from prv2cli.jobs.engines.ray import check_device, import_ray
 
     if engine == "ray":
         check_device(device)
@@ -213,7 +213,7 @@ def _check_engine(engine: EngineName, workers: int | None, device: str) -> None:
 
 def _here(jobs: list[Job], settings: BatchSettings, folder: Path, models: Models) -> Outcomes:
     from prv2cli.jobs.claims import Claims
-    from prv2cli.jobs.local_engine import run_batch
+    from prv2cli.jobs.engines.local import run_batch
     from prv2cli.refine.refiner import Refiner
 
     return run_batch(jobs, Refiner.load(models), settings, Claims(folder))
@@ -223,7 +223,7 @@ def _on_ray(
     jobs: list[Job], settings: BatchSettings, folder: Path, models: Models, workers: int | None
 ) -> Outcomes:
     from prv2cli.jobs.batch import run_on
-    from prv2cli.jobs.ray_engine import RayEngine, end_at_once, load_refiner
+    from prv2cli.jobs.engines.ray import RayEngine, end_at_once, load_refiner
 
     load = partial(load_refiner, models)
     try:

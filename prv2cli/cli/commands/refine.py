@@ -256,8 +256,8 @@ def _outputs(
     preview: Path | None,
 ) -> Outputs:
     """What is written and how. A type or scale that a format cannot have, or a missing extra, is found here already."""
-    from prv2cli.depth_files.encode import depth_format
-    from prv2cli.depth_files.encoding import Encoding, confidence_encoding
+    from prv2cli.depth_files.ours.encode import depth_format
+    from prv2cli.depth_files.ours.encoding import Encoding, confidence_encoding
     from prv2cli.jobs.one_photo import Outputs
 
     outputs = Outputs(

@@ -16,7 +16,7 @@ import numpy as np
 
 from prv2cli.depth_files.formats.checks import MAX_RATIO, Decoded, check, map_shape, size_of
 from prv2cli.depth_files.formats.rows import FLOAT_LEVEL, Rows
-from prv2cli.depth_files.metadata import MAX_JSON, is_ours
+from prv2cli.depth_files.ours.metadata import MAX_JSON, is_ours
 from prv2cli.errors import InputError
 from prv2cli.files.text import shown
 

@@ -1,4 +1,7 @@
-"""TIFF: 16-bit integers or float32, deflated. The metadata is the ImageDescription; TIFFs by others are read widely."""
+"""TIFF: 16-bit integers or float32, deflated. The metadata is the ImageDescription; TIFFs by others are read widely.
+
+Giant maps are tiled BigTIFFs: what viewers of giant pictures (QGIS, GDAL, vips) read piece by piece.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +15,14 @@ import numpy as np
 
 from prv2cli.depth_files.formats.checks import MAX_RATIO, Decoded, check, equal_to, size_of
 from prv2cli.depth_files.formats.rows import FLOAT_LEVEL, INTEGER_LEVEL, Rows
-from prv2cli.depth_files.metadata import is_ours
+from prv2cli.depth_files.ours.metadata import is_ours
 from prv2cli.errors import InputError
 from prv2cli.files.orientation import turn, valid_orientation
-from prv2cli.files.tiff_limits import check_expansion, check_layout, correct_counts
-from prv2cli.files.tiff_pages import MOST_PAGES, full_pages, mask_pages
+from prv2cli.files.tiff.limits import check_expansion, check_layout, correct_counts
+from prv2cli.files.tiff.pages import MOST_PAGES, full_pages, mask_pages
 
 _BIGTIFF_BYTES = 4_000_000_000  # a classic TIFF ends at 2**32; leave room for what does not compress
+_TILE = 512
 _ORIENTATION, _GDAL_NODATA = 274, 42113
 
 
@@ -32,6 +36,39 @@ def encode_tiff(file: BinaryIO, rows: Rows, text: str) -> None:
     height, width = rows.shape
     big = height * width * rows.dtype.itemsize > _BIGTIFF_BYTES
     write_tiff(file, rows, map(compress_differences, rows), text, bigtiff=big, rowsperstrip=rows.per_band)
+
+
+def encode_tiled_tiff(file: BinaryIO, rows: Rows, text: str) -> None:
+    """As encode_tiff, with the same numbers, in tiles of 512 x 512 pixels. `file` seeks and reads.
+
+    Floats are written as integers with their predictor, for the reasons that encode_tiff gives.
+    """
+    write_tiff(file, rows, map(compress_differences, _tiles(rows)), text, bigtiff=True, tile=(_TILE, _TILE))
+
+
+def _tiles(rows: Rows) -> Iterator[np.ndarray]:
+    for band in _tile_rows(rows):
+        for left in range(0, rows.shape[1], _TILE):
+            part = band[:, left : left + _TILE]
+            tile = np.zeros((_TILE, _TILE), part.dtype)  # beyond the picture: zeros
+            tile[: part.shape[0], : part.shape[1]] = part
+            yield tile
+
+
+def _tile_rows(rows: Rows) -> Iterator[np.ndarray]:
+    """The stored numbers, 512 rows at a time; fewer at the end."""
+    waiting: list[np.ndarray] = []
+    count = 0
+    for band in rows:
+        waiting.append(band)
+        count += len(band)
+        if count >= _TILE:
+            joined = np.concatenate(waiting)
+            for top in range(0, count - _TILE + 1, _TILE):
+                yield joined[top : top + _TILE]
+            waiting, count = [joined[count - count % _TILE :]], count % _TILE
+    if count:
+        yield np.concatenate(waiting)
 
 
 def write_tiff(file: BinaryIO, rows: Rows, segments: Iterator[bytes], text: str, **layout: Any) -> None:
@@ -99,7 +136,7 @@ def _numbers(file: BinaryIO, page: Any) -> np.ndarray:
 
 def _pixels(file: BinaryIO, page: Any) -> np.ndarray:
     """A page of one sample a pixel, (H, W)."""
-    from prv2cli.files.tiff_segments import name_of, read_segments, readable, whole_by_tifffile
+    from prv2cli.files.tiff.segments import name_of, read_segments, readable, whole_by_tifffile
 
     correct_counts(page, size_of(file))
     check_layout(page)

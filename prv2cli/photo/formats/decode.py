@@ -14,7 +14,7 @@ from typing import BinaryIO
 from PIL import BmpImagePlugin, WebPImagePlugin
 
 from prv2cli.photo.formats.heif import decode_heic
-from prv2cli.photo.formats.jpeg import decode_jpeg
+from prv2cli.photo.formats.jpeg.decode import decode_jpeg
 from prv2cli.photo.formats.pillow import decode_8_bits, decode_avif
 from prv2cli.photo.formats.png import decode_png
 from prv2cli.photo.stored import CheckSize, Stored

@@ -15,9 +15,9 @@ import tifffile
 from PIL import Image, TiffImagePlugin
 
 from prv2cli.files.orientation import valid_orientation
-from prv2cli.files.tiff_limits import check_expansion, check_layout, correct_counts
-from prv2cli.files.tiff_pages import MOST_PAGES, full_pages, starting_at
-from prv2cli.files.tiff_segments import name_of, read_segments, readable, unpacks, whole_by_tifffile
+from prv2cli.files.tiff.limits import check_expansion, check_layout, correct_counts
+from prv2cli.files.tiff.pages import MOST_PAGES, full_pages, starting_at
+from prv2cli.files.tiff.segments import name_of, read_segments, readable, unpacks, whole_by_tifffile
 from prv2cli.photo.formats.pillow import from_pillow, open_pillow
 from prv2cli.photo.kinds import RAW_REFUSAL, Unreadable
 from prv2cli.photo.stored import Band, CheckSize, Stored, unpremultiplied

@@ -6,9 +6,9 @@ import math
 
 from prv2cli.datasets.layouts import ProceduralData
 from prv2cli.model.config import AnyModelConfig, BundleConfig, RefinerConfig
+from prv2cli.settings import Size
 from prv2cli.tiling.plan import REDUCED
 from prv2cli.training.config.losses import TransferConfig
-from prv2cli.training.config.numbers import Size
 from prv2cli.training.config.samples import SamplingConfig
 from prv2cli.training.config.scenes import SceneDataConfig, TrainData
 

@@ -7,8 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from prv2cli.settings import PositiveInt, Probability, Settings
-from prv2cli.training.config.numbers import NonNegative, Positive
+from prv2cli.settings import NonNegative, Positive, PositiveInt, Probability, Settings
 
 Detail = Literal["ranking", "ssi", "ssigm", "ssigm-local", "gradient-matching"]
 

@@ -6,8 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from prv2cli.settings import Probability, Settings
-from prv2cli.training.config.numbers import NonNegative, Positive
+from prv2cli.settings import NonNegative, Positive, Probability, Settings
 
 
 class OptimiserConfig(Settings):

@@ -16,7 +16,7 @@ from prv2cli.model.config import (
     RefinerConfig,
     ZoeDepthConfig,
 )
-from prv2cli.settings import PositiveInt, Settings
+from prv2cli.settings import PositiveInt, Settings, Size
 from prv2cli.training.config.checks import (
     COARSE_STRIDE,
     check_bundle,
@@ -31,7 +31,6 @@ from prv2cli.training.config.checks import (
 from prv2cli.training.config.evaluation import EvaluationConfig
 from prv2cli.training.config.losses import LossConfig, RefineStageConfig, TransferConfig
 from prv2cli.training.config.mixture import MixtureData
-from prv2cli.training.config.numbers import Size
 from prv2cli.training.config.optimiser import OptimiserConfig
 from prv2cli.training.config.samples import AugmentConfig, DegradeConfig, SamplingConfig
 from prv2cli.training.config.scenes import MapsConfig, SceneDataConfig, TrainData

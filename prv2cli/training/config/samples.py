@@ -7,8 +7,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from prv2cli.settings import Probability, Settings
-from prv2cli.training.config.numbers import NonNegative, Positive, Range, Size
+from prv2cli.settings import NonNegative, Positive, Probability, Range, Settings, Size
 
 
 class SamplingConfig(Settings):

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from prv2cli.extras import import_opencv
 from prv2cli.model.depth_space import Affine, LogNormalisation
-from prv2cli.restoration.noise import find_noise, without
+from prv2cli.restoration.noise.find import find_noise, without
 from prv2cli.training.config.samples import DegradeConfig
 from prv2cli.training.config.scenes import ImitatorsConfig, MapsConfig
 from prv2cli.training.imitators.imitate import BLURRED, Imitator, Space, load_imitators

@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 
 from prv2cli.cli.commands import files
 from prv2cli.depth_files.info import depth_info
-from prv2cli.depth_files.write import write_depth
+from prv2cli.depth_files.ours.write import write_depth
 from prv2cli.errors import OutputError, UsageError
 
 app = typer.Typer()

@@ -22,9 +22,9 @@ from PIL import Image
 from prv2cli import __version__
 from prv2cli.cli import app
 from prv2cli.depth_files.info import depth_info
-from prv2cli.depth_files.metadata import DepthMetadata
+from prv2cli.depth_files.ours.metadata import DepthMetadata
+from prv2cli.depth_files.ours.write import write_depth
 from prv2cli.depth_files.read import read_depth
-from prv2cli.depth_files.write import write_depth
 from prv2cli.errors import InputError
 from prv2cli.hub.registry import DEFAULT_COARSE, DEFAULT_REFINER
 from prv2cli.hub.resolve import resolve

@@ -11,7 +11,7 @@ import pytest
 from image_files import RGB8, RGB16, chunk, png16, saved
 
 from prv2cli.errors import InputError
-from prv2cli.photo.coded_colour import HDR_NOTE, SRGB, icc_profile
+from prv2cli.photo.colour.coded import HDR_NOTE, SRGB, icc_profile
 from prv2cli.photo.read import read_photo
 
 CORNERS = (0.3127, 0.3290, 0.68, 0.32, 0.265, 0.69, 0.15, 0.06)  # Display P3

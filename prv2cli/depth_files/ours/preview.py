@@ -1,0 +1,131 @@
+"""A depth map as a picture for people: near is bright and warm, far is dark, no depth is grey.
+
+    colourise(depth)            (H, W) metres -> (H, W, 3) uint8
+    write_preview(path, depth)  the same as a .png, .jpg or .webp file
+
+The colours are spread over inverse depth, as eyes and disparities are, between its 2nd and 98th percentile.
+They show shape, not numbers: the depth file has those.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from prv2cli.depth_files.formats.rows import row_bands
+from prv2cli.depth_files.ours.signature import signature
+from prv2cli.errors import OutputError, UsageError
+from prv2cli.files.atomic import atomic_write, check_output
+
+PREVIEW_SUFFIXES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+INVALID_COLOUR = (128, 128, 128)  # no colour below is grey
+# Far to near: even steps of OKLCH lightness (0.17 to 0.94), the hue turning from violet over red to yellow.
+_COLOURS = (
+    "080338 1b054b 30075c 470b68 600e70 7a1273 951872 b01c6d cb2263 "
+    "e72851 f7463e f86e3f f98c4a faa75b fbbf71 fcd68a fdeba9"
+)
+_STEPS = 1024
+_SAMPLE = 1 << 20  # pixels that the percentiles are taken from
+_SAVE: dict[str, dict[str, Any]] = {
+    "PNG": {"compress_level": 3},
+    "JPEG": {"quality": 92, "subsampling": 0},
+    "WEBP": {"quality": 90, "method": 2},
+}
+_MAX_SIDE = {"JPEG": 65_500, "WEBP": 16_383}
+
+
+def colourise(
+    depth: np.ndarray, *, inverse: bool = False, percentiles: tuple[float, float] = (2.0, 98.0)
+) -> np.ndarray:
+    """(H, W, 3) uint8 from `depth` (H, W), NaN = no depth; `inverse`: the values are inverse depth already.
+
+    A map of one depth gets the middle colour, whatever the depth.
+    """
+    span = _span(depth, inverse, percentiles)
+    picture = np.empty((*depth.shape, 3), np.uint8)
+    for rows in row_bands(*depth.shape):
+        picture[rows] = _colour_band(depth[rows], inverse, span)
+    return picture
+
+
+def write_preview(path: Path, depth: np.ndarray, *, inverse: bool = False) -> None:
+    """colourise() into a picture of the full size, whole or not at all.
+
+    Raises UsageError for an unknown extension, OutputError.
+    """
+    from PIL import Image
+
+    kind = preview_format(path)
+    check_output(path)
+    height, width = depth.shape
+    if max(height, width) > _MAX_SIDE.get(kind, 1 << 31):
+        raise OutputError(f"{path}: {width} x {height} is too large for {kind}; use .png")
+    span = _span(depth, inverse, (2.0, 98.0))
+    picture = Image.new("RGB", (width, height))
+    for rows in row_bands(height, width):  # so that the colours exist once, inside the picture
+        picture.paste(Image.fromarray(_colour_band(depth[rows], inverse, span)), (0, rows.start))
+    buffer = io.BytesIO()  # in between, as Pillow's own writing loses the reason of a failure
+    picture.save(buffer, kind, **_SAVE[kind], **signature(kind))
+    with atomic_write(path) as file:
+        file.write(buffer.getbuffer())
+
+
+def preview_format(path: Path) -> str:
+    """Pillow's name for the format of a preview. Raises UsageError that names the known extensions."""
+    kind = PREVIEW_SUFFIXES.get(path.suffix.lower())
+    if kind is None:
+        raise UsageError(f"--preview {path}: a preview is a picture; use {', '.join(PREVIEW_SUFFIXES)}")
+    return kind
+
+
+@dataclass(frozen=True)
+class _Span:
+    """The inverse depths that get the first and the last colour."""
+
+    far: float
+    near: float
+
+
+def _span(depth: np.ndarray, inverse: bool, percentiles: tuple[float, float]) -> _Span:
+    step = max(1, round((depth.size / _SAMPLE) ** 0.5))
+    closeness = _closeness(depth[::step, ::step], inverse)
+    valid = closeness[~np.isnan(closeness)]
+    if not valid.size:  # nothing, or nothing that the sample met
+        return _Span(0.0, 1.0)
+    far, near = np.percentile(valid, percentiles)
+    if near - far <= 1e-6 * near:
+        return _Span(0.5 * near, 1.5 * near)
+    return _Span(float(far), float(near))
+
+
+def _closeness(depth: np.ndarray, inverse: bool) -> np.ndarray:
+    """Inverse depth in float32, NaN where there is no depth."""
+    with np.errstate(all="ignore"):
+        values = depth.astype(np.float32) if inverse else 1.0 / depth.astype(np.float32)
+        values[~(np.isfinite(values) & (values > 0))] = np.nan
+    return values
+
+
+def _colour_band(depth: np.ndarray, inverse: bool, span: _Span) -> np.ndarray:
+    closeness = _closeness(depth, inverse)
+    bad = np.isnan(closeness)
+    closeness[bad] = span.far
+    place = (closeness - span.far) * (_STEPS / (span.near - span.far))
+    colours = _table()[np.clip(place, 0, _STEPS - 1).astype(np.intp)]
+    colours[bad] = INVALID_COLOUR
+    return colours
+
+
+@cache
+def _table() -> np.ndarray:
+    """(_STEPS, 3) uint8, from far to near."""
+    anchors = np.array([list(bytes.fromhex(colour)) for colour in _COLOURS.split()], np.float64)
+    places = np.linspace(0, len(anchors) - 1, _STEPS)
+    known = np.arange(len(anchors))
+    table = np.stack([np.interp(places, known, anchors[:, c]) for c in range(3)], axis=1)
+    return np.rint(table).astype(np.uint8)

@@ -1,0 +1,94 @@
+"""Noise of a coarse depth map: found by its differences, and taken out along the photograph.
+
+A refiner sharpens what it is given, grain too: it would choose between two surfaces where there is one. So the grain of
+depth sensors and noisy estimates is removed before, on a grid of cells:
+
+- second differences both ways are next to nothing on smooth surfaces and along edges; what the quietest quarter of them
+  has is noise, if it is as much as Gaussian noise has beside the quieter half. It is looked for at every scale, as the
+  noise of an enlarged map has large grains;
+- where it is weak, it is what the levels of a pyramid have in common everywhere (grain_pyramid.py);
+- where it is strong, the map becomes the smoothest one that stays near it, smooth along the photograph and not across
+  its edges (bilateral_solver.py), the smoother the more noise there is.
+
+A map with hardly any noise is left as it is.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from prv2cli.resampling.guide import to_guide
+from prv2cli.restoration.noise.bilateral_solver import solve
+from prv2cli.restoration.noise.grain_pyramid import weak_noise
+
+REDUCTIONS = (1, 2, 4, 8, 16)
+SMALLEST = 12  # cells on the shorter side of what can be judged
+HARMLESS = 0.008  # of the map's spread: what is below does no harm, and sensors have it
+STRONG = 0.032  # from here on the photograph must say where surfaces end; below, the map itself tells
+GAUSSIAN = 0.40  # quarter over median of the second differences: Gaussian noise has 0.47, structure less
+STRENGTH = 8.0  # of the solver, for each pixel that a grain is wide, at noise of TYPICAL
+FINE, FINE_STRONG = 8, 0.015  # cells: of finer grain there is more to average over, and less need be strong
+TYPICAL = 0.035
+_OF_NOISE = 0.3186 * 6  # quarter of the second differences over the standard deviation of Gaussian noise
+_SAMPLES = 1 << 17
+
+
+class Grain(NamedTuple):
+    """deviation: standard deviation, in the map's unit. width: cells that a grain is wide."""
+
+    deviation: float
+    width: int
+
+
+def find_grain(cells: Tensor) -> Grain:
+    """The noise of (1, 1, h, w) at the scale where it is most; deviation 0: none was found."""
+    found = Grain(0.0, 1)
+    for reduction in REDUCTIONS:
+        size = [side // reduction for side in cells.shape[-2:]]
+        if min(size) < SMALLEST:
+            break
+        second = to_guide(cells, size)
+        for axis in (2, 3):
+            second = second.diff(dim=axis).diff(dim=axis)
+        values = second.abs().flatten()
+        quarter, half = torch.quantile(
+            values[:: math.ceil(len(values) / _SAMPLES)], torch.tensor([0.25, 0.5])
+        ).tolist()
+        if quarter > GAUSSIAN * half and quarter / _OF_NOISE > found.deviation:
+            found = Grain(quarter / _OF_NOISE, reduction)
+    return found
+
+
+def find_noise(depth: Tensor, photograph: Tensor) -> Tensor | None:
+    """The noise in a coarse map.
+
+    Args:
+        depth: (1, 1, h, w) normalised. photograph: (1, 3, rows, columns) in 0..1, reduced to the grid.
+
+    Returns:
+        What to subtract, (1, 1, rows, columns) on a grid of cells; None: no noise.
+    """
+    cells = to_guide(depth, photograph.shape[-2:])
+    grain = find_grain(cells)
+    if grain.deviation < HARMLESS:
+        return None
+    if grain.deviation < (FINE_STRONG if grain.width <= FINE else STRONG):
+        return weak_noise(depth)
+    rgb, noisy = photograph[0].permute(1, 2, 0).numpy(), cells[0, 0].numpy()
+    smooth = solve(rgb, noisy, STRENGTH * grain.width * grain.deviation / TYPICAL)
+    return torch.from_numpy(np.subtract(noisy, smooth))[None, None]
+
+
+def without(noise: Tensor | None, depth: Tensor) -> Tensor:
+    """A map (1, 1, h, w) of any size less the noise that was found in it."""
+    if noise is None:
+        return depth
+    if depth.shape[-2] <= noise.shape[-2] and depth.shape[-1] <= noise.shape[-1]:
+        return F.interpolate(depth, size=noise.shape[-2:], mode="bilinear", align_corners=False) - noise
+    return depth - F.interpolate(noise, size=depth.shape[-2:], mode="bicubic", align_corners=False)

@@ -1,0 +1,41 @@
+"""The bilateral solver: smooth where the photograph is, a step where it has one, the solution of its own system."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from prv2cli.restoration.noise.bilateral_solver import solve
+
+RNG = np.random.default_rng(0)
+
+
+def _two_halves(height: int = 96, width: int = 128) -> tuple[np.ndarray, np.ndarray]:
+    rgb = np.full((height, width, 3), 0.2)
+    rgb[:, width // 2 :] = 0.8
+    truth = np.where(np.arange(width) < width // 2, 1.0, 3.0) * np.ones((height, 1))
+    return rgb, truth
+
+
+def test_noise_goes_and_the_step_stays() -> None:
+    rgb, truth = _two_halves()
+    noisy = truth + RNG.normal(0, 0.5, truth.shape)
+    found = solve(rgb, noisy, 30.0)
+    assert np.abs(found - truth).mean() < 0.2 * np.abs(noisy - truth).mean()
+    middle = truth.shape[1] // 2
+    assert np.abs(found[:, middle] - found[:, middle - 1] - 2).max() < 0.4
+
+
+def test_without_strength_only_pixels_that_look_alike_are_joined() -> None:
+    rgb, truth = _two_halves()
+    assert np.abs(solve(rgb, truth, 1e-9) - truth).max() < 1e-4
+
+
+def test_a_constant_map_stays_and_an_offset_goes_through() -> None:
+    rgb = RNG.random((40, 50, 3))
+    assert np.allclose(solve(rgb, np.full((40, 50), 2.5), 100.0), 2.5, atol=1e-3)
+    noisy = RNG.normal(0, 1, (40, 50))
+    assert np.allclose(solve(rgb, noisy + 7, 20.0), solve(rgb, noisy, 20.0) + 7, atol=2e-2)
+
+
+def test_tiny_pictures() -> None:
+    assert solve(np.zeros((1, 1, 3)), np.ones((1, 1)), 10.0).shape == (1, 1)
