@@ -22,6 +22,15 @@ def available_host_memory() -> int:
     return machine if container is None else min(machine, container)
 
 
+def resident_memory() -> int:
+    """Bytes of main memory that this process holds now; 0 where the system does not say."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError, AttributeError):
+        return 0
+
+
 def _available_on_the_machine() -> int:
     """Half of the total where the system does not say."""
     try:

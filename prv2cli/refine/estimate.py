@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from prv2cli.errors import InputError
-from prv2cli.machine.memory import available_host_memory
+from prv2cli.machine.memory import available_host_memory, resident_memory
 from prv2cli.photo.header import Header
 from prv2cli.refine.request import RefineRequest
 from prv2cli.refine.tiles.plan import BYTES_PER_TILE_PIXEL, TILE_SIZES
@@ -113,6 +113,26 @@ def choose_way(header: Header, memory: Memory, available: int | None = None) -> 
         f"{memory.in_bands / 1e9:.1f} GB in bands, and {available / 1e9:.1f} GB are free. "
         f"{_fix(header, memory)}"
     )
+
+
+def check_coarse_pass(refiner: Refiner, available: int | None = None) -> None:
+    """Refuse a coarse network whose pass would not fit beside what this process holds already.
+
+    Args:
+        available: bytes of main memory, by default what the machine has.
+
+    Raises:
+        InputError: with the figures.
+    """
+    if refiner.device.type != "cpu" or not refiner.coarse_peak:
+        return
+    free = available_host_memory() if available is None else available
+    if refiner.coarse_peak - resident_memory() > free:
+        name = refiner.coarse.name if refiner.coarse else refiner.checkpoint.name
+        raise InputError(
+            f"{name} needs {refiner.coarse_peak / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free. "
+            "Close other programs, or use a smaller network with --coarse"
+        )
 
 
 def _fix(header: Header, memory: Memory) -> str:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from prv2cli.errors import InputError
+from prv2cli.machine.memory import resident_memory
 from prv2cli.photo.header import Header, read_header
 from prv2cli.photo.read import read_photo
 from prv2cli.refine import estimate
@@ -51,6 +54,25 @@ def test_a_coarse_pass_that_takes_more_than_the_tiles() -> None:
     assert large.photograph == plain.photograph
     on_gpu = estimate.memory_for(small, RefineRequest(), on_host=False, coarse_peak=3 * 10**9)
     assert on_gpu == estimate.memory_for(small, RefineRequest(), on_host=False)
+
+
+def test_a_coarse_pass_that_does_not_fit_is_refused_before_it_begins() -> None:
+    """What the process holds already, weights and photograph, counts as had."""
+
+    def check(device: str, peak: int, free: int) -> None:
+        coarse = SimpleNamespace(name="moge2-vitl")
+        refiner: Any = SimpleNamespace(device=torch.device(device), coarse_peak=peak, coarse=coarse)
+        estimate.check_coarse_pass(refiner, free)
+
+    held = resident_memory()
+    assert held > 10**7
+    with pytest.raises(
+        InputError, match=r"moge2-vitl needs 90\.0 GB of memory, and 2\.0 GB are free.*--coarse"
+    ):
+        check("cpu", 90 * 10**9, 2 * 10**9)
+    check("cuda", 90 * 10**9, 2 * 10**9)
+    check("cpu", 0, 1)
+    check("cpu", 90 * 10**9, 90 * 10**9 - held // 2)
 
 
 def test_a_dry_run_tells_the_tiles_and_a_time(

@@ -290,6 +290,7 @@ def _load(models: Models, job: FileJob, seconds: dict[str, float], quiet: bool, 
     from prv2cli.hub.resolve import resolve
     from prv2cli.machine.devices import choose_device, choose_precision
     from prv2cli.model.config import BundleConfig, RefinerConfig
+    from prv2cli.refine.estimate import check_coarse_pass
     from prv2cli.refine.load import model_config
     from prv2cli.refine.refiner import Refiner
     from prv2cli.refine.tiles.plan import plan_photograph
@@ -308,6 +309,7 @@ def _load(models: Models, job: FileJob, seconds: dict[str, float], quiet: bool, 
     if isinstance(config, RefinerConfig | BundleConfig):  # anything else is refused by the refiner itself
         plan_photograph(config, height, width, job.request.tiling)
     refiner = Refiner.load(models)
+    check_coarse_pass(refiner)
     seconds["load"] = time.perf_counter() - start
     return refiner
 

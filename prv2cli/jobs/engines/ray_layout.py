@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-MEMORY_PER_WORKER = 4 * 2**30  # bytes; the models and a photograph of a dozen megapixels, see README.md
+# Bytes: a photograph of a dozen megapixels and the models, a pass of the largest registered coarse network (3.7 GB)
+# included. A photograph that needs more waits for it in its worker, or is worked on in bands there.
+MEMORY_PER_WORKER = 4 * 2**30
 
 
 @dataclass(frozen=True)
