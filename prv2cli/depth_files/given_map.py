@@ -19,7 +19,7 @@ from prv2cli.depth_files.decode import Stored
 from prv2cli.depth_files.formats.picture import Picture, read_picture
 from prv2cli.depth_files.holes import find_holes
 from prv2cli.depth_files.ours.metadata import DepthMetadata, Kind
-from prv2cli.depth_files.read import decode_source, interpret, refuse_confidence, unit_needed
+from prv2cli.depth_files.read import decode_source, interpret, overruled, refuse_confidence, unit_needed
 from prv2cli.errors import InputError, Prv2Error, UsageError
 from prv2cli.files.text import shown
 
@@ -73,11 +73,14 @@ def read_given(
         if metadata is None:
             raise UsageError(unit_needed(name, stored, kind, "--coarse-scale", "--coarse-relative"))
         known, found = find_holes(stored, metadata) if invalid is None else (stored.holes, ())
-        half, notes = 0.0, tuple(f"{name}: {note}" for note in (*stored.notes, *found))
+        half, notes = (
+            0.0,
+            tuple(f"{name}: {note}" for note in (*stored.notes, *found, *overruled(stored, metadata))),
+        )
     else:
-        name, stored, known = shown(source), Stored(picture.levels, None, "picture"), None
+        name, stored, known = shown(source), Stored(picture.levels, None, "picture"), picture.holes
         metadata = _of_picture(name, scale, kind)
-        half, notes = picture.half_step / metadata.scale, (_note(name, scale),)
+        half, notes = picture.half_step / metadata.scale, (_note(name, scale), *_transparent(name, known))
     unit: Literal["metre", "relative"] = "relative" if metadata.unit.endswith("relative") else "metre"
     values = _values(stored.numbers, metadata, unit, invalid)
     notes += _counted(name, values if known is None else values[~known], metadata.kind, unit)
@@ -144,6 +147,12 @@ def _of_picture(name: str, scale: float | None, kind: Kind | None) -> DepthMetad
 def _note(name: str, scale: float | None) -> str:
     what = "a relative map without a unit" if scale is None else "a map in metres"
     return f"{name}: an 8-bit picture, 256 steps at most, taken as {what}; its steps are smoothed"
+
+
+def _transparent(name: str, holes: np.ndarray | None) -> tuple[str, ...]:
+    if holes is None:
+        return ()
+    return (f"{name}: {int(np.count_nonzero(holes))} transparent pixels have no depth",)
 
 
 def _values(numbers: np.ndarray, metadata: DepthMetadata, unit: str, invalid: Invalid | None) -> np.ndarray:

@@ -66,7 +66,11 @@ def read_depth(
     values = to_values(stored.numbers, metadata.scale, holes)
     if np.isnan(values).all():
         raise InputError(f"{name}: no pixel holds a valid depth (all are 0, negative, infinite or NaN)")
-    return DepthMap(values, metadata, tuple(f"{name}: {note}" for note in (*stored.notes, *found)))
+    return DepthMap(
+        values,
+        metadata,
+        tuple(f"{name}: {note}" for note in (*stored.notes, *found, *overruled(stored, metadata))),
+    )
 
 
 def read_depth_metadata(source: Path) -> DepthMetadata | None:
@@ -135,6 +139,15 @@ def interpret(
     if scale is not None:
         metadata = replace(metadata, scale=float(scale))
     return metadata.as_kind(kind) if kind else metadata
+
+
+def overruled(stored: Stored, taken: DepthMetadata) -> tuple[str, ...]:
+    """A note where the file says one thing of its numbers and a flag another."""
+    says = stored.metadata
+    if says is None or (says.unit, says.scale) == (taken.unit, taken.scale):
+        return ()
+    said, used = (f"{m.unit} at a scale of {m.scale:g}" for m in (says, taken))
+    return (f"it says {said} of itself, and is read as {used}, as asked",)
 
 
 def unit_needed(

@@ -19,8 +19,9 @@ import numpy as np
 
 from prv2cli.depth_files.ours.encoding import Encoding, check_encoding, check_on_disk, write
 from prv2cli.depth_files.ours.preview import preview_format, write_preview
+from prv2cli.depth_files.ours.recognise import is_by_prv2
 from prv2cli.depth_files.ours.write import WriteReport
-from prv2cli.errors import Prv2Error
+from prv2cli.errors import InputError, Prv2Error
 from prv2cli.files.disk_array import DiskArray, bands
 from prv2cli.jobs.report import confidence_summary, describe, describe_confidence, summary
 from prv2cli.photo.header import Header, read_header
@@ -134,6 +135,11 @@ def open_photo(job: FileJob, way: Way) -> Iterator[Photo]:
 
     Raises what read_photo raises; UsageError for what cannot be done in bands.
     """
+    if isinstance(job.source, Path) and is_by_prv2(job.source):
+        raise InputError(
+            f"{job.place}: a depth map, or a picture of one, that prv2 wrote; to refine a depth map, name its "
+            "photograph and give the map with --coarse-depth"
+        )
     if way == "memory":
         yield read_photo(job.source, max_pixels=job.max_pixels, name=job.name)
         return

@@ -7,9 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from prv2cli.depth_files.given_map import parse_invalid, read_given
+from prv2cli.depth_files.ours.metadata import DepthMetadata
+from prv2cli.depth_files.ours.write import write_depth
+from prv2cli.depth_files.read import read_depth
 from prv2cli.errors import InputError, UsageError
 
 LEVELS = np.linspace(0, 255, 48 * 64).reshape(48, 64).round().astype(np.uint8)
@@ -48,6 +51,44 @@ def test_lossy_pictures_may_be_further_off(folder: Path) -> None:
 
 def test_a_palette_of_greys_will_do(folder: Path) -> None:
     assert np.array_equal(read_given(_saved(folder, "map.png", "P"), kind="depth").values, LEVELS)
+
+
+@pytest.mark.parametrize("name", ["map.jpg", "map.png", "map.webp"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_pictures_stand_as_exif_says(folder: Path, name: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[274] = orientation
+    path = _saved(folder, name, exif=exif, quality=95)
+    with Image.open(path) as image:
+        upright = np.asarray(ImageOps.exif_transpose(image).convert("L"), np.float32)
+    np.testing.assert_array_equal(read_given(path, kind="inverse").values, upright)
+
+
+def test_transparent_pixels_are_holes(folder: Path) -> None:
+    alpha = np.full(LEVELS.shape, 255, np.uint8)
+    alpha[10:20, 30:] = 0
+    alpha[40] = 1  # is there, though hardly to be seen
+    Image.merge("LA", (Image.fromarray(LEVELS), Image.fromarray(alpha))).save(folder / "la.png")
+    found = read_given(folder / "la.png", kind="inverse")
+    np.testing.assert_array_equal(np.isnan(found.values), alpha == 0)
+    assert any(f"{(alpha == 0).sum()} transparent pixels" in note for note in found.notes)
+    found = read_given(_saved(folder, "key.png", transparency=7), kind="inverse")
+    np.testing.assert_array_equal(np.isnan(found.values), LEVELS == 7)
+    Image.merge("LA", (Image.fromarray(LEVELS), Image.new("L", (64, 48), 255))).save(folder / "opaque.png")
+    assert not np.isnan(read_given(folder / "opaque.png", kind="inverse").values).any()
+
+
+def test_a_flag_that_overrules_the_file_is_told(folder: Path) -> None:
+    metadata = DepthMetadata(software="prv2cli", unit="metre", scale=1000.0, invalid=0.0)
+    write_depth(folder / "own.png", LEVELS + 1.0, metadata, scale=100)
+    assert not any("says" in note for note in read_given(folder / "own.png").notes)
+    assert not any("says" in note for note in read_given(folder / "own.png", scale=100).notes)
+    (told,) = read_given(folder / "own.png", scale=50).notes
+    assert told.endswith(
+        "own.png: it says metre at a scale of 100 of itself, and is read as metre at a scale of 50, as asked"
+    )
+    assert "is read as relative" in read_given(folder / "own.png", relative=True).notes[0]
+    assert "is read as metre at a scale of 50" in read_depth(folder / "own.png", scale=50).notes[0]
 
 
 def test_near_may_be_bright_or_dark_and_must_be_said(folder: Path) -> None:

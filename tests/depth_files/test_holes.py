@@ -111,6 +111,48 @@ def test_no_data_is_turned_with_the_map(orientation: int) -> None:
     np.testing.assert_array_equal(np.isnan(found), values == 65535)
 
 
+def gdal(values: np.ndarray, items: str, **options: Any) -> io.BytesIO:
+    text = f"<GDALMetadata>{items}</GDALMetadata>"
+    tags = [(42112, 2, len(text) + 1, text, True), (42113, 2, 3, "-1", True)]
+    return tiff(values, extratags=tags, **options)
+
+
+SCALE = '<Item name="SCALE" sample="0" role="scale">0.001</Item>'
+OFFSET = '<Item name="OFFSET" sample="0" role="offset">2</Item>'
+
+
+@pytest.mark.parametrize(
+    ("items", "scale", "offset"), [(SCALE + OFFSET, 0.001, 2), (SCALE, 0.001, 0), (OFFSET, 1, 2)]
+)
+def test_gdals_scale_and_offset(items: str, scale: float, offset: float) -> None:
+    values = MM.astype(np.int32)
+    values[3, 5:9] = -1
+    found = read_depth(gdal(values, items), scale=1)
+    np.testing.assert_array_equal(np.isnan(found.values), values == -1)  # of the stored numbers
+    there = values != -1
+    np.testing.assert_allclose(found.values[there], values[there] * scale + offset, rtol=1e-6)
+    assert any(f"times {scale:g} plus {offset:g}" in note for note in found.notes)
+
+
+@pytest.mark.parametrize(
+    "items",
+    [
+        "",
+        '<Item name="SCALE" sample="1" role="scale">0.001</Item>',
+        '<Item name="SCALE" sample="0" role="scale">much</Item>',
+        '<Item name="SCALE" sample="0" role="scale">0</Item>',
+        '<Item name="SCALE" sample="0" role="scale">nan</Item>',
+        '<Item name="SCALE" sample="0" role="scale"/>',
+        '<Item name="scale">0.001</Item>',
+        "<Item",
+    ],
+)
+def test_other_metadata_of_gdal_changes_nothing(items: str) -> None:
+    found = read_depth(gdal(MM, items), scale=1000)
+    np.testing.assert_array_equal(found.values, (MM / 1000.0).astype(np.float32))
+    assert not any("times" in note for note in found.notes)
+
+
 def test_clear_pixels_of_png() -> None:
     values = background(7, "u2")
     found = read_depth(png16(values[..., None], extra=chunk(b"tRNS", b"\0\7")), scale=1)

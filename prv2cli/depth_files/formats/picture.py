@@ -13,9 +13,11 @@ from PIL import JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
 from prv2cli.depth_files.formats.checks import MAX_PIXELS
 from prv2cli.errors import InputError
+from prv2cli.files.orientation import turn, valid_orientation
 
 GREY_TOLERANCE = 12  # levels between the channels of a grey picture: JPEG and WebP store colour coarsely
 _HALF = 0.5
+_ORIENTATION = 274
 _OF_A_BLOCK = 8  # a JPEG's first quantisation step is of eight times a block's mean
 _LOSSY_WEBP = 1.5  # half a step: its quality cannot be read
 _OPENERS: dict[str, Any] = {
@@ -26,10 +28,14 @@ _OPENERS: dict[str, Any] = {
 
 
 class Picture(NamedTuple):
-    """levels: (H, W) uint8. half_step: how far one may be from what was stored."""
+    """levels: (H, W) uint8, upright. half_step: how far one may be from what was stored.
+
+    holes: (H, W) bool, where the picture is transparent; None if nowhere.
+    """
 
     levels: np.ndarray
     half_step: float
+    holes: np.ndarray | None = None
 
 
 def picture_kind(head: bytes) -> str | None:
@@ -59,8 +65,17 @@ def read_picture(file: BinaryIO) -> Picture | None:
         raise InputError(
             f"{image.width} x {image.height} is more than the {MAX_PIXELS} pixels that prv2 reads"
         )
-    half = _half_step(image, kind)
-    return Picture(_grey(image), half)
+    half, orientation = _half_step(image, kind), valid_orientation(image.getexif().get(_ORIENTATION))
+    holes = _transparent(image)
+    return Picture(turn(_grey(image), orientation), half, None if holes is None else turn(holes, orientation))
+
+
+def _transparent(image: Any) -> np.ndarray | None:
+    """(H, W) bool; None where all is opaque."""
+    if not image.has_transparency_data:
+        return None
+    holes = np.asarray(image.convert("RGBA"))[..., 3] == 0
+    return holes if holes.any() else None
 
 
 def _half_step(image: Any, kind: str) -> float:

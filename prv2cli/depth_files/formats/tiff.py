@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import math
 import zlib
 from collections.abc import Iterator
 from typing import Any, BinaryIO
+from xml.etree import ElementTree
 
 import numpy as np
 
@@ -23,7 +25,7 @@ from prv2cli.files.tiff.pages import MOST_PAGES, full_pages, mask_pages
 
 _BIGTIFF_BYTES = 4_000_000_000  # a classic TIFF ends at 2**32; leave room for what does not compress
 _TILE = 512
-_ORIENTATION, _GDAL_NODATA = 274, 42113
+_ORIENTATION, _GDAL_METADATA, _GDAL_NODATA = 274, 42112, 42113
 
 
 def encode_tiff(file: BinaryIO, rows: Rows, text: str) -> None:
@@ -107,7 +109,10 @@ def compress_differences(part: np.ndarray) -> bytes:
 
 
 def decode_tiff(file: BinaryIO) -> Decoded:
-    """The only page that is no reduced copy or mask, upright. GDAL's no-data value and mask pages are holes."""
+    """The only page that is no reduced copy or mask, upright. GDAL's no-data value and mask pages are holes.
+
+    Where GDAL's scale and offset stand in it, the numbers are those that they make of the stored ones.
+    """
     import tifffile
 
     with tifffile.TiffFile(file) as tiff:
@@ -123,7 +128,30 @@ def decode_tiff(file: BinaryIO) -> Decoded:
         holes = _holes(page, numbers, [_pixels(file, mask) != 0 for mask in _masks_of(page, tiff)])
         text = page.description if is_ours(page.description) else None
         orientation = valid_orientation(page.tags.valueof(_ORIENTATION))
-    return Decoded(turn(numbers, orientation), text, None if holes is None else turn(holes, orientation))
+        numbers, notes = _scaled(numbers, page.tags.valueof(_GDAL_METADATA))
+    return Decoded(
+        turn(numbers, orientation), text, None if holes is None else turn(holes, orientation), notes
+    )
+
+
+def _scaled(numbers: np.ndarray, told: object) -> tuple[np.ndarray, tuple[str, ...]]:
+    """The numbers that GDAL's metadata says the stored ones stand for, float32, and a note of it."""
+    scale, offset = (_of_the_band(told, role, usual) for role, usual in (("scale", 1.0), ("offset", 0.0)))
+    if (scale, offset) == (1.0, 0.0) or scale == 0:
+        return numbers, ()
+    note = f"its stored numbers are taken times {scale:g} plus {offset:g}, as it says itself (GDAL)"
+    return (numbers * np.float64(scale) + offset).astype(np.float32), (note,)
+
+
+def _of_the_band(told: object, role: str, usual: float) -> float:
+    """A finite number of the first band from GDAL's XML; the usual one where there is none."""
+    try:
+        items = ElementTree.fromstring(str(told).strip("\0 \t\n")) if told else []
+        texts = [i.text for i in items if i.get("role") == role and i.get("sample", "0") == "0"]
+        found = float(texts[0] or "") if texts else usual
+    except (ElementTree.ParseError, ValueError):
+        return usual
+    return found if math.isfinite(found) else usual
 
 
 def _numbers(file: BinaryIO, page: Any) -> np.ndarray:

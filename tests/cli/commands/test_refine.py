@@ -278,6 +278,16 @@ def test_the_tiling_asked_for_is_the_tiling_used(
 
 
 @pytest.mark.usefixtures("loaded_once")
+def test_a_depth_map_by_prv2_is_no_photograph(prv2: Prv2) -> None:
+    assert prv2("refine", "photo.jpg", "-o", "depth.png", "--preview", "seen.png")[0] == 0
+    for name in ("depth.png", "seen.png"):
+        code, _, err = prv2("refine", name, "-o", "again.png")
+        assert code == 1
+        assert f"{name}: a depth map, or a picture of one, that prv2 wrote" in err
+        assert "--coarse-depth" in err
+
+
+@pytest.mark.usefixtures("loaded_once")
 def test_existing_outputs_are_replaced(prv2: Prv2) -> None:
     Path("a.npy").write_text("old")
     assert prv2("refine", "photo.jpg", "-o", "a.npy", *EXACT).code == 0
