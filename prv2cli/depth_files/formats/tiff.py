@@ -146,7 +146,7 @@ def _scaled(numbers: np.ndarray, told: object) -> tuple[np.ndarray, tuple[str, .
 def _of_the_band(told: object, role: str, usual: float) -> float:
     """A finite number of the first band from GDAL's XML; the usual one where there is none."""
     try:
-        items = ElementTree.fromstring(str(told).strip("\0 \t\n")) if told else []
+        items = list(ElementTree.fromstring(str(told).strip("\0 \t\n"))) if told else []
         texts = [i.text for i in items if i.get("role") == role and i.get("sample", "0") == "0"]
         found = float(texts[0] or "") if texts else usual
     except (ElementTree.ParseError, ValueError):
