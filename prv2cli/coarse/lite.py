@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from prv2cli.coarse.network import CoarseDepth, CoarseNetwork, Unit, forward_per_size
 from prv2cli.model.coarse.output import CoarseOutput
@@ -16,6 +17,9 @@ from prv2cli.resampling.area import shrink
 
 SIZE_MULTIPLE = 32
 MOST_STRETCHED = 4  # times its long side that a strip may be shown at
+# Pixels, one of the network's last level: the truth that it learnt from ends before a photograph's corners, so that the
+# padding of its convolutions shows there.
+UNTRUE = 2
 
 
 class LiteNetwork:
@@ -38,10 +42,10 @@ class LiteNetwork:
         sizes = [input_size(rgb.shape[0], rgb.shape[1], self.config) for rgb in photos]
         inputs = [shrink(rgb, size).to(self.device) for rgb, size in zip(photos, sizes, strict=True)]
         outputs = forward_per_size(self.module, inputs)
-        depths = [out.depth.float().cpu() for out in outputs]
+        depths = [_without_margin(out.depth) for out in outputs]
         if self.config.mirrored:
             mirrored = forward_per_size(self.module, [image.flip(-1) for image in inputs])
-            pairs = zip(depths, (out.depth.flip(-1).float().cpu() for out in mirrored), strict=True)
+            pairs = zip(depths, (_without_margin(out.depth).flip(-1) for out in mirrored), strict=True)
             depths = [(one * other).sqrt() for one, other in pairs]  # the mean of log-depth
         return [
             CoarseDepth(depth, unit=self._unit(out), features=out.features)
@@ -52,6 +56,12 @@ class LiteNetwork:
         if out.log_doubt is None or float(out.log_doubt) <= math.log(self.config.trusted):
             return "metre"
         return "relative"
+
+
+def _without_margin(depth: Tensor) -> Tensor:
+    """(B, 1, h, w) on the CPU, its outermost pixels as those within."""
+    inner = depth.float().cpu()[..., UNTRUE:-UNTRUE, UNTRUE:-UNTRUE]
+    return F.pad(inner, (UNTRUE,) * 4, mode="replicate")
 
 
 def take_at_its_word(network: CoarseNetwork) -> None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from prv2cli.coarse.lite import LiteNetwork, input_size, take_at_its_word
+from prv2cli.coarse.load import load_coarse
+from prv2cli.hub.resolve import resolve
 from prv2cli.model.coarse.lite import LiteCoarse
 from prv2cli.model.config import LiteConfig
+from prv2cli.photo.read import read_photo
 
 CPU = torch.device("cpu")
 
@@ -65,6 +69,22 @@ def test_the_doubt_changes_no_depth_and_is_each_photographs_own() -> None:
         assert torch.allclose(one.values, plain.values, rtol=1e-4)
         assert one.unit == other.unit
         assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(one.features, other.features, strict=True))
+
+
+def test_the_margin_is_as_what_lies_within() -> None:
+    """The truth that it learnt from ends before the corners of its photographs; what the padding makes there goes."""
+    found = network(None).predict(PHOTOS[0]).values
+    for turned in (found, found.flip(-1), found.transpose(2, 3), found.transpose(2, 3).flip(-1)):
+        assert torch.equal(turned[..., 0], turned[..., 2])
+        assert torch.equal(turned[..., 1], turned[..., 2])
+        assert not torch.equal(turned[..., 2], turned[..., 3])
+
+
+def test_the_shipped_network_has_no_corners() -> None:
+    rgb = read_photo(Path(__file__).parents[2] / "docs/images/demo.jpg").rgb
+    log_depth = load_coarse(resolve("lite"), CPU).predict(rgb).values[0, 0].log()
+    for turned in (log_depth, log_depth.flip(-1), log_depth.flip(-2), log_depth.flip(-1, -2)):
+        assert float((turned[:6, :6] - turned[8, 8]).abs().max()) < 0.2
 
 
 def test_the_mean_with_the_mirrored_photograph_has_no_side() -> None:
