@@ -24,6 +24,14 @@ demo: $(VENV)/.installed
 	$(BIN)/prv2 info demo_depth.tif
 	@echo "Look at demo_preview.png; demo_depth.tif is the data."
 
+# The picture of `prv2 view` in README.md, by Chromium; as root: make docs/images/view.png CHROMIUM="chromium --no-sandbox"
+CHROMIUM ?= chromium
+docs/images/view.png: demo
+	$(BIN)/prv2 view docs/images/demo.jpg demo_depth.tif -o demo_view.html
+	$(CHROMIUM) --headless --hide-scrollbars --window-size=1200,690 --virtual-time-budget=9000 --screenshot=$(CURDIR)/$@ \
+	  'file://$(CURDIR)/demo_view.html#theme=dark&split=.42&line=.06,.72,.95,.6&at=.62,.62'
+	$(BIN)/python -c "from PIL import Image; Image.open('$@').convert('RGB').quantize(256).save('$@', optimize=True)"
+
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -38,4 +46,4 @@ wheel: $(VENV)/.installed-test
 	$(BIN)/python tests/wheel/run.py dist/prv2cli-*.whl
 
 clean:
-	rm -rf $(VENV) demo_depth.tif demo_preview.png
+	rm -rf $(VENV) demo_depth.tif demo_preview.png demo_view.html

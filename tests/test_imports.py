@@ -20,7 +20,7 @@ jobs training
 refine
 coarse
 checkpoints evaluation
-model hub restoration datasets
+model hub restoration datasets view
 photo depth_files resampling tiling scenes settings
 files machine extras
 errors choices

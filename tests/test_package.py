@@ -114,6 +114,8 @@ def test_the_wheel_holds_the_package_and_the_weights_and_nothing_else(wheel: Pat
     assert {path.relative_to(ROOT).as_posix() for path in SOURCES} <= names
     weights = {f"prv2cli/weights/{entry.file}" for entry in registry().values() if entry.embedded}
     assert weights | {"prv2cli/weights/registry.yaml"} <= names
+    page = {path.relative_to(ROOT).as_posix() for path in (ROOT / "prv2cli" / "view" / "page").iterdir()}
+    assert {f"prv2cli/view/page/{name}" for name in ("page.html", "style.css", "main.js")} <= page <= names
     assert all(re.match(r"prv2cli(-[^/]+\.dist-info)?/", name) for name in names)
     assert not [name for name in names if "__pycache__" in name or name.endswith(".prv2tmp")]
 

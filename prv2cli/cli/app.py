@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from prv2cli.cli.commands import batch, evaluate, files, models, models_convert, refine, train
+from prv2cli.cli.commands import batch, evaluate, files, models, models_convert, refine, train, view
 from prv2cli.cli.streams import close_stdout_quietly, emit, flush_stdout, guard_streams
 from prv2cli.cli.ui import INTERRUPTED, stderr
 from prv2cli.errors import Prv2Error
@@ -29,6 +29,7 @@ app.command()(refine.refine)
 app.command()(batch.batch)
 app.command()(files.info)
 app.command()(files.convert)
+app.command()(view.view)
 app.command()(train.train)
 app.command(name="eval")(evaluate.evaluate)
 models.models.command("convert")(models_convert.convert)

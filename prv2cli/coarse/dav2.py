@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from prv2cli.coarse.aspect import ASPECT_TOLERANCE
 from prv2cli.coarse.network import CoarseDepth, forward_per_size
 from prv2cli.model.coarse.dinov2 import PATCH
 from prv2cli.model.config import Dav2Config
 from prv2cli.model.layers import resize
 from prv2cli.resampling.area import shrink
+from prv2cli.resampling.aspect import ASPECT_TOLERANCE
 from prv2cli.resampling.cubic import resize_cubic
 
 # The longer side of the input is at most this many times its nominal size: 5476 patches at 518, four times what the

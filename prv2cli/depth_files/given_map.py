@@ -64,8 +64,8 @@ def read_given(
         UsageError: the unit, or whether near is large or small, is not known. InputError: whatever is wrong with the
         file, and no valid pixel.
     """
-    readable = _once(source)
-    picture = _picture(source, readable)
+    readable = opened_once(source)
+    picture = picture_in(source, readable)
     if picture is None:
         name, stored = decode_source(readable)
         refuse_confidence(name, stored)
@@ -94,7 +94,7 @@ def read_given(
     return GivenMap(values, stored_kind, unit, half, notes)
 
 
-def _once(source: Path) -> Path | BinaryIO:
+def opened_once(source: Path) -> Path | BinaryIO:
     """The file, or where it is a pipe what came out of it: it is looked at twice and can be read once only."""
     try:
         if not source.exists() or source.is_file() or source.is_dir():
@@ -106,7 +106,7 @@ def _once(source: Path) -> Path | BinaryIO:
     return held
 
 
-def _picture(source: Path, readable: Path | BinaryIO) -> Picture | None:
+def picture_in(source: Path, readable: Path | BinaryIO) -> Picture | None:
     """The 8-bit picture in a file; None where it is something else, which the usual reader will judge."""
     try:
         if not isinstance(readable, Path):

@@ -58,6 +58,28 @@ def read_depth(
     Raises UsageError where the unit is not known, InputError for whatever is wrong with the file.
     """
     name, stored = decode_source(source)
+    return depth_of(
+        name,
+        stored,
+        scale=scale,
+        kind=kind,
+        relative=relative,
+        scale_flag=scale_flag,
+        relative_flag=relative_flag,
+    )
+
+
+def depth_of(
+    name: str,
+    stored: Stored,
+    *,
+    scale: float | None,
+    kind: Kind | None,
+    relative: bool,
+    scale_flag: str,
+    relative_flag: str | None,
+) -> DepthMap:
+    """What read_depth() makes of the raw numbers of a file, and with the same errors."""
     refuse_confidence(name, stored)
     metadata = interpret(name, stored, scale, kind, relative, scale_flag)
     if metadata is None:

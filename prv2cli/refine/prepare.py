@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from prv2cli.coarse.aspect import ASPECT_TOLERANCE, check_aspect
+from prv2cli.coarse.aspect import check_aspect
 from prv2cli.coarse.given import given_coarse
 from prv2cli.coarse.network import (
     CoarseDepth,
@@ -41,6 +41,7 @@ from prv2cli.refine.tiles.authors import to_process
 from prv2cli.refine.tiles.loop import Prepared, TileLoop, View, by_tile_size, canvases_of, mirror, to_pixels
 from prv2cli.refine.tiles.plan import largest_tile, plan_photograph
 from prv2cli.resampling.area import reduce_photograph, shrink
+from prv2cli.resampling.aspect import ASPECT_TOLERANCE
 from prv2cli.resampling.guide import guide_size, to_guide
 from prv2cli.restoration.back_projection import GRID_SIDE
 from prv2cli.restoration.character import character

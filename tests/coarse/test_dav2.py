@@ -22,7 +22,6 @@ from torch import Tensor, nn
 
 from prv2cli.checkpoints.authors.dav2 import convert_dav2_hf
 from prv2cli.checkpoints.model_file import load_strictly
-from prv2cli.coarse.aspect import ASPECT_TOLERANCE
 from prv2cli.coarse.dav2 import Dav2Network, authors_input, input_size, network_input
 from prv2cli.coarse.load import load_coarse
 from prv2cli.errors import CheckpointError
@@ -33,6 +32,7 @@ from prv2cli.model.coarse.dinov2 import resize_positions
 from prv2cli.model.config import Dav2Config
 from prv2cli.model.layers import resize
 from prv2cli.resampling.area import shrink
+from prv2cli.resampling.aspect import ASPECT_TOLERANCE
 from prv2cli.resampling.cubic import resize_cubic
 
 # The second is the tie: 518 / 200 * 300 / 14 = 55.5 patches.

@@ -91,11 +91,13 @@ def _files(found: Distribution) -> Iterator[tuple[Path, Path]]:
 
 
 def _refine(prv2: Path, folder: Path) -> None:
-    """The demo photograph, with the embedded models, to a depth map of its size."""
+    """The demo photograph, with the embedded models, to a depth map of its size; and both to a page."""
     _run(prv2, "refine", DEMO, "--coarse", "lite", "--offline", "-o", "depth.tif", cwd=folder)
     depth = json.loads(_run(prv2, "info", "depth.tif", "--json", cwd=folder))
     with Image.open(DEMO) as photo:
         assert (depth["width"], depth["height"]) == photo.size, depth
+    _run(prv2, "view", DEMO, "depth.tif", "-o", "page.html", cwd=folder)
+    assert (folder / "page.html").read_text("utf-8").endswith("</html>\n")
 
 
 def _run(*command: str | Path, cwd: Path | None = None) -> str:

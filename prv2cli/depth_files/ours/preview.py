@@ -2,6 +2,7 @@
 
     colourise(depth)            (H, W) metres -> (H, W, 3) uint8
     write_preview(path, depth)  the same as a .png, .jpg or .webp file
+    colour_span, colour_table   what it is made of, for who draws elsewhere
 
 The colours are spread over inverse depth, as eyes and disparities are, between its 2nd and 98th percentile.
 They show shape, not numbers: the depth file has those.
@@ -23,6 +24,7 @@ from prv2cli.errors import OutputError, UsageError
 from prv2cli.files.atomic import atomic_write, check_output
 
 PREVIEW_SUFFIXES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+PERCENTILES = (2.0, 98.0)
 INVALID_COLOUR = (128, 128, 128)  # no colour below is grey
 # Far to near: even steps of OKLCH lightness (0.17 to 0.94), the hue turning from violet over red to yellow.
 _COLOURS = (
@@ -40,13 +42,13 @@ _MAX_SIDE = {"JPEG": 65_500, "WEBP": 16_383}
 
 
 def colourise(
-    depth: np.ndarray, *, inverse: bool = False, percentiles: tuple[float, float] = (2.0, 98.0)
+    depth: np.ndarray, *, inverse: bool = False, percentiles: tuple[float, float] = PERCENTILES
 ) -> np.ndarray:
     """(H, W, 3) uint8 from `depth` (H, W), NaN = no depth; `inverse`: the values are inverse depth already.
 
     A map of one depth gets the middle colour, whatever the depth.
     """
-    span = _span(depth, inverse, percentiles)
+    span = colour_span(depth, inverse, percentiles)
     picture = np.empty((*depth.shape, 3), np.uint8)
     for rows in row_bands(*depth.shape):
         picture[rows] = _colour_band(depth[rows], inverse, span)
@@ -65,7 +67,7 @@ def write_preview(path: Path, depth: np.ndarray, *, inverse: bool = False) -> No
     height, width = depth.shape
     if max(height, width) > _MAX_SIDE.get(kind, 1 << 31):
         raise OutputError(f"{path}: {width} x {height} is too large for {kind}; use .png")
-    span = _span(depth, inverse, (2.0, 98.0))
+    span = colour_span(depth, inverse)
     picture = Image.new("RGB", (width, height))
     for rows in row_bands(height, width):  # so that the colours exist once, inside the picture
         picture.paste(Image.fromarray(_colour_band(depth[rows], inverse, span)), (0, rows.start))
@@ -84,23 +86,26 @@ def preview_format(path: Path) -> str:
 
 
 @dataclass(frozen=True)
-class _Span:
+class ColourSpan:
     """The inverse depths that get the first and the last colour."""
 
     far: float
     near: float
 
 
-def _span(depth: np.ndarray, inverse: bool, percentiles: tuple[float, float]) -> _Span:
+def colour_span(
+    depth: np.ndarray, inverse: bool, percentiles: tuple[float, float] = PERCENTILES
+) -> ColourSpan:
+    """What colourise() spreads its colours over."""
     step = max(1, round((depth.size / _SAMPLE) ** 0.5))
     closeness = _closeness(depth[::step, ::step], inverse)
     valid = closeness[~np.isnan(closeness)]
     if not valid.size:  # nothing, or nothing that the sample met
-        return _Span(0.0, 1.0)
+        return ColourSpan(0.0, 1.0)
     far, near = np.percentile(valid, percentiles)
     if near - far <= 1e-6 * near:
-        return _Span(0.5 * near, 1.5 * near)
-    return _Span(float(far), float(near))
+        return ColourSpan(0.5 * near, 1.5 * near)
+    return ColourSpan(float(far), float(near))
 
 
 def _closeness(depth: np.ndarray, inverse: bool) -> np.ndarray:
@@ -111,18 +116,18 @@ def _closeness(depth: np.ndarray, inverse: bool) -> np.ndarray:
     return values
 
 
-def _colour_band(depth: np.ndarray, inverse: bool, span: _Span) -> np.ndarray:
+def _colour_band(depth: np.ndarray, inverse: bool, span: ColourSpan) -> np.ndarray:
     closeness = _closeness(depth, inverse)
     bad = np.isnan(closeness)
     closeness[bad] = span.far
     place = (closeness - span.far) * (_STEPS / (span.near - span.far))
-    colours = _table()[np.clip(place, 0, _STEPS - 1).astype(np.intp)]
+    colours = colour_table()[np.clip(place, 0, _STEPS - 1).astype(np.intp)]
     colours[bad] = INVALID_COLOUR
     return colours
 
 
 @cache
-def _table() -> np.ndarray:
+def colour_table() -> np.ndarray:
     """(_STEPS, 3) uint8, from far to near."""
     anchors = np.array([list(bytes.fromhex(colour)) for colour in _COLOURS.split()], np.float64)
     places = np.linspace(0, len(anchors) - 1, _STEPS)

@@ -86,7 +86,7 @@ def write_depth(
     rows = Rows(depth, stored, scale, invert, signed and not invert, on_band=on_band)
     text = _describe(rows, metadata).to_json()
     with ExitStack() as now:
-        file = (pending or now).enter_context(_opened_for_writing(target))
+        file = (pending or now).enter_context(opened_for_writing(target))
         if tiled and fmt == "tiff":
             encode_tiled_tiff(file, rows, text)
         else:
@@ -115,7 +115,7 @@ def _describe(rows: Rows, metadata: DepthMetadata) -> DepthMetadata:
 
 
 @contextmanager
-def _opened_for_writing(target: Path | BinaryIO) -> Iterator[BinaryIO]:
+def opened_for_writing(target: Path | BinaryIO) -> Iterator[BinaryIO]:
     """A file to write and seek in. A stream gets its bytes at the end: a failed encoding leaves it empty."""
     if isinstance(target, Path):
         check_output(target)

@@ -40,7 +40,7 @@ def test_near_is_bright_and_warm_far_is_dark() -> None:
 
 
 def test_lightness_is_even_and_no_colour_looks_invalid() -> None:
-    table = preview._table().astype(float)
+    table = preview.colour_table().astype(float)
     change = np.diff(lightness(table)[::64])
     assert change.min() > 0.5 * change.mean()
     assert change.max() < 1.6 * change.mean()
@@ -69,7 +69,7 @@ def test_the_unit_does_not_matter_and_inverse_is_the_same_picture(scale: float) 
 @pytest.mark.parametrize("size", [(1, 1), (3, 5)])
 def test_a_map_of_one_value(value: float, size: tuple[int, int]) -> None:
     picture = colourise(np.full(size, value, np.float32))
-    middle = preview._table()[preview._STEPS // 2]
+    middle = preview.colour_table()[preview._STEPS // 2]
     assert np.all(picture == (INVALID_COLOUR if np.isnan(value) else middle))
 
 
