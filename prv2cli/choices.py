@@ -12,6 +12,7 @@ FocalOrigin = Literal["given", "exif", "estimated"]  # by the user, the photogra
 Dtype = Literal["uint16", "float32"]  # of a TIFF
 Scene = Literal["indoor", "outdoor"]  # what a metric network was trained for
 Tta = Literal["auto", "none", "flip"]  # whether the mirrored photograph is refined too
+EMBEDDED = "embedded"  # of --coarse-depth: the map that the photograph itself brings
 EngineName = Literal["local", "ray"]  # who does a batch
 
 # How depth is measured: the part of an image that counts, and how a prediction is brought to the truth before.

@@ -38,8 +38,8 @@ from prv2cli.jobs import claims as claims_module
 from prv2cli.jobs.batch import BatchSettings
 from prv2cli.jobs.claims import Claims
 from prv2cli.jobs.engines.local import run_batch
-from prv2cli.jobs.find import find_photographs, listed_photographs
-from prv2cli.jobs.outputs import plan
+from prv2cli.jobs.planning.find import find_photographs, listed_photographs
+from prv2cli.jobs.planning.outputs import plan
 from prv2cli.photo.on_disk import photo_on_disk
 from prv2cli.photo.read import read_photo
 from prv2cli.training.config.load import load_train_config

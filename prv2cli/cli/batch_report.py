@@ -19,7 +19,7 @@ from prv2cli.files.text import shown
 
 if TYPE_CHECKING:
     from prv2cli.jobs.batch import Job, Outcome
-    from prv2cli.jobs.find import LeftOut
+    from prv2cli.jobs.planning.find import LeftOut
 
     Outcomes = Generator[Outcome, None, None]
 

@@ -16,5 +16,6 @@ def check_aspect(coarse: Sequence[int], photograph: Sequence[int]) -> None:
     if not same_aspect((rows, columns), (height, width)):
         raise InputError(
             f"the coarse depth map is {columns}x{rows}, the photograph {width}x{height}: the aspects differ by more "
-            f"than {ASPECT_TOLERANCE:.0%}. Crop or rotate one of them (was the photograph turned upright?)"
+            f"than {ASPECT_TOLERANCE:.0%}. Crop or rotate one of them (was the photograph turned upright?); "
+            "--coarse-stretch is for a map that covers the whole photograph all the same"
         )

@@ -16,24 +16,43 @@ from prv2cli.restoration.holes import fill_holes
 from prv2cli.restoration.quantised import unstep
 
 
-def given_coarse(values: np.ndarray, kind: Kind, unit: Unit, half_step: float = 0.0) -> CoarseDepth:
+def holes_of(values: np.ndarray, unit: Unit) -> np.ndarray:
+    """(h, w) bool: where a given map has no depth."""
+    with np.errstate(all="ignore"):
+        return ~(np.isfinite(values) & (values > 0)) if unit == "metre" else ~np.isfinite(values)
+
+
+def pixels_in(holes: np.ndarray, size: tuple[int, int]) -> int:
+    """How many pixels of a photograph of `size` (rows, columns) have their nearest one of the map (h, w) in a hole."""
+    counts = [
+        np.bincount((2 * np.arange(side) + 1) * small // (2 * side), minlength=small)
+        for side, small in zip(size, holes.shape, strict=True)
+    ]
+    return int(counts[0] @ holes.astype(np.int64) @ counts[1])
+
+
+def given_coarse(
+    values: np.ndarray, kind: Kind, unit: Unit, half_step: float = 0.0, *, keep_holes: bool = False
+) -> CoarseDepth:
     """The coarse depth of a given map: finite everywhere.
 
     Args:
         values: (h, w); what is not finite is a hole. half_step: how far a stored value may be from the true one.
+        keep_holes: they are filled for the refiner, and `seen` has them.
 
     Raises:
         InputError: no pixel is valid.
     """
     found = torch.from_numpy(np.array(values, dtype=np.float32))[None, None]
+    seen = torch.from_numpy(~holes_of(values, unit))[None, None] if keep_holes else None
     known = torch.isfinite(found)
     below = bool((found[known] <= 0).any())
     affine = unit == "relative" and (kind == "inverse" or half_step > 0 or below)
     if not affine:
-        return CoarseDepth(positive_depth(CoarseDepth(found, kind, unit)), unit=unit)
+        return CoarseDepth(positive_depth(CoarseDepth(found, kind, unit)), unit=unit, seen=seen, as_seen=True)
     if not known.any():
         raise InputError("the coarse depth map has no valid pixel (all are NaN or infinite)")
     found = fill_holes(found, known, in_log=False)
     if half_step > 0:
         found = unstep(found, half_step)
-    return CoarseDepth(found, kind, unit, affine=True)
+    return CoarseDepth(found, kind, unit, affine=True, seen=seen, as_seen=True)

@@ -34,6 +34,8 @@ class CoarseDepth:
         affine: relative, and known up to an offset too: 0 and negative values are as good as any.
         features: for the refiner of a bundle: maps of levels 0.., on the device.
         seen: (1, 1, h, w) boolean: False where the network says that there is no surface (the sky); None: all is seen.
+        as_seen: `seen` itself tells which pixels of the result have no depth, as coarse as it is; else what is not seen
+            lies behind all the rest in `values`, and is told by its depth after refinement.
         estimated_focal_px: the focal length that the network found, in pixels of the photograph.
         normals: (1, 3, h, w) on the CPU: x to the right, y down, z away from the camera; zero vectors tell nothing.
     """
@@ -44,6 +46,7 @@ class CoarseDepth:
     affine: bool = False
     features: list[Tensor] = field(default_factory=list)
     seen: Tensor | None = None
+    as_seen: bool = False
     estimated_focal_px: float | None = None
     normals: Tensor | None = None
 

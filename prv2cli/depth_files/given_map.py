@@ -1,6 +1,7 @@
-"""A map that is to be refined, from any file: of metres, of no unit, or an 8-bit picture of one.
+"""A map that is to be refined: from any file, in metres, of no unit, an 8-bit picture, or inside the photograph.
 
-    read_given(FILE, ...) -> GivenMap: values with NaN where there is none, kind, unit, how finely it was stored
+    read_given(FILE, ...)         -> GivenMap: values with NaN where there is none, kind, unit, how finely it was stored
+    read_inside(PHOTOGRAPH, ...)  -> the same of the depth that came in a photograph (embedded/)
 
 What a 0 is depends on the map. In metres it is a hole, as is every number below. Where there is no unit, 0 is as good
 a value as any: the farthest in an inverse map, the nearest in one of depth.
@@ -8,32 +9,42 @@ a value as any: the farthest in an inverse map, the nearest in one of depth.
 
 from __future__ import annotations
 
-import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, Literal
 
 import numpy as np
 
 from prv2cli.depth_files.decode import Stored
+from prv2cli.depth_files.embedded.levels import EmbeddedDepth
+from prv2cli.depth_files.embedded.read import read_embedded
 from prv2cli.depth_files.formats.picture import Picture, read_picture
 from prv2cli.depth_files.holes import find_holes
-from prv2cli.depth_files.ours.metadata import DepthMetadata, Kind
+from prv2cli.depth_files.ours.metadata import DepthMetadata, Kind, is_scale
 from prv2cli.depth_files.read import decode_source, interpret, overruled, refuse_confidence, unit_needed
 from prv2cli.errors import InputError, Prv2Error, UsageError
+from prv2cli.files.once import read_once
 from prv2cli.files.text import shown
 
 Invalid = float | Literal["zero", "none"]
+# By which maps are looked for in folders; one that is named may have any.
+MAP_SUFFIXES = frozenset((".png", ".tif", ".tiff", ".npy", ".npz", ".exr", ".pfm", ".jpg", ".jpeg", ".webp"))
 
 
 @dataclass(frozen=True)
 class GivenMap:
-    """values: (h, w) float32, NaN = none. half_step: how far one may be from the true one, by the way it was stored."""
+    """A map and what is known of it.
+
+    Attributes:
+        values: (h, w) float32, NaN = none. half_step: how far one may be from the true one, by the way it was stored.
+        origin: what it is, for the metadata of the result. notes: what a person should know.
+    """
 
     values: np.ndarray
     kind: Kind
     unit: Literal["metre", "relative"]
     half_step: float = 0.0
+    origin: str = ""
     notes: tuple[str, ...] = ()
 
 
@@ -83,27 +94,84 @@ def read_given(
         half, notes = picture.half_step / metadata.scale, (_note(name, scale), *_transparent(name, known))
     unit: Literal["metre", "relative"] = "relative" if metadata.unit.endswith("relative") else "metre"
     values = _values(stored.numbers, metadata, unit, invalid)
-    notes += _counted(name, values if known is None else values[~known], metadata.kind, unit)
+    notes += _far(name, values if known is None else values[~known], metadata.kind, unit)
     if known is not None:
         values[known] = np.nan
-    if np.isnan(values).all():
+    stored_kind: Kind = "inverse" if metadata.kind == "inverse" else "depth"
+    return _checked(name, GivenMap(values, stored_kind, unit, half, f"file {shown(source.name)}", notes))
+
+
+def read_inside(
+    photograph: BinaryIO,
+    label: str,
+    *,
+    scale: float | None = None,
+    kind: Kind | None = None,
+    relative: bool = False,
+    invalid: Invalid | None = None,
+) -> GivenMap:
+    """Read the depth that came inside a photograph; the arguments are those of read_given.
+
+    Args:
+        label: what messages call the photograph. scale: its numbers per metre; of a map without a unit 1, if its near
+            and far are metres. invalid: of the levels that are stored.
+
+    Raises:
+        What embedded.read.read_embedded raises; UsageError for an impossible scale.
+    """
+    if scale is not None and not is_scale(scale):
+        raise UsageError(f"--coarse-scale {scale}: it must be a positive number")
+    found = read_embedded(photograph, label)
+    values = found.values / np.float32(scale or 1)
+    unit: Literal["metre", "relative"] = (
+        "metre" if scale is not None else "relative" if relative else found.unit
+    )
+    found_kind = kind or found.kind
+    holes = ~np.isfinite(values)
+    if invalid == "zero" or isinstance(invalid, float):
+        holes |= found.levels == (0.0 if invalid == "zero" else invalid)
+    elif invalid is None and unit == "metre":
+        holes |= ~(values > 0)
+    values[holes] = np.nan
+    what = f"{found.origin}, {values.shape[1]}x{values.shape[0]}"
+    said = f"{label}: refining the depth in it ({what}, {'metres' if unit == 'metre' else 'no unit'})"
+    remarks = [*found.notes, *_answered(found, found_kind, unit, relative=relative)]
+    notes = (
+        said,
+        *(f"{label}: its depth {note}" for note in remarks),
+        *_far(label, values, found_kind, unit),
+    )
+    origin = f"{found.origin}, from the photograph"
+    return _checked(label, GivenMap(values, found_kind, unit, found.half_step / (scale or 1), origin, notes))
+
+
+def _answered(found: EmbeddedDepth, kind: Kind, unit: str, *, relative: bool) -> list[str]:
+    """Why a map has no unit, unless a flag has answered that; where a flag contradicts the file, that."""
+    if kind != found.kind or (found.unit, unit) == ("metre", "relative"):
+        of_unit = {"metre": "in metres", "relative": "without a unit"}
+        return [
+            f"calls itself {found.kind} {of_unit[found.unit]}, and is read as {kind} {of_unit[unit]}, as asked"
+        ]
+    return [found.no_unit] if found.no_unit and unit == "relative" and not relative else []
+
+
+def _checked(name: str, found: GivenMap) -> GivenMap:
+    """With a note of its holes. Raises InputError where there is nothing else."""
+    holes = int(np.count_nonzero(np.isnan(found.values)))
+    if holes == found.values.size:
         raise InputError(
             f"{name}: no pixel holds a value (all are holes by --coarse-invalid or the map's unit)"
         )
-    stored_kind: Kind = "inverse" if metadata.kind == "inverse" else "depth"
-    return GivenMap(values, stored_kind, unit, half, notes)
+    note = (f"{name}: {holes} of its {found.values.size} pixels have no depth",) if holes else ()
+    return replace(found, notes=(*found.notes, *note))
 
 
 def opened_once(source: Path) -> Path | BinaryIO:
-    """The file, or where it is a pipe what came out of it: it is looked at twice and can be read once only."""
+    """The file, or where it is a pipe what came out of it. Raises InputError."""
     try:
-        if not source.exists() or source.is_file() or source.is_dir():
-            return source
-        held = io.BytesIO(source.read_bytes())
+        return read_once(source)
     except OSError as error:
         raise InputError(f"{shown(source)}: cannot be read: {error.strerror}") from error
-    held.name = str(source)
-    return held
 
 
 def picture_in(source: Path, readable: Path | BinaryIO) -> Picture | None:
@@ -125,12 +193,9 @@ def picture_in(source: Path, readable: Path | BinaryIO) -> Picture | None:
         return None
 
 
-def _counted(name: str, values: np.ndarray, kind: str, unit: str) -> tuple[str, ...]:
-    """What a 0 and what lies below it were taken for, where there are any."""
-    if unit == "metre":
-        holes = int(np.count_nonzero(np.isnan(values)))
-        return (f"{name}: {holes} pixels have no depth and are filled from around them",) if holes else ()
-    far = int(np.count_nonzero(values <= 0)) if kind == "inverse" else 0
+def _far(name: str, values: np.ndarray, kind: str, unit: str) -> tuple[str, ...]:
+    """What a 0 and what lies below it were taken for in a relative map, where there are any."""
+    far = int(np.count_nonzero(values <= 0)) if unit == "relative" and kind == "inverse" else 0
     return (f"{name}: {far} pixels of 0 or less are the farthest",) if far else ()
 
 

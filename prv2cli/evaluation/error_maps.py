@@ -19,7 +19,6 @@ from prv2cli.files.protected import Protected, identity
 from prv2cli.files.text import shown
 
 ERROR_LIMIT = 0.25  # relative error of the brightest colour
-_LEAST = 1e-6  # colourise takes 0 for "no depth"
 
 
 def error_picture(pred: np.ndarray, truth: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -29,11 +28,11 @@ def error_picture(pred: np.ndarray, truth: np.ndarray, mask: np.ndarray) -> np.n
         pred, truth: (H, W) metres. mask: (H, W), where it was measured; the rest is grey.
     """
     error = np.full(truth.shape, np.nan, np.float32)
-    error[mask] = np.clip(np.abs(pred[mask] - truth[mask]) / truth[mask], _LEAST, ERROR_LIMIT)
+    error[mask] = np.minimum(np.abs(pred[mask] - truth[mask]) / truth[mask], ERROR_LIMIT)
     height, width = truth.shape
     # The legend holds both ends of the range, so the colours mean the same in every picture.
     legend = np.linspace(-0.05, 1.05, width, dtype=np.float32).clip(0, 1) * np.float32(ERROR_LIMIT)
-    rows = np.tile(np.maximum(legend, _LEAST), (max(8, height // 40), 1))
+    rows = np.tile(legend, (max(8, height // 40), 1))
     gap = np.full((2, width), np.nan, np.float32)
     return colourise(np.vstack([error, gap, rows]), inverse=True, percentiles=(0, 100))
 

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from prv2cli.depth_files.ours.encoding import Encoding
 from prv2cli.files.text import shown
+from prv2cli.jobs.companions import Companions
+from prv2cli.jobs.given import GivenMaps
 from prv2cli.jobs.report import rounded
 from prv2cli.photo.opening import MAX_PIXELS_DEFAULT
 from prv2cli.refine.request import RefineRequest
@@ -32,10 +34,11 @@ State = Literal["done", "skipped", "failed"]
 
 @dataclass(frozen=True)
 class Job:
-    """One photograph and where its depth goes."""
+    """One photograph, where its depth goes, and the map that is refined where one is given in a file."""
 
     source: Path
     target: Path
+    coarse_depth: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,8 @@ class BatchSettings:
     Attributes:
         overwrite: make every output again, and replace files that prv2 did not write. verify: read all the pixels of a
             finished output before it counts as such. Neither decides what is in one.
+        maps: how given maps are read; None = a coarse network. companions: what lies beside each depth map; one
+            without them is made again.
     """
 
     encoding: Encoding
@@ -65,6 +70,8 @@ class BatchSettings:
     max_pixels: int = MAX_PIXELS_DEFAULT
     overwrite: bool = False
     verify: bool = False
+    maps: GivenMaps | None = None
+    companions: Companions = field(default_factory=Companions)
 
     def digest(self, refiner: Refiner) -> str:
         """Identity of these settings with these models: a file that carries it needs no second run."""
@@ -79,6 +86,8 @@ class BatchSettings:
         }
         if self.request.flip:  # only then: what was made before there was a choice is as good as it was
             decisive["tta"] = "flip"
+        if self.maps is not None:
+            decisive["maps"] = self.maps.identity()
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
 

@@ -76,7 +76,7 @@ class FileJob:
 
     Attributes:
         source: a file, or a stream that is read once. name: as messages call a stream.
-        given: a map to refine in place of a coarse network's; coarse_file: the file that it is from.
+        given: a map to refine in place of a coarse network's.
         settings_sha256: identity of a batch's settings, which the depth file will carry.
     """
 
@@ -85,7 +85,6 @@ class FileJob:
     request: RefineRequest = field(default_factory=RefineRequest)
     max_pixels: int = MAX_PIXELS_DEFAULT
     given: GivenDepth | None = None
-    coarse_file: Path | None = None
     settings_sha256: str | None = None
     name: str | None = None
 
@@ -169,7 +168,7 @@ def save(
         refiner,
         result,
         photo,
-        coarse_file=job.coarse_file,
+        given=job.given,
         settings_sha256=job.settings_sha256,
     )
     told = None
@@ -201,9 +200,7 @@ def save(
     if outputs.preview is not None:
         write_preview(outputs.preview, result.depth, inverse=result.kind == "inverse")
     seconds["encode"] = time.perf_counter() - start
-    found = summary(result, photo, metadata, report)
-    if job.given is not None:
-        found["notes"] = [*found["notes"], *job.given.notes]
+    found = summary(result, photo, metadata, report, job.given)
     places = {"input": job.place, "output": str(outputs.depth) if isinstance(outputs.depth, Path) else "-"}
     companions = {"confidence": told, "preview": str(outputs.preview) if outputs.preview else None}
     return Saved(report, {**places, **found, **companions})
@@ -211,7 +208,7 @@ def save(
 
 def _lift_above_zero(values: np.ndarray | DiskArray) -> None:
     """Before a map without a zero is turned over: what is below a thousandth of the largest value becomes that."""
-    largest = max(float(np.nanmax(values[rows])) for rows in bands(*values.shape))
+    largest = max(float(np.fmax.reduce(values[rows], axis=None, initial=0)) for rows in bands(*values.shape))
     floor = max(largest, 1e-12) * FARTHEST
     for rows in bands(*values.shape):
         values[rows] = np.maximum(values[rows], floor)

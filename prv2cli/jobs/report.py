@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from prv2cli.photo.read import Photo
     from prv2cli.refine.fuse import Depth
     from prv2cli.refine.refiner import Refiner
+    from prv2cli.refine.request import GivenDepth
 
 
 def describe(
@@ -25,17 +26,16 @@ def describe(
     result: Depth,
     photo: Photo,
     *,
-    coarse_file: Path | None = None,
+    given: GivenDepth | None = None,
     settings_sha256: str | None = None,
 ) -> DepthMetadata:
     """What the file will say of itself.
 
-    `coarse_file`: where a map was refined instead of a network's depth. `settings_sha256`: of a batch.
+    `given`: the map that was refined instead of a network's depth. `settings_sha256`: of a batch.
     """
     coarse = refiner.coarse.name if refiner.coarse else refiner.name
-    if coarse_file is not None:
-        file = f"file {coarse_file.name}"
-        coarse = f"{coarse} prompted by {file}" if refiner.coarse else file
+    if given is not None:
+        coarse = f"{coarse} prompted by {given.origin}" if refiner.coarse else given.origin
     known = DepthMetadata(
         model=refiner.name,
         model_id=refiner.checkpoint.sha256,
@@ -44,10 +44,12 @@ def describe(
         focal_origin=result.focal_origin,
         fov_degrees=_field_of_view(result),
         masked=result.masked,
+        filled=result.filled,
         tiling=result.tiling,
         tta=result.tta,
         precision=result.precision,
         coarse=coarse,
+        coarse_sha256=None if given is None else given.sha256,
         source_sha256=photo.sha256,
         settings_sha256=settings_sha256,
     )
@@ -67,8 +69,14 @@ def describe_confidence(refiner: Refiner, depth: DepthMetadata) -> DepthMetadata
     return replace(depth, kind="confidence", unit="fraction", extra={**depth.extra, "formula": formula})
 
 
-def summary(result: Depth, photo: Photo, metadata: DepthMetadata, report: WriteReport) -> dict[str, Any]:
-    """What `--json` prints of one depth map; lengths in pixels, depth in `unit`."""
+def summary(
+    result: Depth,
+    photo: Photo,
+    metadata: DepthMetadata,
+    report: WriteReport,
+    given: GivenDepth | None = None,
+) -> dict[str, Any]:
+    """What `--json` prints of one depth map; lengths in pixels, depth in `unit`. `given`: see describe."""
     height, width = result.depth.shape
     return {
         "width": width,
@@ -76,6 +84,7 @@ def summary(result: Depth, photo: Photo, metadata: DepthMetadata, report: WriteR
         "unit": metadata.unit,
         **_range(result.depth),
         "masked": result.masked,
+        "filled": result.filled,
         "clipped": report.clipped,
         "rounded": report.rounded,
         "seam": round(result.seam, 5),
@@ -90,12 +99,19 @@ def summary(result: Depth, photo: Photo, metadata: DepthMetadata, report: WriteR
         "focal_px": metadata.focal_px,
         "focal_origin": metadata.focal_origin,
         "fov_degrees": metadata.fov_degrees,
-        "notes": [*photo.notes, *_note_of_sky(result)],
+        "notes": [*photo.notes, *(given.notes if given else ()), *_notes_of_holes(result, given)],
     }
 
 
-def _note_of_sky(result: Depth) -> list[str]:
-    return [f"{result.masked} pixels are sky and have no depth"] if result.masked else []
+def _notes_of_holes(result: Depth, given: GivenDepth | None) -> list[str]:
+    notes = []
+    if result.masked:
+        kept = given is not None and given.keep_holes
+        why = "have no depth, as in the given map" if kept else "are sky and have no depth"
+        notes.append(f"{result.masked} pixels {why}")
+    if result.filled:
+        notes.append(f"{result.filled} pixels have none in the given map and were filled (--keep-holes)")
+    return notes
 
 
 def _range(depth: np.ndarray) -> dict[str, float | None]:

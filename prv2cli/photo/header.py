@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import BmpImagePlugin, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
-from prv2cli.files.orientation import valid_orientation
+from prv2cli.files.pictures.orientation import valid_orientation
 from prv2cli.photo.formats.heif import open_heic
 from prv2cli.photo.formats.jpeg import bands as jpeg_bands
 from prv2cli.photo.formats.pillow import open_pillow

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from prv2cli.files.disk_array import DiskArray
-from prv2cli.files.orientation import turn
+from prv2cli.files.pictures.orientation import turn
 from prv2cli.photo.colour.to_srgb import ToSrgb, plan_srgb
 from prv2cli.photo.formats.decode import decode
 from prv2cli.photo.formats.jpeg.bands import decode_jpeg

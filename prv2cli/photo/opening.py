@@ -9,7 +9,6 @@ import errno
 import io
 import logging
 import os
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import BinaryIO
 
 from prv2cli.errors import InputError, Prv2Error, UsageError
 from prv2cli.extras import import_pillow_heif
+from prv2cli.files import once
 from prv2cli.files.text import shown
 from prv2cli.photo.formats.quiet_pillow import quiet_pillow
 from prv2cli.photo.kinds import HEAD_BYTES, Unreadable, identify
@@ -52,19 +52,16 @@ def opened(source: Path | BinaryIO, label: str) -> Iterator[BinaryIO]:
 
 
 def read_once(path: Path) -> Path | BinaryIO:
-    """The path of a file; of a pipe or a device, which can be read but once, all that it gives.
+    """files.once.read_once of a photograph: an endless pipe of something else is not waited for.
 
     Raises what read.read_photo raises for a path that cannot be opened.
     """
-    try:
-        mode = path.stat().st_mode
-    except (OSError, ValueError):
-        return path  # whoever opens it says what is wrong
-    if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
-        return path
-    label = label_of(path)
-    with opened(path, label) as file:
-        return file if isinstance(file, io.BytesIO) else io.BytesIO(file.read())
+    return once.read_once(path, _all_of)
+
+
+def _all_of(path: Path) -> bytes:
+    with opened(path, label_of(path)) as file:
+        return file.read()
 
 
 def _open_path(path: Path, label: str) -> BinaryIO:

@@ -16,7 +16,7 @@ from typing import BinaryIO
 import numpy as np
 
 from prv2cli.files.hashing import hash_open_file
-from prv2cli.files.orientation import turn
+from prv2cli.files.pictures.orientation import turn
 from prv2cli.photo.colour.to_srgb import ToSrgb, plan_srgb
 from prv2cli.photo.focal import focal_px
 from prv2cli.photo.formats.decode import decode

@@ -40,7 +40,8 @@ class Depth:
 
     Attributes:
         depth: (H, W) float32, > 0, in `unit`: metres, or relative where the coarse depth had no unit; NaN where the
-            coarse network saw no surface, such as the sky: so many pixels are `masked`.
+            coarse network saw no surface, such as the sky, or a given map has holes that are kept: so many pixels are
+            `masked`. `filled`: so many have depth although a given map has none there.
         kind, affine: a given map of relative inverse depth is refined as such: then `depth` holds inverse depth, which
             is known up to a scale and an offset, and may be 0 or below (far).
         coarse: (h, w) float32, the coarse depth that was refined, holes filled.
@@ -67,6 +68,7 @@ class Depth:
     tta: str | None = None  # "flip": the mean of the photograph and its mirror image
     confidence: np.ndarray | None = None
     masked: int = 0
+    filled: int = 0
     focal_px: float | None = None
     focal_origin: FocalOrigin | None = None
     normals: np.ndarray | None = None

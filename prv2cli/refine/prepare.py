@@ -68,6 +68,7 @@ class BundleCoarse:
             output.depth.float().cpu().clamp_min(MIN_METRES),
             features=output.features,
             seen=None if output.valid is None else output.valid.cpu(),
+            as_seen=True,
             estimated_focal_px=_focal_px(output, image.shape[-2:], rgb.shape[:2]),
             normals=None if output.normals is None else output.normals.float().cpu(),
         )
@@ -137,7 +138,9 @@ class Preparer:
         if isinstance(self._coarse, PromptedNetwork) and self._coarse.takes_prompt:
             values = torch.from_numpy(np.array(given.values, dtype=np.float32))[None, None]
             return _positive(self._coarse.predict_prompted(rgb, CoarseDepth(values, given.kind, given.unit)))
-        return given_coarse(given.values, given.kind, given.unit, given.half_step)
+        return given_coarse(
+            given.values, given.kind, given.unit, given.half_step, keep_holes=given.keep_holes
+        )
 
     def _network(self) -> CoarseNetwork:
         if self._coarse is None:

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from prv2cli.checkpoints.model_file import Checkpoint
 from prv2cli.checkpoints.publish import push_to_hub, save_pretrained
 from prv2cli.choices import FocalOrigin, Kind, Scene, Tta, Unit
+from prv2cli.coarse.given import holes_of, pixels_in
 from prv2cli.coarse.load import load_coarse
 from prv2cli.coarse.network import CoarseDepth, CoarseNetwork, takes_prompt
 from prv2cli.errors import CheckpointError, UsageError
@@ -178,6 +179,7 @@ class Refiner:
         coarse_depth: np.ndarray | None = None,
         coarse_kind: Kind = "depth",
         coarse_unit: Unit = "metre",
+        keep_holes: bool = False,
         focal_px: float | None = None,
         tile: tuple[int, int] | int = 0,
         overlap: float | None = None,
@@ -194,7 +196,7 @@ class Refiner:
             rgb: (H, W, 3) uint8 or uint16, sRGB, upright; in memory or on disk (photo/on_disk.py).
             coarse_depth: (h, w) depth to refine instead of running the coarse network, any size of the photograph's
                 aspect; NaN and infinite pixels are holes, in metres 0 and negative ones too. With coarse_kind="inverse"
-                it is 1/depth.
+                it is 1/depth. With keep_holes its holes have no depth in the result, without it they are filled.
             focal_px: focal length in pixels of this photograph, for the coarse networks that use it.
             tile: rows, columns (or one number for both); 0 = chosen here. overlap: share of a tile, 0..0.5.
             batch_size, tta, confidence: see RefineRequest. mode, seed: see Tiling.
@@ -216,7 +218,11 @@ class Refiner:
             confidence=confidence,
             focal_px=focal_px,
         )
-        given = None if coarse_depth is None else GivenDepth(coarse_depth, coarse_kind, coarse_unit)
+        given = (
+            None
+            if coarse_depth is None
+            else GivenDepth(coarse_depth, coarse_kind, coarse_unit, keep_holes=keep_holes)
+        )
         return self.run([Subject(rgb, given=given)], request, progress)[0]
 
     @torch.inference_mode()
@@ -240,7 +246,7 @@ class Refiner:
             with timed(seconds, "tiles"):
                 blended, batches = self._through_tiles(subjects, plans, views, request, progress, unfinished)
             known = [
-                _Known.of(seen, request.focal_px, subject.focal_px)
+                _Known.of(seen, request.focal_px, subject)
                 for seen, subject in zip(views, subjects, strict=True)
             ]
             del views  # the results of the passes at half size are large
@@ -319,7 +325,7 @@ class Refiner:
     ) -> Depth:
         """The result, with all that is known of the run."""
         with timed(seconds, "fuse"):
-            sky = sky_of(known.coarse, bundle=self.bundle is not None)
+            sky = sky_of(known.coarse)
             fused = fuse(blended, plan, known.scale, known.given, self.config, sky, noise=known.noise)
         focal_px, focal_origin = known.focal
         normals = known.coarse.normals
@@ -340,6 +346,7 @@ class Refiner:
             tta="flip" if known.views == 2 else None,
             confidence=confidence,
             masked=fused.masked,
+            filled=known.filled,
             focal_px=focal_px,
             focal_origin=focal_origin,
             normals=None if normals is None else normals[0].numpy(),
@@ -356,13 +363,14 @@ class _Known(NamedTuple):
     noise: float
     views: int
     focal: tuple[float | None, FocalOrigin | None]
+    filled: int
 
     @classmethod
-    def of(cls, views: Sequence[View], given_focal: float | None, exif_focal: float | None) -> _Known:
+    def of(cls, views: Sequence[View], given_focal: float | None, subject: Subject) -> _Known:
         ready = views[0].ready
         focals: list[tuple[float | None, FocalOrigin]] = [
             (given_focal, "given"),
-            (exif_focal, "exif"),
+            (subject.focal_px, "exif"),
             (ready.coarse.estimated_focal_px, "estimated"),
         ]
         known = [(focal, origin) for focal, origin in focals if focal is not None]
@@ -374,4 +382,13 @@ class _Known(NamedTuple):
             0.0 if ready.noise is None else float(ready.noise.std()),
             len(views),
             focal,
+            _filled(subject),
         )
+
+
+def _filled(subject: Subject) -> int:
+    """How many pixels have depth where the given map has none."""
+    given = subject.given
+    if given is None or given.keep_holes:
+        return 0
+    return pixels_in(holes_of(given.values, given.unit), subject.size)

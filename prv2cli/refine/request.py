@@ -151,7 +151,8 @@ class GivenDepth:
         values: (h, w), of the photograph's aspect; what is not finite is a hole, in metres also what is not above 0.
         kind: "inverse" where it holds 1/depth. unit: metres (1/metres), or relative; see coarse/given.py.
         half_step: how far a stored value may be from the true one, where it was stored in few steps.
-        stretched: it covers the whole photograph whatever its aspect.
+        stretched: it covers the whole photograph whatever its aspect. keep_holes: they stay holes in the result.
+        origin: what it is, and sha256: of the file that it is from, for the metadata of the result.
         notes: what a reader must know of it.
     """
 
@@ -160,6 +161,9 @@ class GivenDepth:
     unit: Unit = "metre"
     half_step: float = 0.0
     stretched: bool = False
+    keep_holes: bool = False
+    origin: str = "a given map"
+    sha256: str | None = None
     notes: tuple[str, ...] = ()
 
 

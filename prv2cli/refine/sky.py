@@ -1,7 +1,8 @@
 """Where a coarse network sees no surface, above all the sky: refined as if it lay far behind, then taken out again.
 
 The refiner finds the skyline as any other depth edge, so it lies on the photograph's own edges. A bundle was trained
-on its network's depth as it is: there the network's own map decides, as coarse as it is.
+on its network's depth as it is, and the holes of a given map may lie at any depth: there the map itself decides, as
+coarse as it is.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ BEHIND = 4.0  # the sky lies so many times as far away as the farthest surface
 
 @dataclass(frozen=True)
 class Sky:
-    """What tells the sky in a refined map: depth beyond `limit`, or the network's own map.
+    """What tells the sky in a refined map: depth beyond `limit`, or the coarse map's own word.
 
     seen: (h, w), of the photograph's aspect, False in the sky.
     """
@@ -50,10 +51,10 @@ def put_behind(values: Tensor, seen: Tensor) -> Tensor:
     return torch.where(seen, values, BEHIND * values[seen].max())
 
 
-def sky_of(coarse: CoarseDepth, *, bundle: bool) -> Sky | None:
+def sky_of(coarse: CoarseDepth) -> Sky | None:
     """How the sky is told after refinement; None where the network saw a surface everywhere, or does not say."""
     if coarse.seen is None or bool(coarse.seen.all()):
         return None
-    if bundle:
+    if coarse.as_seen:
         return Sky(seen=coarse.seen[0, 0].numpy())
     return Sky(limit=math.sqrt(BEHIND) * float(coarse.values[coarse.seen].max()))

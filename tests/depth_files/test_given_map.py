@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import phone_photos as phone
 import pytest
 from PIL import Image, ImageOps
 
-from prv2cli.depth_files.given_map import parse_invalid, read_given
+from prv2cli.depth_files.given_map import GivenMap, parse_invalid, read_given, read_inside
 from prv2cli.depth_files.ours.metadata import DepthMetadata
 from prv2cli.depth_files.ours.write import write_depth
 from prv2cli.depth_files.read import read_depth
@@ -134,7 +136,7 @@ def test_sixteen_bits_are_read_as_before(folder: Path) -> None:
     assert found.half_step == 0
     holes = int((LEVELS == 0).sum())
     assert [note.split(": ")[1] for note in found.notes] == [
-        f"{holes} pixels have no depth and are filled from around them"
+        f"{holes} of its {LEVELS.size} pixels have no depth"
     ]
     assert np.nanmax(found.values) == pytest.approx(25.5)
     with pytest.raises(UsageError, match="--coarse-scale 256"):
@@ -151,3 +153,51 @@ def test_the_flag_is_a_number_or_a_word() -> None:
     assert [parse_invalid(text) for text in (None, "zero", "none", "255")] == [None, "zero", "none", 255.0]
     with pytest.raises(UsageError, match="--coarse-invalid black"):
         parse_invalid("black")
+
+
+def _inside(**flags: Any) -> GivenMap:
+    """Of levels that are 2 to 3 metres, by what the flags make of them."""
+    said: dict[str, Any] = {"Format": "RangeLinear", "Near": "2", "Far": "3", "Units": "m"}
+    data = phone.gdepth(phone.encoded(phone.levels()), **{**said, **flags.pop("said", {})})
+    return read_inside(io.BytesIO(data), "p.jpg", **flags)
+
+
+def test_depth_inside_a_photograph() -> None:
+    found = _inside()
+    assert (found.kind, found.unit, found.origin) == ("depth", "metre", "GDepth, from the photograph")
+    assert (float(found.values.min()), float(found.values.max())) == (2.0, 3.0)
+    assert found.notes == ("p.jpg: refining the depth in it (GDepth, 32x24, metres)",)
+    assert found.half_step == pytest.approx(0.5 / 255)
+
+
+def test_flags_win_over_what_a_photograph_says_of_its_depth() -> None:
+    found = _inside(scale=1000.0)
+    assert (found.unit, float(found.values.max())) == ("metre", pytest.approx(0.003))
+    found = _inside(relative=True)
+    assert found.unit == "relative"
+    assert "calls itself depth in metres, and is read as depth without a unit, as asked" in found.notes[1]
+    found = _inside(kind="inverse")
+    assert (found.kind, found.unit) == ("inverse", "metre")
+    assert "is read as inverse in metres" in found.notes[1]
+    with pytest.raises(UsageError, match="--coarse-scale 0"):
+        _inside(scale=0.0)
+
+
+def test_what_a_photograph_does_not_say_is_told_and_can_be_said() -> None:
+    unsaid: dict[str, Any] = {"said": {"Units": ""}}
+    assert (
+        "p.jpg: its depth does not say its unit (--coarse-scale 1 if it is metres)" in _inside(**unsaid).notes
+    )
+    answered = _inside(**unsaid, scale=1.0)
+    assert (answered.unit, len(answered.notes)) == ("metre", 1)
+
+
+@pytest.mark.parametrize(("invalid", "level"), [(None, None), ("none", None), ("zero", 0), (255.0, 255)])
+def test_invalid_levels_inside_a_photograph(invalid: Any, level: int | None) -> None:
+    found = _inside(invalid=invalid)
+    expected = np.zeros((24, 32), bool) if level is None else phone.levels() == level
+    assert np.array_equal(np.isnan(found.values), expected)
+    holes = int(expected.sum())
+    assert [note for note in found.notes if "have no depth" in note] == (
+        [f"p.jpg: {holes} of its 768 pixels have no depth"] if holes else []
+    )

@@ -51,8 +51,8 @@ from prv2cli.hub.resolve import (  # noqa: E402
     verify,
     weights_folder,
 )
-from prv2cli.jobs.find import find_photographs, listed_photographs  # noqa: E402
-from prv2cli.jobs.outputs import plan  # noqa: E402
+from prv2cli.jobs.planning.find import find_photographs, listed_photographs  # noqa: E402
+from prv2cli.jobs.planning.outputs import plan  # noqa: E402
 from prv2cli.model.config import parse_model_config  # noqa: E402
 from prv2cli.photo.on_disk import photo_on_disk  # noqa: E402
 from prv2cli.photo.read import read_photo  # noqa: E402

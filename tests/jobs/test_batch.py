@@ -32,8 +32,9 @@ from prv2cli.jobs.batch import BatchSettings, Job
 from prv2cli.jobs.claims import FOLDER, Claims
 from prv2cli.jobs.engines.admission import MemoryRoom
 from prv2cli.jobs.engines.local import AHEAD, LocalEngine, _Work, run_batch
-from prv2cli.jobs.find import find_photographs
-from prv2cli.jobs.outputs import plan
+from prv2cli.jobs.given import GivenMaps
+from prv2cli.jobs.planning.find import find_photographs
+from prv2cli.jobs.planning.outputs import plan
 from prv2cli.photo.header import read_header
 from prv2cli.refine.estimate import Memory, memory_for
 from prv2cli.refine.request import RefineRequest, Tiling
@@ -150,6 +151,15 @@ PINNED = [
         "916655fbf208568134c4269be19ae4ba52179b9576ee3ad8ea86754f3f0c85cd",
     ),
 ]
+
+
+def test_how_maps_are_read_is_part_of_the_settings() -> None:
+    ways = [None, GivenMaps(), GivenMaps(scale=1000.0), GivenMaps(kind="inverse"), GivenMaps(relative=True)]
+    ways += [GivenMaps(invalid="zero"), GivenMaps(stretched=True), GivenMaps(keep_holes=True)]
+    ways += [GivenMaps(embedded=True)]
+    refiner: Any = REFINER
+    digests = {BatchSettings(Encoding("tiff"), maps=maps).digest(refiner) for maps in ways}
+    assert len(digests) == len(ways)
 
 
 @pytest.mark.parametrize(("refiner", "settings", "digest"), PINNED, ids=["plain", "bundle", "random", "tile"])

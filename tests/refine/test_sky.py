@@ -104,12 +104,12 @@ def test_far_behind() -> None:
 
 @pytest.mark.parametrize("seen", [None, torch.ones(1, 1, 2, 2, dtype=torch.bool)])
 def test_no_sky(seen: torch.Tensor | None) -> None:
-    assert sky_of(CoarseDepth(torch.ones(1, 1, 2, 2), seen=seen), bundle=False) is None
+    assert sky_of(CoarseDepth(torch.ones(1, 1, 2, 2), seen=seen)) is None
 
 
 def test_a_bundle_goes_by_its_networks_map() -> None:
     seen = torch.tensor([[[[True, False, True], [True, True, False]]]])
-    found = sky_of(CoarseDepth(torch.ones(1, 1, 2, 3), seen=seen), bundle=True)
+    found = sky_of(CoarseDepth(torch.ones(1, 1, 2, 3), seen=seen, as_seen=True))
     assert found is not None
     depth = np.full((2, 6), 1e9, np.float32)
     rows = [found.of(depth[:1], slice(y, y + 1), 4)[0].astype(int).tolist() for y in range(4)]
@@ -118,6 +118,6 @@ def test_a_bundle_goes_by_its_networks_map() -> None:
 
 def test_the_limit_lies_between_the_farthest_surface_and_the_sky() -> None:
     seen = torch.tensor([[[[True, False]]]])
-    found = sky_of(CoarseDepth(torch.tensor([[[[5.0, 20.0]]]]), seen=seen), bundle=False)
+    found = sky_of(CoarseDepth(torch.tensor([[[[5.0, 20.0]]]]), seen=seen))
     assert isinstance(found, Sky)
     assert found.limit == pytest.approx(5 * math.sqrt(BEHIND))

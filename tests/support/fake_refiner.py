@@ -20,16 +20,19 @@ from prv2cli.errors import InputError
 from prv2cli.jobs.batch import BatchSettings
 from prv2cli.jobs.claims import Claims
 from prv2cli.jobs.engines.local import run_batch
-from prv2cli.jobs.find import find_photographs
-from prv2cli.jobs.outputs import plan
+from prv2cli.jobs.planning.find import find_photographs
+from prv2cli.jobs.planning.outputs import plan
 from prv2cli.refine.request import RefineRequest, Subject, Tiling
 
 
 class FakeRefiner:
-    """Depth = 1 + mean colour / 100; refuses photographs whose first pixel is pure red, dies of pure blue."""
+    """Depth = 1 + mean colour / 100, or a given map's mean. Refuses photographs whose first pixel is pure red, dies
+    of pure blue.
+    """
 
     def __init__(self, seconds: float = 0.0, sha256: str = "a" * 64) -> None:
         self.seconds, self.calls = seconds, 0
+        self.config = SimpleNamespace(depth_space="normalised-log")
         self.groups: list[int] = []  # how many photographs came together
         self.name, self.dtype, self.bundle = "fake", "float32", None
         self.checkpoint = SimpleNamespace(sha256=sha256)
@@ -49,7 +52,11 @@ class FakeRefiner:
     def run(self, subjects: list[Subject], request: RefineRequest) -> list[Any]:
         if len(subjects) > 1:
             self.groups.append(len(subjects))
-        return [self.refine(subject.rgb, request) for subject in subjects]
+        results = [self.refine(subject.rgb, request) for subject in subjects]
+        for subject, result in zip(subjects, results, strict=True):
+            if subject.given is not None:
+                result.depth[:] = np.nanmean(subject.given.values)
+        return results
 
     def refine(self, rgb: Any, request: RefineRequest) -> Any:
         self.calls += 1
@@ -61,6 +68,7 @@ class FakeRefiner:
         depth = (1 + rgb.mean(axis=2) / 100).astype(np.float32)
         return SimpleNamespace(
             depth=depth,
+            confidence=np.ones_like(depth) if request.confidence else None,
             unit="metre",
             kind="depth",
             affine=False,
@@ -69,6 +77,7 @@ class FakeRefiner:
             tiles=1,
             seam=0.0,
             masked=0,
+            filled=0,
             focal_px=request.focal_px,
             focal_origin="given" if request.focal_px else None,
             device="cpu",

@@ -6,59 +6,33 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prv2cli.choices import EngineName
+from prv2cli.choices import EMBEDDED, EngineName
 from prv2cli.cli.batch_report import Teller
-from prv2cli.cli.options import (
-    COARSE,
-    OUTPUT,
-    SPEED,
-    CoarseOption,
-    DepthScaleOption,
-    DtypeOption,
-    InverseOption,
-    MaxPixelsOption,
-    ModelOption,
-    ModeOption,
-    OfflineOption,
-    OverlapOption,
-    RevisionOption,
-    SceneOption,
-    SeedOption,
-    TileOption,
-    TtaOption,
-    models_of,
-    tiling_of,
-)
+from prv2cli.cli.options import COARSE, OUTPUT
+from prv2cli.cli.shared import Shared, takes_shared
 from prv2cli.cli.streams import read_stdin
-from prv2cli.cli.ui import (
-    INTERRUPTED,
-    DeviceOption,
-    JsonOption,
-    PrecisionOption,
-    QuietOption,
-    VerboseOption,
-    configure_logging,
-    stderr,
-    warn,
-)
+from prv2cli.cli.ui import INTERRUPTED, configure_logging, stderr, warn
 
 if TYPE_CHECKING:
     from prv2cli.cli.batch_report import Outcomes
     from prv2cli.files.protected import Protected
     from prv2cli.jobs.batch import BatchSettings, Job
-    from prv2cli.jobs.find import Found
+    from prv2cli.jobs.planning.find import Found
+    from prv2cli.jobs.planning.pairs import Pairs
     from prv2cli.refine.request import Models
 
 WHICH = "Which files"
 RAY = "Cluster"
 
 
+@takes_shared
 def batch(
     inputs: Annotated[
         list[Path], typer.Argument(help="Folders, photographs, patterns; - reads a list of paths from stdin.")
@@ -90,9 +64,23 @@ def batch(
     format: Annotated[
         str, typer.Option("--format", help="tif, png, npy, npz or exr.", rich_help_panel=OUTPUT)
     ] = "tif",
-    dtype: DtypeOption = None,
-    depth_scale: DepthScaleOption = 256.0,
-    inverse: InverseOption = False,
+    preview: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEMPLATE",
+            help="Also write a coloured picture beside each depth map, such as {stem}_preview.jpg; {stem} is the depth "
+            "map's.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
+    confidence: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEMPLATE",
+            help="Also write where the predictions of a pixel agree, such as {stem}_confidence.tif; see prv2 refine.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
     overwrite: Annotated[
         bool,
         typer.Option(
@@ -110,32 +98,23 @@ def batch(
             rich_help_panel=OUTPUT,
         ),
     ] = False,
-    model: ModelOption = "auto",
-    revision: RevisionOption = None,
-    offline: OfflineOption = False,
-    coarse: CoarseOption = "auto",
-    scene: SceneOption = None,
-    focal_px: Annotated[
-        float | None,
-        typer.Option(min=1, help="Focal length of every photograph, in pixels.", rich_help_panel=COARSE),
-    ] = None,
-    tile: TileOption = "0",
-    overlap: OverlapOption = None,
-    batch_size: Annotated[
-        int,
+    coarse_depth: Annotated[
+        Path | None,
         typer.Option(
-            min=0,
-            help="Tiles at a time, of several photographs where they are small; 0 = from the GPU's free memory, "
-            "1 on a CPU.",
-            rich_help_panel=SPEED,
+            metavar="FOLDER|embedded",
+            help="Refine the depth maps of this folder instead of running a coarse network, each at the place and with "
+            "the name of its photograph; embedded: those that a phone put into the photographs.",
+            rich_help_panel=COARSE,
         ),
-    ] = 0,
-    mode: ModeOption = None,
-    seed: SeedOption = 0,
-    tta: TtaOption = "auto",
-    device: DeviceOption = "auto",
-    precision: PrecisionOption = "auto",
-    max_pixels: MaxPixelsOption = None,
+    ] = None,
+    coarse_name: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEMPLATE",
+            help="Other names of these maps, such as {stem}_depth.png; {stem}, {name}, {suffix} of the photograph.",
+            rich_help_panel=COARSE,
+        ),
+    ] = None,
     engine: Annotated[
         EngineName,
         typer.Option(
@@ -152,51 +131,57 @@ def batch(
             rich_help_panel=RAY,
         ),
     ] = None,
-    json: JsonOption = False,
-    quiet: QuietOption = False,
-    verbose: VerboseOption = False,
+    *,
+    shared: Shared,
 ) -> int:
     """Depth maps of many photographs; a second run does only what is missing or was made with other settings."""
     from prv2cli.depth_files.ours.encode import depth_format
-    from prv2cli.depth_files.ours.encoding import Encoding, check_encoding
+    from prv2cli.depth_files.ours.encoding import check_encoding
     from prv2cli.jobs.batch import BatchSettings
-    from prv2cli.jobs.outputs import SUFFIX_OF, check_template, plan
-    from prv2cli.jobs.outputs import shard as part_of
-    from prv2cli.photo.opening import MAX_PIXELS_DEFAULT
-    from prv2cli.refine.request import RefineRequest
+    from prv2cli.jobs.companions import Companions, without_clashes
+    from prv2cli.jobs.planning.outputs import SUFFIX_OF, check_template, plan
+    from prv2cli.jobs.planning.outputs import shard as part_of
 
     with _sigterm_interrupts():
-        configure_logging(quiet=quiet, verbose=verbose)
-        encoding = Encoding(depth_format(Path("-"), format), dtype, depth_scale, inverse)
+        configure_logging(quiet=shared.quiet, verbose=shared.verbose)
+        encoding = shared.encoding(depth_format(Path("-"), format))
+        suffix = SUFFIX_OF[encoding.format]
         check_encoding(encoding)
-        request = RefineRequest(tiling_of(tile, overlap, mode, seed), batch_size, tta, focal_px=focal_px)
-        models = models_of(
-            model,
-            coarse,
-            None,
-            device,
-            precision,
-            scene=scene,
-            revision=revision,
-            offline=offline,
-        )
-        _check_engine(engine, workers, device)
+        companions = Companions(confidence, preview)
+        companions.check(encoding, suffix)
+        request = shared.request(confidence=confidence is not None)
+        models = shared.models(coarse_depth)
+        maps = shared.given(coarse_depth)
+        _check_engine(engine, workers, shared.device)
         folder = _output_folder(inputs, output)
         check_template(name)
         found = _photographs(inputs, recursive, null, folder)
-        protected = _protected(found, inputs, model, coarse)
-        planned = plan(found.photographs, folder, name, SUFFIX_OF[encoding.format], protected)
-        jobs = planned.jobs
+        pairs = _paired(found, coarse_depth, coarse_name, recursive, folder)
+        protected = _protected(found, pairs, inputs, shared)
+        photographs = found.photographs if pairs is None else pairs.photographs
+        planned = plan(photographs, folder, name, suffix, protected)
+        jobs, clashing = without_clashes(planned.jobs, companions, protected)
+        if pairs is not None:
+            jobs = [replace(job, coarse_depth=pairs.map_of[job.source]) for job in jobs]
         if shard is not None:
             jobs = part_of(jobs, shard)
-        settings = BatchSettings(encoding, request, max_pixels or MAX_PIXELS_DEFAULT, overwrite, verify)
+        settings = BatchSettings(
+            encoding,
+            request,
+            shared.most_pixels,
+            overwrite,
+            verify,
+            maps=maps,
+            companions=companions,
+        )
         make = partial(_on_ray, workers=workers) if engine == "ray" else _here
         start = partial(make, jobs, settings, folder, models)
         for note in planned.notes:
-            warn(note, quiet=quiet)
-        teller = Teller(len(jobs), folder, as_json=json, quiet=quiet)
-        teller.left_out(found.left_out)
-        teller.failed([*found.unseen, *planned.refused])
+            warn(note, quiet=shared.quiet)
+        teller = Teller(len(jobs), folder, as_json=shared.json, quiet=shared.quiet)
+        teller.left_out([*found.left_out, *(pairs.left_out if pairs else ())])
+        unseen = [*found.unseen, *(pairs.unseen if pairs else ())]
+        teller.failed([*unseen, *(pairs.unpaired if pairs else ()), *planned.refused, *clashing])
         return teller.run(start if jobs else None)
 
 
@@ -250,7 +235,7 @@ def _output_folder(inputs: list[Path], output: Path | None) -> Path:
 
 def _photographs(inputs: list[Path], recursive: bool, nul: bool, out: Path) -> Found:
     from prv2cli.errors import InputError, UsageError
-    from prv2cli.jobs.find import find_photographs, listed_photographs
+    from prv2cli.jobs.planning.find import find_photographs, listed_photographs
 
     if Path("-") in inputs:
         if len(inputs) > 1:
@@ -268,17 +253,35 @@ def _photographs(inputs: list[Path], recursive: bool, nul: bool, out: Path) -> F
     return found
 
 
-def _protected(found: Found, inputs: list[Path], model: str, coarse: str) -> Protected:
-    """What no output may replace: every photograph, also of other parts, the list, the models."""
+def _paired(
+    found: Found, folder: Path | None, template: str | None, recursive: bool, out: Path
+) -> Pairs | None:
+    """The photographs with their maps; None where there is no folder of maps. Raises UsageError."""
+    from prv2cli.errors import UsageError
+    from prv2cli.jobs.planning.pairs import pair
+
+    if folder is None or str(folder) == EMBEDDED:
+        if template is not None:
+            raise UsageError(
+                "--coarse-name is about the files in a folder of maps; give --coarse-depth FOLDER"
+            )
+        return None
+    return pair(found.photographs, folder, template, recursive=recursive, leave_out=out)
+
+
+def _protected(found: Found, pairs: Pairs | None, inputs: list[Path], shared: Shared) -> Protected:
+    """What no output may replace: every photograph and map, also of other parts, the list, the models."""
     from prv2cli.files.protected import Protected
 
     protected = Protected()
     for photograph, _ in found.photographs:
         protected.add("a photograph", photograph)
+    for path in pairs.maps if pairs else ():
+        protected.add("a map of --coarse-depth", path)
     if Path("-") in inputs:
         protected.add("the list on stdin", Path("-"))
-    protected.add("the model", Path(model), inside=True)
-    protected.add("the coarse network", Path(coarse), inside=True)
+    protected.add("the model", Path(shared.model), inside=True)
+    protected.add("the coarse network", Path(shared.coarse), inside=True)
     return protected
 
 

@@ -13,7 +13,7 @@ from PIL import JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
 from prv2cli.depth_files.formats.checks import MAX_PIXELS
 from prv2cli.errors import InputError
-from prv2cli.files.orientation import turn, valid_orientation
+from prv2cli.files.pictures.orientation import turn, valid_orientation
 
 GREY_TOLERANCE = 12  # levels between the channels of a grey picture: JPEG and WebP store colour coarsely
 _HALF = 0.5

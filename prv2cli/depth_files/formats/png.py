@@ -10,8 +10,8 @@ import numpy as np
 
 from prv2cli.depth_files.formats.checks import MAX_RATIO, Decoded, check_pillow, size_of
 from prv2cli.depth_files.formats.rows import INTEGER_LEVEL, Rows
-from prv2cli.files.orientation import turn, valid_orientation
-from prv2cli.files.png_chunks import sound_png
+from prv2cli.files.pictures.orientation import turn, valid_orientation
+from prv2cli.files.pictures.png_chunks import sound_png
 
 PNG_KEY = "prv2"
 _GREY_AND_ALPHA = "LA;16B"

@@ -19,7 +19,7 @@ from prv2cli.depth_files.formats.checks import MAX_RATIO, Decoded, check, equal_
 from prv2cli.depth_files.formats.rows import FLOAT_LEVEL, INTEGER_LEVEL, Rows
 from prv2cli.depth_files.ours.metadata import is_ours
 from prv2cli.errors import InputError
-from prv2cli.files.orientation import turn, valid_orientation
+from prv2cli.files.pictures.orientation import turn, valid_orientation
 from prv2cli.files.tiff.limits import check_expansion, check_layout, correct_counts
 from prv2cli.files.tiff.pages import MOST_PAGES, full_pages, mask_pages
 

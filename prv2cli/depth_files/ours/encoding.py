@@ -36,7 +36,7 @@ class Encoding:
         if self.dtype is not None:
             return self.dtype
         # A map without a unit has no natural 16-bit scale: 256 steps per unknown unit may be one step in all.
-        return "float32" if self.format == "tiff" and unit == "relative" else "uint16"
+        return "float32" if self.format == "tiff" and unit.endswith("relative") else "uint16"
 
 
 def confidence_encoding(path: Path, dtype: Dtype | None) -> Encoding:

@@ -25,7 +25,17 @@ UNITS: dict[str, Content] = {
 MAX_JSON = 1 << 20  # characters; ours have a few hundred
 _MAX_DEPTH = 50
 _SCALE_RANGE = (1e-9, 1e9)
-_TEXT_KEYS = ("model", "model_id", "tiling", "tta", "precision", "coarse", "source_sha256", "settings_sha256")
+_TEXT_KEYS = (
+    "model",
+    "model_id",
+    "tiling",
+    "tta",
+    "precision",
+    "coarse",
+    "coarse_sha256",
+    "source_sha256",
+    "settings_sha256",
+)
 
 
 @dataclass(frozen=True)
@@ -47,11 +57,15 @@ class DepthMetadata:
     focal_px: float | None = None  # the focal length that was used or found, in pixels of this map
     focal_origin: FocalOrigin | None = None  # None: not said
     fov_degrees: float | None = None  # the horizontal field of view
-    masked: int = 0  # pixels without depth because the coarse network saw no surface there, such as the sky
+    masked: int = (
+        0  # pixels without depth: no surface for the coarse network (the sky), or kept holes of a given map
+    )
+    filled: int = 0  # pixels with depth where a given map has none
     tiling: str | None = None
     tta: str | None = None  # "flip": the mean with the mirrored photograph's
     precision: str | None = None
     coarse: str | None = None  # the coarse model or map behind the refiner
+    coarse_sha256: str | None = None  # of the map's file, where one was given
     source_sha256: str | None = None
     settings_sha256: str | None = None  # of all that decided the content, for a batch to know its own
     extra: dict[str, Any] = field(default_factory=dict)
@@ -155,7 +169,7 @@ def _problem(data: dict[str, Any]) -> str | None:
 
 
 def _provenance_problem(data: dict[str, Any]) -> str | None:
-    for key in ("clipped", "masked"):
+    for key in ("clipped", "masked", "filled"):
         count = data.get(key, 0)
         if not isinstance(count, int) or isinstance(count, bool) or count < 0:
             return f"the number of {key} pixels is not a count"

@@ -44,7 +44,8 @@ _MAX_SIDE = {"JPEG": 65_500, "WEBP": 16_383}
 def colourise(
     depth: np.ndarray, *, inverse: bool = False, percentiles: tuple[float, float] = PERCENTILES
 ) -> np.ndarray:
-    """(H, W, 3) uint8 from `depth` (H, W), NaN = no depth; `inverse`: the values are inverse depth already.
+    """(H, W, 3) uint8 from `depth` (H, W), NaN = no depth; `inverse`: the values are inverse depth already, far at 0
+    and below.
 
     A map of one depth gets the middle colour, whatever the depth.
     """
@@ -103,8 +104,9 @@ def colour_span(
     if not valid.size:  # nothing, or nothing that the sample met
         return ColourSpan(0.0, 1.0)
     far, near = np.percentile(valid, percentiles)
-    if near - far <= 1e-6 * near:
-        return ColourSpan(0.5 * near, 1.5 * near)
+    if near - far <= 1e-6 * abs(near):
+        half = 0.5 * abs(near) or 0.5
+        return ColourSpan(near - half, near + half)
     return ColourSpan(float(far), float(near))
 
 
@@ -112,7 +114,7 @@ def _closeness(depth: np.ndarray, inverse: bool) -> np.ndarray:
     """Inverse depth in float32, NaN where there is no depth."""
     with np.errstate(all="ignore"):
         values = depth.astype(np.float32) if inverse else 1.0 / depth.astype(np.float32)
-        values[~(np.isfinite(values) & (values > 0))] = np.nan
+        values[~(np.isfinite(values) & (inverse | (values > 0)))] = np.nan
     return values
 
 

@@ -21,9 +21,10 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from prv2cli.coarse.aspect import check_aspect
 from prv2cli.depth_files.ours.recognise import is_complete, may_be_replaced
 from prv2cli.depth_files.read import read_depth_metadata
-from prv2cli.errors import DiskFullError, OutputError, Prv2Error
+from prv2cli.errors import DiskFullError, InputError, OutputError, Prv2Error
 from prv2cli.files.atomic import remove_leftovers
 from prv2cli.files.hashing import hash_file
 from prv2cli.files.protected import identity
@@ -31,12 +32,13 @@ from prv2cli.files.text import first_line, shown
 from prv2cli.jobs.batch import BatchSettings, Job, Outcome, failed, report_of, run_on
 from prv2cli.jobs.claims import Claims
 from prv2cli.jobs.engines.admission import MemoryRoom
-from prv2cli.jobs.one_photo import FileJob, Outputs, Saved, needs_of, refine_file, save
+from prv2cli.jobs.given import map_sha256
+from prv2cli.jobs.one_photo import FileJob, Saved, needs_of, refine_file, save
 from prv2cli.jobs.report import rounded
 from prv2cli.machine.threads import Worker
 from prv2cli.photo.opening import label_of, read_once
 from prv2cli.photo.read import Photo, read_photo
-from prv2cli.refine.request import Subject
+from prv2cli.refine.request import GivenDepth, Subject
 
 if TYPE_CHECKING:
     from prv2cli.refine.fuse import Depth
@@ -76,6 +78,7 @@ class _Work:
     refined: tuple[Photo, Depth] | None = None
     encoded: Future[Outcome] = field(default_factory=Future)
     tiles: int = 0
+    map: GivenDepth | None = None
 
     def times(self) -> dict[str, float]:
         """Seconds by part, and in all until now."""
@@ -85,6 +88,15 @@ class _Work:
         """The decoded photograph, which the job then no longer holds. Raises what decoding raised."""
         decoded, self.decoded = self.decoded, Future()
         return decoded.result()
+
+    def check_map(self, size: tuple[int, int]) -> None:
+        """Raises InputError where the given map is of another aspect than the photograph (rows, columns)."""
+        if self.map is None or self.map.stretched:
+            return
+        try:
+            check_aspect(self.map.values.shape, size)
+        except InputError as error:
+            raise InputError(f"{shown(self.job.source)}: {error}") from error
 
     def given(self) -> tuple[Photo, Depth]:
         """What is to be encoded, which the job then no longer holds."""
@@ -192,33 +204,44 @@ class LocalEngine:
             if self._is_done(work.job):
                 self.claims.release(work.job.target)
                 raise _Done
-            _check_own(work.job.target)
+            for path in (work.job.target, *self.settings.companions.paths(work.job.target)):
+                _check_own(path)
         source = read_once(work.job.source)
+        if self.settings.maps is not None:
+            work.map = self.settings.maps.read(work.job.coarse_depth, source)
         if source == work.job.source:
             self._make_room(work)
         start = time.perf_counter()
         photo = read_photo(source, max_pixels=self.settings.max_pixels, name=label_of(work.job.source))
         work.seconds["decode"] = time.perf_counter() - start
         height, width = photo.rgb.shape[:2]
+        work.check_map((height, width))
         tiles = self.refiner.plan(height, width, self.settings.request.tiling).tiles
         work.tiles = len(tiles) * self.settings.request.views
         return photo
 
-    def _file_job(self, job: Job) -> FileJob:
+    def _file_job(self, work: _Work) -> FileJob:
         settings = self.settings
-        outputs = Outputs(job.target, settings.encoding)
         return FileJob(
-            job.source, outputs, settings.request, settings.max_pixels, settings_sha256=self.digest
+            work.job.source,
+            settings.companions.outputs(work.job.target, settings.encoding),
+            settings.request,
+            settings.max_pixels,
+            work.map,
+            settings_sha256=self.digest,
         )
 
     def _make_room(self, work: _Work) -> None:
         """Wait until the photograph fits beside the others. Raises _TooLarge, InputError, admission.Closed."""
         needs = needs_of(
-            self._file_job(work.job),
+            self._file_job(work),
             on_host=self.refiner.device.type == "cpu",
             coarse_peak=self.refiner.coarse_peak,
         )
-        if needs is not None and self.room.enter(work, *needs) == "bands":
+        if needs is None:
+            return
+        work.check_map((needs.header.height, needs.header.width))
+        if self.room.enter(work, *needs) == "bands":
             raise _TooLarge
 
     def _is_done(self, job: Job) -> bool:
@@ -228,15 +251,18 @@ class LocalEngine:
         with suppress(Prv2Error, OSError):
             found = read_depth_metadata(job.target)
             if found is not None and found.settings_sha256 == self.digest:
-                same = found.source_sha256 == hash_file(job.source)
-                return same and is_complete(job.target, verify=self.settings.verify)
+                given = None if job.coarse_depth is None else map_sha256(job.coarse_depth)
+                same = (found.source_sha256, found.coarse_sha256) == (hash_file(job.source), given)
+                return (
+                    same
+                    and is_complete(job.target, verify=self.settings.verify)
+                    and self.settings.companions.are_done(job.target, found)
+                )
         return False
 
     def _refined(self, works: list[_Work], photos: list[Photo]) -> list[Depth | Exception]:
         """The depth of each photograph, or what is wrong with it."""
-        subjects = [
-            self._file_job(work.job).subject(photo) for work, photo in zip(works, photos, strict=True)
-        ]
+        subjects = [self._file_job(work).subject(photo) for work, photo in zip(works, photos, strict=True)]
         found = self._together(subjects) if len(subjects) > 1 else []
         for subject in subjects[len(found) :]:
             try:
@@ -259,7 +285,7 @@ class LocalEngine:
         """All of a photograph that does not fit in memory, from disk to disk, in this thread."""
         quiet = nullcontext(lambda done, total: None)
         try:
-            job = self._file_job(work.job)
+            job = self._file_job(work)
             return self._done(
                 work, refine_file(job, "bands", lambda photo: self.refiner, work.seconds, lambda: quiet)
             )
@@ -270,7 +296,7 @@ class LocalEngine:
 
     def _encode(self, work: _Work) -> Outcome:
         try:
-            job = self._file_job(work.job)
+            job = self._file_job(work)
             work.job.target.parent.mkdir(parents=True, exist_ok=True)
             saved = save(job, self.refiner, *work.given(), work.seconds, on_band=self.room.check_open)
             return self._done(work, saved)

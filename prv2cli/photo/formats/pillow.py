@@ -8,7 +8,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageFile
 
-from prv2cli.files.orientation import valid_orientation
+from prv2cli.files.pictures.orientation import valid_orientation
 from prv2cli.photo.kinds import Unreadable
 from prv2cli.photo.stored import Band, CheckSize, Stored
 

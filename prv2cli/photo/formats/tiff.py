@@ -14,7 +14,7 @@ import numpy as np
 import tifffile
 from PIL import Image, TiffImagePlugin
 
-from prv2cli.files.orientation import valid_orientation
+from prv2cli.files.pictures.orientation import valid_orientation
 from prv2cli.files.tiff.limits import check_expansion, check_layout, correct_counts
 from prv2cli.files.tiff.pages import MOST_PAGES, full_pages, starting_at
 from prv2cli.files.tiff.segments import name_of, read_segments, readable, unpacks, whole_by_tifffile

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import tifffile
 
-from prv2cli.files.orientation import valid_orientation
+from prv2cli.files.pictures.orientation import valid_orientation
 from prv2cli.photo.formats.tiff import check_segments, decode_tiff, exif_of, picture_page
 from prv2cli.photo.stored import Band, CheckSize, Stored
 

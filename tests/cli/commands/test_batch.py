@@ -55,7 +55,12 @@ def batch(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> Any:
     """Run `prv2 batch`: (exit code, stdout, stderr)."""
     from prv2cli.refine.refiner import Refiner
 
-    monkeypatch.setattr(Refiner, "from_pretrained", lambda **options: FakeRefiner())
+    def load(*, coarse: str | None, **_: object) -> Any:
+        refiner: Any = FakeRefiner()
+        refiner.coarse = refiner.coarse if coarse else None
+        return refiner
+
+    monkeypatch.setattr(Refiner, "from_pretrained", load)
 
     def run(*arguments: object, stdin: bytes = b"") -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(stdin)))
@@ -160,6 +165,22 @@ def test_shards_are_parts_of_the_whole(batch: Any, folder: Path) -> None:
         (("in", "--device", "foo"), 2, "--device foo"),
         (("in", "--tile", "abc"), 2, "--tile abc"),
         (("*.xyz", "-o", "out"), 1, "*.xyz"),
+        (("in", "--coarse-depth", "nowhere"), 2, "--coarse-depth nowhere: no such folder"),
+        (("in", "--coarse-depth", "in/a.png"), 2, "--coarse-depth in/a.png: no such folder"),
+        (("in", "--coarse-name", "{stem}.npy"), 2, "--coarse-name ... give --coarse-depth FOLDER"),
+        (("in", "--coarse-depth", "embedded", "--coarse-name", "{stem}"), 2, "--coarse-name"),
+        (
+            ("in", "--coarse-depth", "empty", "--coarse-name", "x.png"),
+            2,
+            "every photograph would have the same map",
+        ),
+        (("in", "--coarse-depth", "empty", "--coarse", "lite"), 2, "--coarse and --coarse-depth"),
+        (("in", "--coarse-scale", "1"), 2, "--coarse-scale"),
+        (("in", "--keep-holes"), 2, "--keep-holes"),
+        (("in", "--coarse-depth", "empty", "--coarse-invalid", "black"), 2, "--coarse-invalid black"),
+        (("in", "--preview", "look.png"), 2, "--preview look.png"),
+        (("in", "--preview", "{stem}.gif"), 2, "--preview {stem}.gif"),
+        (("in", "--confidence", "{stem}.tif"), 2, "--confidence {stem}.tif"),
     ],
 )
 def test_wrong_calls_are_one_line(
@@ -169,7 +190,7 @@ def test_wrong_calls_are_one_line(
     before = _outputs(folder)
     found, out, err = batch(*arguments)
     assert (found, out) == (code, "")
-    assert words in err
+    assert all(part in err for part in words.split(" ... "))
     assert len(err.splitlines()) == 1
     assert "Traceback" not in err
     assert _outputs(folder) == before
@@ -306,3 +327,119 @@ def test_a_reader_that_has_seen_enough(folder: Path) -> None:
         assert process.stderr.read() == "loading\n"
     assert process.wait(timeout=60) == 1
     assert 1 <= _check_whole(folder) < 42
+
+
+# --- given maps -------------------------------------------------------------------------------------------
+
+
+def _maps(folder: Path, *names: str) -> None:
+    """Maps of 2, 3, 4 ... metres at these places."""
+    for metres, name in enumerate(names, 2):
+        path = folder / "maps" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.save(path, np.full((6, 8), metres, np.float32))
+
+
+def _metres(path: Path) -> float:
+    return float(np.median(read_depth(path).values))
+
+
+def test_a_folder_of_maps(batch: Any, folder: Path) -> None:
+    _maps(folder, "a.npy", "b.npy", "below/c.npy", "x.npy")
+    call = ("in", "-r", "-o", "out", "--coarse-depth", "maps", "--coarse-scale", "1")
+    code, out, err = batch(*call, "--json")
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert code == 0
+    assert {line["output"]: line["coarse"] for line in lines if line["state"] == "done"} == {
+        "out/a.tif": "file a.npy",
+        "out/b.tif": "file b.npy",
+        "out/below/c.tif": "file c.npy",
+    }
+    (left,) = [line for line in lines if line["state"] == "left out"]
+    assert (left["input"], left["why"]) == ("maps/x.npy", "a depth map without a photograph")
+    assert "maps/x.npy" in err
+    assert [_metres(folder / "out" / name) for name in ("a.tif", "b.tif", "below/c.tif")] == [2, 3, 4]
+    assert "3 already done" in batch(*call)[2]
+
+
+def test_a_map_that_changed_is_refined_again(batch: Any, folder: Path) -> None:
+    _maps(folder, "a.npy", "b.npy", "below/c.npy")
+    call = ("in", "-r", "-o", "out", "--coarse-depth", "maps", "--coarse-scale")
+    assert batch(*call, 1)[0] == 0
+    np.save(folder / "maps/b.npy", np.full((6, 8), 9, np.float32))
+    assert "1 done, 2 already done" in batch(*call, 1)[2]
+    assert _metres(folder / "out/b.tif") == 9
+    assert "3 done" in batch(*call, 2)[2]
+    assert _metres(folder / "out/b.tif") == 4.5
+
+
+def test_a_photograph_without_a_map_is_told_and_the_others_are_done(batch: Any, folder: Path) -> None:
+    _maps(folder, "a.npy", "below/c.npy")
+    np.save(folder / "maps/below/c.npy", np.ones((8, 6), np.float32))
+    call = ("in", "-r", "-o", "out", "--coarse-depth", "maps", "--coarse-scale", 1)
+    code, _, err = batch(*call)
+    assert code == 1
+    errors = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert errors[0].startswith("error: in/b.jpg: no depth map maps/b.*; --coarse-name")
+    assert errors[1].startswith("error: in/below/c.png: the coarse depth map is 6x8, the photograph 32x24")
+    assert "1 done, 0 already done, 2 failed" in err
+    assert _outputs(folder / "out") == ["a.tif"]
+    assert "0 failed" not in batch(*call, "--coarse-stretch")[2]
+
+
+def test_no_output_takes_the_place_of_a_map(batch: Any, folder: Path) -> None:
+    _maps(folder, "a.npy")
+    before = (folder / "maps/a.npy").read_bytes()
+    code, _, err = batch(
+        "in/a.png",
+        "-o",
+        "maps",
+        "--format",
+        "npy",
+        "--coarse-depth",
+        "maps",
+        "--coarse-scale",
+        1,
+        "--overwrite",
+    )
+    assert code == 1
+    assert "would replace a map of --coarse-depth, maps/a.npy" in err
+    assert (folder / "maps/a.npy").read_bytes() == before
+
+
+def test_maps_inside_the_photographs(batch: Any, folder: Path) -> None:
+    import phone_photos as phone
+
+    linear: dict[str, Any] = {"Format": "RangeLinear", "Near": "2", "Far": "2.5", "Units": "m"}
+    for orientation, name in ((1, "p.jpg"), (6, "q.jpg")):
+        data = phone.gdepth(phone.encoded(phone.levels()), orientation=orientation, **linear)
+        (folder / "in" / name).write_bytes(data)
+    code, out, err = batch("in", "-o", "out", "--coarse-depth", "embedded", "--json")
+    lines = {line["input"]: line for line in map(json.loads, out.splitlines())}
+    assert code == 1
+    assert {name: line["state"] for name, line in lines.items()} == {
+        "in/a.png": "failed",
+        "in/b.jpg": "failed",
+        "in/p.jpg": "done",
+        "in/q.jpg": "done",
+    }
+    assert lines["in/p.jpg"]["coarse"] == "GDepth, from the photograph"
+    assert [(lines[name]["width"], lines[name]["height"]) for name in ("in/p.jpg", "in/q.jpg")] == [
+        (64, 48),
+        (48, 64),
+    ]
+    assert "in/a.png: holds no depth that prv2 finds" in err
+    assert _metres(folder / "out/q.tif") == pytest.approx(2.25, abs=0.01)
+    assert "2 already done" in batch("in", "-o", "out", "--coarse-depth", "embedded")[2]
+
+
+def test_pictures_and_confidences_beside_the_depth_maps(batch: Any, folder: Path) -> None:
+    call = ("in", "-o", "out", "--preview", "{stem}_look.jpg", "--confidence", "{stem}_sure.npy")
+    code, out, _ = batch(*call, "--json")
+    assert code == 0
+    line = json.loads(out.splitlines()[0])
+    assert (line["preview"], line["confidence"]["output"]) == ("out/a_look.jpg", "out/a_sure.npy")
+    assert _outputs(folder / "out") == [
+        f"{stem}{end}" for stem in "ab" for end in (".tif", "_look.jpg", "_sure.npy")
+    ]
+    assert "2 already done" in batch(*call)[2]

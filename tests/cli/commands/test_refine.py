@@ -12,9 +12,11 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
+import phone_photos as phone
 import pytest
 from image_files import plain
 from PIL import Image
@@ -43,6 +45,7 @@ JSON_KEYS = {
     "median",
     "max",
     "masked",
+    "filled",
     "focal_origin",
     "fov_degrees",
     "clipped",
@@ -350,6 +353,33 @@ def test_a_map_without_a_unit_never_becomes_metres(prv2: Prv2) -> None:
 
 
 @pytest.mark.usefixtures("loaded_once")
+@pytest.mark.parametrize("stdin", [False, True])
+def test_the_depth_in_the_photograph_itself(prv2: Prv2, monkeypatch: pytest.MonkeyPatch, stdin: bool) -> None:
+    """In metres, on its side as the photograph is, and the same as the map beside it."""
+    linear: dict[str, Any] = {"Format": "RangeLinear", "Near": "1", "Far": "4", "Units": "m"}
+    data = phone.gdepth(phone.encoded(phone.levels(16)), orientation=6, extended=True, **linear)
+    Path("p.jpg").write_bytes(data)
+    np.save("map.npy", np.rot90(phone.levels(16) / 65535 * 3 + 1, -1).astype(np.float32))
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(data)))
+    source = "-" if stdin else "p.jpg"
+    answer = prv2("refine", source, "-o", "a.npy", "--coarse-depth", "embedded", "--json", *EXACT)
+    assert answer.code == 0, answer.err
+    found = json.loads(answer.out)
+    assert (found["width"], found["height"], found["unit"]) == (phone.HEIGHT, phone.WIDTH, "metre")
+    assert found["coarse"] == "GDepth, from the photograph"
+    assert "refining the depth in it (GDepth, 24x32, metres)" in answer.err
+    prv2("refine", "p.jpg", "-o", "b.npy", "--coarse-depth", "map.npy", "--coarse-scale", 1, *EXACT)
+    depth = read_depth(Path("a.npy"))
+    assert depth.metadata.coarse_sha256 is None
+    np.testing.assert_allclose(depth.values, read_depth(Path("b.npy")).values, rtol=1e-4)
+    beside = read_depth(Path("b.npy")).metadata
+    assert beside.coarse_sha256 == hashlib.sha256(Path("map.npy").read_bytes()).hexdigest()
+    no_unit = ("--coarse-relative", "-o", "c.tif", "--json")
+    found = json.loads(prv2("refine", "p.jpg", "--coarse-depth", "embedded", *no_unit, *EXACT).out)
+    assert found["unit"] == "relative"
+
+
+@pytest.mark.usefixtures("loaded_once")
 def test_an_inverse_map_is_refined_as_what_it_is(prv2: Prv2) -> None:
     np.save("depth.npy", _ramp())
     np.save("inverse.npy", 50 / _ramp())
@@ -582,6 +612,17 @@ PHOTO_FIRST: dict[
     "photo.jpg --coarse-scale 1": (2, "--coarse-scale ... --coarse-depth"),
     "photo.jpg --coarse-relative": (2, "--coarse-relative ... --coarse-depth"),
     "photo.jpg --coarse-kind inverse": (2, "--coarse-kind ... --coarse-depth"),
+    "photo.jpg --keep-holes": (2, "--keep-holes ... --coarse-depth"),
+    "photo.jpg --coarse-depth coarse.npy --coarse hf:a/b --keep-holes": (
+        2,
+        "--keep-holes with --coarse hf:a/b",
+    ),
+    "photo.jpg --coarse-depth embedded": (1, "photo.jpg: holds no depth ... --coarse-depth FILE"),
+    "nowhere.jpg --coarse-depth embedded": (1, "nowhere.jpg ... no such file"),
+    "folder.tif --coarse-depth embedded": (2, "folder.tif ... folder"),
+    "text.jpg --coarse-depth embedded": (1, "text.jpg: holds no depth"),
+    "photo.jpg --coarse-depth embedded --coarse-scale 0": (2, "--coarse-scale 0"),
+    "photo.jpg --coarse-depth embedded --coarse lite": (2, "--coarse and --coarse-depth"),
     "photo.jpg --coarse-depth coarse.npy --coarse-scale 1 --coarse-relative": (2, "--coarse-scale and"),
     "photo.jpg --coarse-depth coarse.npy --coarse-scale 0": (2, "--coarse-scale 0"),
     "photo.jpg --coarse-depth coarse.npy": (2, "coarse.npy ... --coarse-scale 1 ... --coarse-relative"),

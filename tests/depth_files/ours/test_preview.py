@@ -108,3 +108,17 @@ def test_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         write_preview(tmp_path / "a.png", ramp())
     assert (tmp_path / "a.png").read_bytes() == b"old"
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_inverse_depth_is_far_at_0_and_below() -> None:
+    """Relative maps are known up to a constant: their sky is 0, or a little less."""
+    values = np.linspace(-0.2, 1, 400, dtype=np.float32).reshape(20, 20)
+    values[0, 0] = np.nan
+    picture = colourise(values, inverse=True)
+    grey = (picture == INVALID_COLOUR).all(axis=2)
+    assert grey.sum() == 1
+    assert grey[0, 0]
+    brightness = picture.sum(axis=2)
+    assert brightness[0, 1] < brightness[10, 10] < brightness[-1, -1]
+    for constant in (0.0, -3.0):
+        assert not (colourise(np.full((4, 5), constant, np.float32), inverse=True) == INVALID_COLOUR).all()

@@ -26,6 +26,7 @@ from PIL import Image
 
 import prv2cli
 from prv2cli.depth_files.ours.encode import depth_format
+from prv2cli.depth_files.ours.encoding import Encoding
 from prv2cli.depth_files.ours.write import write_depth
 from prv2cli.depth_files.read import read_depth
 from prv2cli.errors import UsageError
@@ -154,3 +155,12 @@ def test_wrong_calls() -> None:
     for depth in (np.ones(3), np.ones((0, 3)), np.ones((1, 2, 3)), np.ones((2, 2), bool)):
         with pytest.raises(UsageError, match="2-D array"):
             encoded("png", depth=depth)
+
+
+@pytest.mark.parametrize(
+    ("unit", "dtype"),
+    [("metre", "uint16"), ("1/metre", "uint16"), ("relative", "float32"), ("1/relative", "float32")],
+)
+def test_a_tiff_without_a_unit_holds_floats(unit: str, dtype: str) -> None:
+    assert Encoding("tiff").stored_as(unit) == dtype
+    assert Encoding("tiff", "uint16").stored_as(unit) == "uint16"

@@ -23,13 +23,14 @@ from PIL import Image
 
 from prv2cli.cli import app
 from prv2cli.depth_files.ours.encoding import Encoding
+from prv2cli.depth_files.read import read_depth
 from prv2cli.errors import EngineError
 from prv2cli.jobs.batch import BatchSettings, Job, run_on
 from prv2cli.jobs.claims import FOLDER
 from prv2cli.jobs.engines.ray import load_refiner
 from prv2cli.jobs.engines.ray_layout import MEMORY_PER_WORKER, Layout, plan_workers
-from prv2cli.jobs.find import find_photographs
-from prv2cli.jobs.outputs import plan
+from prv2cli.jobs.planning.find import find_photographs
+from prv2cli.jobs.planning.outputs import plan
 
 TESTS = Path(__file__).parents[2]
 PATHS = os.pathsep.join([str(TESTS.parent), str(TESTS / "support"), os.environ.get("PYTHONPATH", "")])
@@ -166,6 +167,32 @@ def test_the_files_are_those_of_the_local_engine_and_a_second_run_does_nothing(
     code, out, err = batch("--json", "-q", "--shard", "1/1", "--depth-scale", 1000)
     assert (code, err) == (0, "")
     assert set(_states(out).values()) == {"done"}
+
+
+def test_given_maps_and_what_lies_beside_the_depth(batch: Any, folder: Path) -> None:
+    for metres, name in enumerate(("a", "b", "c", "below/d", "below/e", "below/deep/f"), 2):
+        (folder / "maps" / name).parent.mkdir(parents=True, exist_ok=True)
+        np.save(folder / "maps" / f"{name}.npy", np.full((6, 8), metres, np.float32))
+    call = (
+        "--workers",
+        1,
+        "--json",
+        "-q",
+        "--coarse-depth",
+        "maps",
+        "--preview",
+        "{stem}_look.png",
+        "--coarse-scale",
+    )
+    code, out, _ = batch(*call, 1)
+    assert (code, set(_states(out).values())) == (0, {"done"})
+    assert [
+        float(np.median(read_depth(Path(f"out/{name}.tif")).values)) for name in ("a", "below/deep/f")
+    ] == [2, 7]
+    assert len(list(Path("out").rglob("*_look.png"))) == 6
+    np.save("maps/b.npy", np.full((6, 8), 9, np.float32))
+    states = _states(batch(*call, 1)[1])
+    assert {name for name, state in states.items() if state == "done"} == {"in/b.jpg"}
 
 
 def test_a_killed_worker_costs_nothing(batch: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

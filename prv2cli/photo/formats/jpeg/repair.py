@@ -11,19 +11,16 @@ from __future__ import annotations
 import hashlib
 import io
 import re
-from collections.abc import Iterator
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import JpegImagePlugin
 
-_END, _SCAN = 0xD9, 0xDA
-# What may come between scans: tables, restart interval, line count, application data, comments.
-_BETWEEN = frozenset((0xC4, 0xDB, 0xDD, 0xDC, *range(0xE0, 0xF0), 0xFE, _SCAN))
+from prv2cli.files.pictures.jpeg_segments import END, SCAN, Segment, jpeg_segments
+
 _PROGRESSIVE = frozenset((0xC2, 0xCA))
-_STANDALONE = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]", re.DOTALL)  # a marker in coded data that is no restart
 _RESTART = re.compile(rb"\xff([\xd0-\xd7])", re.DOTALL)
-_EOI = bytes((0xFF, _END))
+_EOI = bytes((0xFF, END))
 _RESTART_INTERVAL, _HEADER = b"\xff\xdd\x00\x04", 1 << 20  # and where it stands
 _ROWS = 256
 _MANY_ZEROS = 16
@@ -33,19 +30,10 @@ ENDED = "its end marker is missing or damaged: every row is there and was read"
 RESTARTS = "its restart markers are out of order: read as far as the decoder could follow them"
 
 
-class _Segment(NamedTuple):
-    """A marker with what belongs to it: from `start` to `end`; of a scan, with its coded data."""
-
-    marker: int
-    start: int
-    body: bytes  # behind the length
-    end: int
-
-
 def ended_properly(file: BinaryIO) -> BinaryIO | None:
     """The JPEG in `file` with a proper end, where all its rows are there; None where they are not."""
     data = _data(file)
-    segments = list(_segments(data))
+    segments = list(jpeg_segments(data))
     if not segments or not _all_scans(segments):
         return None
     whole = _without_filling(data[: segments[-1].end])
@@ -64,7 +52,7 @@ def lacks_rows(file: BinaryIO, image: Any) -> bool:
     if image.mode not in ("L", "RGB") or not (corner == _GREY).all():
         return False
     data = _data(file)
-    segments = list(_segments(data))
+    segments = list(jpeg_segments(data))
     return bool(segments) and not _same_with_any_end(data[: segments[-1].end])
 
 
@@ -74,7 +62,7 @@ def has_end(file: BinaryIO) -> bool:
     if file.read() == _EOI:
         return True
     data = _data(file)
-    segments = list(_segments(data))
+    segments = list(jpeg_segments(data))
     return bool(segments) and data[segments[-1].end :].lstrip(b"\xff").startswith(_EOI[1:])
 
 
@@ -98,8 +86,8 @@ def restarts_note(file: BinaryIO) -> tuple[str, ...]:
     if _RESTART_INTERVAL not in file.read(_HEADER):
         return ()
     data = _data(file)
-    for segment in _segments(data):
-        if segment.marker == _SCAN:
+    for segment in jpeg_segments(data):
+        if segment.marker == SCAN:
             kinds = [found[0] - 0xD0 for found in _RESTART.findall(data, segment.start, segment.end)]
             if kinds != [index % 8 for index in range(len(kinds))]:
                 return (RESTARTS,)
@@ -116,36 +104,7 @@ def _fingerprint(data: bytes) -> bytes:
     return digest.digest()
 
 
-def _segments(data: bytes) -> Iterator[_Segment]:
-    """From the start of the picture to its end, or to the first thing that is none of its own."""
-    at, scanned = 2, False
-    while at + 4 <= len(data) and data[at] == 0xFF:
-        marker = data[at + 1]
-        if marker == 0xFF:  # filling
-            at += 1
-            continue
-        if marker == _END or (scanned and marker not in _BETWEEN):
-            return
-        size = int.from_bytes(data[at + 2 : at + 4], "big")
-        end = at + 2 + size
-        if size < 2 or end > len(data):
-            return
-        body = data[at + 4 : end]
-        if marker == _SCAN:
-            scanned = True
-            end = _end_of_coded(data, end)
-        yield _Segment(marker, at, body, end)
-        at = end
-
-
-def _end_of_coded(data: bytes, start: int) -> int:
-    found = _STANDALONE.search(data, start)
-    if found is not None:
-        return found.start()
-    return len(data) - 1 if data.endswith(b"\xff") else len(data)  # half a marker
-
-
-def _all_scans(segments: list[_Segment]) -> bool:
+def _all_scans(segments: list[Segment]) -> bool:
     """Whether a progressive JPEG's scans give all its coefficients with all bits; others have one of each component."""
     frames = (segment for segment in segments if 0xC0 <= segment.marker <= 0xCF and segment.marker != 0xC4)
     frame = next(frames, None)
@@ -154,7 +113,7 @@ def _all_scans(segments: list[_Segment]) -> bool:
     components = frame.body[6 : 6 + 3 * frame.body[5] : 3]
     lowest: dict[tuple[int, int], int] = {}  # component, coefficient -> the last bit that came
     for segment in segments:
-        if segment.marker == _SCAN and segment.body:
+        if segment.marker == SCAN and segment.body:
             count = segment.body[0]
             if len(segment.body) < 4 + 2 * count:
                 return False

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from prv2cli.files.protected import Protected, place_key
-from prv2cli.jobs.outputs import Planned, plan
+from prv2cli.jobs.planning.outputs import Planned, plan
 
 OUT = Path("out")
 

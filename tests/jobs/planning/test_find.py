@@ -13,7 +13,7 @@ from prv2cli.depth_files.ours.metadata import DepthMetadata
 from prv2cli.depth_files.ours.preview import write_preview
 from prv2cli.depth_files.ours.write import write_depth
 from prv2cli.errors import InputError
-from prv2cli.jobs.find import LINK, OURS, SPECIAL, Found, find_photographs, listed_photographs
+from prv2cli.jobs.planning.find import LINK, OURS, SPECIAL, Found, find_photographs, listed_photographs
 
 NOWHERE = Path("nowhere")
 

@@ -75,7 +75,7 @@ def plan(
     check_template(template)
     planned, named = Planned(), []
     for photo, base in dict.fromkeys(photographs):
-        name = _name(photo, template)
+        name = name_of(photo, template)
         if name is None:
             why = f"--name {template!r}: leads out of the output folder for {shown(photo)}"
             planned.refused.append((Job(photo, out), why))
@@ -95,24 +95,26 @@ def plan(
     return planned
 
 
-def check_template(template: str) -> None:
-    """Raises UsageError for a name template that cannot work."""
+def check_template(
+    template: str, flag: str = "--name", same: str = "output would have the same name"
+) -> None:
+    """Raises UsageError for a name template that cannot work. `same`: every what, if it has no {stem}."""
     try:
         parts = list(string.Formatter().parse(template))
     except ValueError as error:
-        raise UsageError(f"--name {template!r}: {error}") from error
+        raise UsageError(f"{flag} {template!r}: {error}") from error
     fields = [name for _, name, _, _ in parts if name is not None]
     unknown = [name for name in fields if name not in _FIELDS]
     if unknown:
         raise UsageError(
-            f"--name {template!r}: unknown field {{{shown(unknown[0])}}}; use {{stem}}, {{name}} or {{suffix}}"
+            f"{flag} {template!r}: unknown field {{{shown(unknown[0])}}}; use {{stem}}, {{name}} or {{suffix}}"
         )
     if any(spec or conversion for _, name, spec, conversion in parts if name is not None):
-        raise UsageError(f"--name {template!r}: write the fields without ! and :, as in {{stem}}")
+        raise UsageError(f"{flag} {template!r}: write the fields without ! and :, as in {{stem}}")
     if not {"stem", "name"} & set(fields):
-        raise UsageError(f"--name {template!r}: every output would have the same name; use {{stem}} in it")
+        raise UsageError(f"{flag} {template!r}: every {same}; use {{stem}} in it")
     if ".." in PurePath(template).parts or PurePath(template).is_absolute():
-        raise UsageError(f"--name {template!r}: leads out of the output folder")
+        raise UsageError(f"{flag} {template!r}: leads out of the folder")
 
 
 def shard(jobs: Sequence[Job], text: str) -> list[Job]:
@@ -131,7 +133,7 @@ def _number(job: Job) -> int:
     return int.from_bytes(hashlib.sha256(os.fsencode(job.target)).digest()[:8], "big")
 
 
-def _name(photo: Path, template: str) -> str | None:
+def name_of(photo: Path, template: str) -> str | None:
     """The name that a template makes, None where it leads out of the folder: {stem}/depth of "...jpg", or of "/"."""
     name = template.format(stem=photo.stem, name=photo.name, suffix=photo.suffix.lstrip("."))
     leads_out = ".." in PurePath(name).parts or PurePath(name).is_absolute()
