@@ -1,11 +1,12 @@
-# Two commands do everything: `make demo` and `make test`. Each makes its own .venv first. `make wheel` builds what is
-# published, and tries it in an environment of its own (tests/wheel/run.py says how).
+# Two commands do everything: `make demo` and `make test`. Each makes its own .venv first. `make dist` builds what is
+# published, the wheel and the sources, and tries both in environments of their own (tests/wheel/run.py says how);
+# `make wheel` the wheel alone. `make docs` writes the static site to site/. .ci/release does all of it, and publishes.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint install wheel clean
+.PHONY: demo test lint install wheel dist docs clean
 
 install: $(VENV)/.installed
 
@@ -45,5 +46,23 @@ wheel: $(VENV)/.installed-test
 	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
 	$(BIN)/python tests/wheel/run.py dist/prv2cli-*.whl
 
+dist: $(VENV)/.installed-test $(VENV)/.installed-release
+	rm -rf dist
+	$(BIN)/python -m hatchling build -t sdist -t wheel
+	$(BIN)/python -m twine check --strict dist/*
+	$(BIN)/python tests/wheel/run.py dist/prv2cli-*.whl
+	$(BIN)/python tests/wheel/run.py dist/prv2cli-*.tar.gz
+
+$(VENV)/.installed-release: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --editable '.[release]'
+	@touch $@
+
+docs: $(VENV)/.installed-docs
+	$(BIN)/python -m mkdocs build --strict
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	@touch $@
+
 clean:
-	rm -rf $(VENV) demo_depth.tif demo_preview.png demo_view.html
+	rm -rf $(VENV) dist site demo_depth.tif demo_preview.png demo_view.html

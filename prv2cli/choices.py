@@ -14,6 +14,7 @@ Scene = Literal["indoor", "outdoor"]  # what a metric network was trained for
 Tta = Literal["auto", "none", "flip"]  # whether the mirrored photograph is refined too
 EMBEDDED = "embedded"  # of --coarse-depth: the map that the photograph itself brings
 EngineName = Literal["local", "ray"]  # who does a batch
+BenchNetwork = Literal["lite", "dav2-s", "moge2-s"]  # the coarse networks that `prv2 bench` knows
 
 # How depth is measured: the part of an image that counts, and how a prediction is brought to the truth before.
 Crop = Literal["garg", "eigen-kitti", "eigen-nyu"]

@@ -36,8 +36,13 @@ def import_distances() -> Any:
 
 
 def import_h5py() -> Any:
-    """h5py, which reads Hypersim's files."""
-    return _import("h5py", "Hypersim", "train")
+    """h5py, which reads the files of Hypersim and Spring."""
+    return _import("h5py", "Reading HDF5 files", "train")
+
+
+def import_matlab_files() -> Any:
+    """scipy.io, which comes with scikit-image."""
+    return _import("scipy.io", "Reading MATLAB's files", "train")
 
 
 def import_openexr() -> Any:

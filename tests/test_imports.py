@@ -11,12 +11,13 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "prv2cli"
 LONGEST = 400  # lines
+MOST_FILES = 9  # of a package, beside its __init__ and the packages in it
 
 # Who is above whom. Those on one line stand beside each other and do not import each other.
 LEVELS = """
 __main__
 cli
-jobs training
+bench jobs training
 refine
 coarse
 checkpoints evaluation
@@ -120,3 +121,10 @@ def test_the_faces_of_packages_are_light() -> None:
 def test_files_are_short() -> None:
     long = {n for n, path in MODULES.items() if len(path.read_text("utf-8").splitlines()) > LONGEST}
     assert long == set()
+
+
+def test_packages_are_small() -> None:
+    """What is looked for is found at a glance."""
+    folders = {path.parent for path in PACKAGE.rglob("*.py")}
+    counts = {str(f.relative_to(PACKAGE)): len([*f.glob("*.py")]) - 1 for f in folders}
+    assert {name: count for name, count in counts.items() if count > MOST_FILES} == {}

@@ -1,4 +1,7 @@
-"""Giving a model away: one checkpoint and a generated model card, in a folder or in a Hub repository."""
+"""Giving a model away: one checkpoint and its model card, in a folder or in a Hub repository.
+
+An embedded model has a card that people wrote (weights/*.md); any other gets one from what its header says.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,9 @@ from typing import Any
 from prv2cli.checkpoints.model_file import Checkpoint, read_config, save_checkpoint
 from prv2cli.errors import OutputError, Prv2Error, UsageError
 from prv2cli.files.atomic import atomic_write, output_error
+from prv2cli.files.hashing import hash_file
 from prv2cli.hub.resolve import OURS as WEIGHTS_NAME
+from prv2cli.hub.resolve import weights_folder
 from prv2cli.model.config import BundleConfig, RefinerConfig
 from prv2cli.version import __version__
 
@@ -34,7 +39,7 @@ def save_pretrained(checkpoint: Checkpoint, folder: str | Path, *, name: str, li
     _check_own(target, card)
     save_checkpoint(target, checkpoint.build(), checkpoint.config, checkpoint.provenance)
     with atomic_write(card) as file:
-        file.write(model_card(checkpoint, name=name, licence=licence).encode())
+        file.write((written_card(checkpoint) or model_card(checkpoint, name=name, licence=licence)).encode())
     return target
 
 
@@ -101,6 +106,17 @@ def _refusal(repo_id: str, error: Any) -> str:
         return f"{repo_id}: the Hub refuses to write there; log in with `hf auth login`, or set HF_TOKEN (write access)"
     reason = str(error.server_message or error).splitlines()[0]
     return f"{repo_id}: the Hub refused the upload ({status}: {reason})"
+
+
+def written_card(checkpoint: Checkpoint) -> str | None:
+    """The card beside the embedded file that a checkpoint was read from, told by its bytes; None for any other."""
+    for weights in sorted(weights_folder().glob("*.safetensors")):
+        card = weights.with_suffix(".md")
+        if card.is_file() and hash_file(weights) == checkpoint.sha256:
+            return (
+                f"{card.read_text(encoding='utf-8')}\n{_SIGNATURE} {__version__} from weights/{card.name}.\n"
+            )
+    return None
 
 
 def model_card(checkpoint: Checkpoint, *, name: str, licence: str = "mit") -> str:

@@ -7,7 +7,17 @@ from typing import Annotated, Any
 
 import typer
 
-from prv2cli.cli.commands import batch, evaluate, files, models, models_convert, refine, train, view
+from prv2cli.cli.commands import (
+    batch,
+    bench,
+    evaluate,
+    files,
+    models,
+    models_convert,
+    refine,
+    train,
+    view,
+)
 from prv2cli.cli.streams import close_stdout_quietly, emit, flush_stdout, guard_streams
 from prv2cli.cli.ui import INTERRUPTED, stderr
 from prv2cli.errors import Prv2Error
@@ -32,6 +42,7 @@ app.command()(files.convert)
 app.command()(view.view)
 app.command()(train.train)
 app.command(name="eval")(evaluate.evaluate)
+app.command()(bench.bench)
 models.models.command("convert")(models_convert.convert)
 app.add_typer(models.models)
 

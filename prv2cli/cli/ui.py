@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130  # exit code after Ctrl-C
 SECONDS_BETWEEN_LINES = 10.0
+_PIPE_WIDTH = 200  # columns of a table where no terminal says how many
 
 # emoji=False: a file may be called a:smile:.jpg.
 stderr = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
@@ -31,6 +32,12 @@ PrecisionOption = Annotated[
 QuietOption = Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only.")]
 VerboseOption = Annotated[bool, typer.Option("-v", "--verbose", help="Say more of what is done.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+
+
+def wide_console() -> Console:
+    """stdout for wide tables: a terminal's width is what it is, in a pipe lines are as long as the tables need."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=max(console.width, _PIPE_WIDTH))
 
 
 def say(message: str, *, quiet: bool = False) -> None:

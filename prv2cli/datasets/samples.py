@@ -34,6 +34,7 @@ class Sample:
         truth: (H, W) float32 metres along the optical axis, NaN = not measured.
         disparity: (H, W) float32 px, NaN = not measured, where the layout stores it: depth edges are told by it.
         focal_px: focal length in pixels of `rgb`, where the layout knows it.
+        matte: (H, W) float32 0..1, how much of a pixel is in front; with it nothing of the truth is known.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Sample:
     truth: FloatMap
     disparity: FloatMap | None = None
     focal_px: float | None = None
+    matte: FloatMap | None = None
 
     @property
     def valid(self) -> npt.NDArray[np.bool_]:
@@ -78,7 +80,7 @@ class ListedData(Generic[Entry]):
             raise InputError(
                 f"{sample.name}: the photograph is {width} x {height} and its depth {columns} x {rows}"
             )
-        if not sample.valid.any():
+        if sample.matte is None and not sample.valid.any():
             raise InputError(f"{sample.name}: no pixel has a true depth")
         return sample
 

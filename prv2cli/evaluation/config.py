@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError, field_validator, model_validator
 
 from prv2cli.choices import Align, AlignSpace, CropName, Scene
-from prv2cli.datasets.layouts import DataConfig
+from prv2cli.datasets.layouts import MeasuredData
 from prv2cli.settings import PositiveInt, Settings, explain, read_settings_file
 
 
@@ -55,6 +55,14 @@ USUAL: dict[str, dict[str, Any]] = {
     "hypersim": {"cap": (1e-3, 80.0)},
     "middlebury": {"cap": (1e-3, 80.0)},
     "procedural": {"cap": (1e-3, 300.0)},
+    "ibims": {"cap": (1e-3, 50.0)},
+    "hammer": {"cap": (0.1, 6.0)},
+    "sintel": {"cap": (1e-3, 70.0)},
+    "spring": {"cap": (1e-3, 80.0)},
+    "booster": {"cap": (1e-3, 80.0)},
+    "eth3d": {"cap": (1e-3, 80.0)},
+    "diode": {"cap": (1e-3, 80.0)},
+    "synth4k": {"cap": (3.0, 150.0)},
 }
 
 
@@ -74,14 +82,16 @@ class EvalConfig(Settings):
         data: which data set, and where (datasets/layouts.py).
         measure: how; what is left out is what the papers do on that data set.
         model, coarse, scene, revision, offline, device, precision, tile, overlap, mode, seed: as in `prv2 refine`.
+        compare_coarse: coarse networks to measure one after another, each alone and refined, instead of `coarse`.
         limit: only so many images, from the start.
         consistency: measure the tile consistency error too: up to 49 more passes over parts of each photograph.
     """
 
-    data: DataConfig
+    data: MeasuredData
     measure: Measuring = Measuring()
     model: str = "auto"
     coarse: str = "auto"
+    compare_coarse: tuple[str, ...] = ()
     scene: Scene | None = None
     revision: str | None = None
     offline: bool = False
@@ -93,6 +103,14 @@ class EvalConfig(Settings):
     seed: int = 0
     limit: PositiveInt | None = None
     consistency: bool = False
+
+    @model_validator(mode="after")
+    def _one_network_or_several(self) -> EvalConfig:
+        if self.compare_coarse and self.coarse != "auto":
+            raise ValueError(
+                "compare_coarse (--compare-coarse) takes the place of coarse (--coarse); give one of them"
+            )
+        return self
 
     @model_validator(mode="before")
     @classmethod

@@ -66,6 +66,7 @@ def measure(
         **(_boundaries(depth, known, mask, how) if how.boundaries else {}),
         "depth_pro_f1": boundary_f1.depth_pro_f1(depth, known, mask),
         "boundary_f1": boundary_f1.boundary_f1(depth, known, mask),
+        **{f"moge_f1_{radius}": boundary_f1.moge_f1(depth, known, mask, radius) for radius in (1, 2, 3)},
         "edge_abs_rel": edge_errors.edge_abs_rel(depth, known, mask),
         "relative_see": edge_errors.soft_edge_error(depth, known, mask),
         "flying_pixels": edge_errors.flying_pixels(depth, known, mask),

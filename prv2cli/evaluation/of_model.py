@@ -15,6 +15,7 @@ from prv2cli.evaluation.alignment import Aligned
 from prv2cli.evaluation.config import Measuring
 from prv2cli.evaluation.error_maps import check_error_maps
 from prv2cli.evaluation.measure import as_result, measure, with_boundaries
+from prv2cli.evaluation.metrics.boundary_f1 import matte_recall
 from prv2cli.evaluation.metrics.pixels import consistency_error
 from prv2cli.evaluation.report import ImageResult, Progress, Report, not_empty
 from prv2cli.resampling.maps import bilinear
@@ -74,7 +75,8 @@ def evaluate_model(
         consistency: also measure `tile_consistency`. error_maps: a folder for one PNG per image and row.
 
     Raises:
-        UsageError: depth without a physical unit and no alignment; tile consistency of a bundle.
+        UsageError: depth without a physical unit and no alignment; tile consistency of a bundle, or on mattes; error
+            maps of mattes.
         InputError: not one sample could be read. OutputError: an error map in the place of a file that is none.
     """
     if consistency and refiner.bundle is not None:
@@ -107,6 +109,10 @@ def _evaluate_sample(
     error_maps: Path | None,
 ) -> ImageResult:
     estimate = refiner.refine(sample.rgb, focal_px=sample.focal_px)
+    if sample.matte is not None:
+        if consistency or error_maps is not None:
+            raise UsageError("mattes have no true depth; leave out consistency and --error-maps")
+        return _on_matte(sample.name, sample.matte, estimate)
     if estimate.unit != "metre" and how.align == "none":
         raise UsageError(
             "the coarse depth has no physical unit; measure it with align: scale-shift (--align scale-shift)"
@@ -120,6 +126,14 @@ def _evaluate_sample(
             refiner, sample.rgb, coarse, estimate.unit, found["refined"].fit
         )
     return as_result(sample.name, sample.truth, found, error_maps)
+
+
+def _on_matte(name: str, matte: np.ndarray, estimate: Estimate) -> ImageResult:
+    """The recall of its outline; without a truth there is nothing else, nor is the unit of any matter."""
+    rows = dict(zip(ROWS, (bilinear(estimate.coarse, matte.shape), estimate.depth), strict=True))
+    figures = {row: {"matte_recall": matte_recall(depth, matte)} for row, depth in rows.items()}
+    figures["refined"]["seam"] = estimate.seam
+    return ImageResult(name, figures)
 
 
 def tile_consistency(

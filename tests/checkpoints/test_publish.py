@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from hub_uploads import UploadHub
+from huggingface_hub import ModelCard
 
 from prv2cli.checkpoints.model_file import Checkpoint, read_checkpoint
 from prv2cli.checkpoints.publish import CARD_NAME, WEIGHTS_NAME, model_card, push_to_hub, save_pretrained
@@ -48,6 +50,29 @@ def test_a_card_says_what_the_header_says(checkpoint: Checkpoint) -> None:
     assert checkpoint.provenance["software"] in body
 
 
+@pytest.mark.parametrize("name", ["refiner-s", "lite"])
+def test_the_embedded_models_have_cards_in_the_hub_format(name: str, tmp_path: Path) -> None:
+    written = (ROOT / "weights" / f"{name}.md").read_text("utf-8")
+    card = ModelCard(written)
+    head = card.data.to_dict()
+    assert (head["license"], head["library_name"]) == ("mit", "prv2cli")
+    assert head["pipeline_tag"] == "depth-estimation"
+    assert "depth-estimation" in head["tags"]
+    assert card.text.lstrip().startswith(f"# {name}\n")
+    checkpoint = read_checkpoint(resolve(name).path)
+    for _ in range(2):  # its own card may be replaced
+        save_pretrained(checkpoint, tmp_path, name="org/any")
+    assert (tmp_path / CARD_NAME).read_text("utf-8").startswith(written)
+
+
+def test_a_model_of_other_bytes_gets_a_card_of_its_own(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    other = dataclasses.replace(checkpoint, sha256="0" * 64)
+    save_pretrained(other, tmp_path, name="org/sharper")
+    card = ModelCard.load(tmp_path / CARD_NAME)
+    assert card.data.to_dict()["pipeline_tag"] == "depth-estimation"
+    assert "# org/sharper" in card.text
+
+
 def test_a_folder_that_cannot_be_made_is_one_error(checkpoint: Checkpoint, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="file"):
@@ -76,9 +101,13 @@ import json, sys
 import numpy as np
 from prv2cli.refine.refiner import Refiner
 from prv2cli.errors import Prv2Error
+from prv2cli.checkpoints.model_file import read_checkpoint
+from prv2cli.checkpoints.publish import push_to_hub
+from prv2cli.hub.resolve import resolve
 refiner = Refiner.from_pretrained("refiner-s", coarse="lite", device="cpu", precision="fp32")
 try:
     commit = refiner.push_to_hub("someone/sharp")
+    push_to_hub(read_checkpoint(resolve("lite").path), "someone/lite")
 except Prv2Error as error:
     sys.exit(str(error))
 rgb = np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
@@ -108,11 +137,13 @@ def test_a_pushed_model_comes_back_from_the_hub(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
         commit, name, same = json.loads(done.stdout)
         files = server.repos["someone/sharp"].commits[commit]
+        (lite,) = (files for files in server.repos["someone/lite"].commits.values() if files)
     assert (name, same) == ("someone/sharp", True)
     assert set(files) == {CARD_NAME, WEIGHTS_NAME}
     (tmp_path / "pushed.safetensors").write_bytes(files[WEIGHTS_NAME])
     assert read_checkpoint(tmp_path / "pushed.safetensors").config.kind == "refiner"
-    assert b"# someone/sharp" in files[CARD_NAME]
+    for pushed, card in ((files, "refiner-s.md"), (lite, "lite.md")):
+        assert pushed[CARD_NAME].startswith((ROOT / "weights" / card).read_bytes())
 
 
 def test_a_push_without_the_right_token_says_how_to_log_in(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ def test_the_truth_itself_is_perfect() -> None:
     pytest.importorskip("skimage")
     truth = stairs()
     figures = measure(truth, truth, Measuring(boundaries=True)).figures
-    assert set(figures) == set(METRICS) - {"seam", "consistency_error"}
+    assert set(figures) == set(METRICS) - {"seam", "consistency_error", "matte_recall"}
     for name, value in figures.items():
         assert value == pytest.approx(1 if METRICS[name].better == 1 else 0, abs=1e-6), name
 

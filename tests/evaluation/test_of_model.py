@@ -113,7 +113,10 @@ def test_images_without_edges_are_left_out_of_that_mean_only() -> None:
     assert one == pytest.approx(0.1 * (32 * 2 + 36 * 4) / 68, rel=1e-5)
     assert report.means()["refined"]["see"] == one
     told = json.loads(json.dumps(report.to_json(per_image=True), allow_nan=False))
-    at_edges = ("see", "depth_pro_f1", "boundary_f1", "edge_abs_rel", "relative_see", "flying_pixels")
+    at_edges = (
+        *("see", "depth_pro_f1", "boundary_f1", "moge_f1_1", "moge_f1_2", "moge_f1_3"),
+        *("edge_abs_rel", "relative_see", "flying_pixels"),
+    )
     assert told["measured"]["refined"] == dict.fromkeys(at_edges, 1)
     assert told["per_image"][0]["figures"]["refined"]["see"] is None
     assert told["images"] == 2
@@ -133,6 +136,21 @@ def test_what_a_model_cannot_be_measured_on(tmp_path: Path) -> None:
     relative.bundle = SimpleNamespace()  # type: ignore[assignment]
     with pytest.raises(UsageError, match="consistency: a bundle"):
         evaluate_model(relative, data, PLAIN, consistency=True)
+
+
+def test_mattes_are_measured_by_their_outline(tmp_path: Path) -> None:
+    inside = np.zeros((HEIGHT, WIDTH), np.float32)
+    inside[9:16, 9:20] = 1
+    depth = np.where(inside > 0, 2, 5).astype(np.float32)
+    unknown = np.full(depth.shape, np.nan, np.float32)
+    matte = Sample("a", np.full((*depth.shape, 3), 1, np.uint8), unknown, matte=inside)
+    refiner = StandIn({1: depth}, unit="relative")  # ratios are all that counts
+    report = evaluate_model(refiner, Listed({"a": matte}), PLAIN)
+    assert set(report.means()["refined"]) == {"matte_recall", "seam"}
+    assert report.means()["refined"]["matte_recall"] == 1
+    assert 0 < report.means()["coarse"]["matte_recall"] < 1  # half the size, brought back bilinearly
+    with pytest.raises(UsageError, match="mattes have no true depth"):
+        evaluate_model(refiner, Listed({"a": matte}), PLAIN, error_maps=tmp_path)
 
 
 class Counting:

@@ -9,14 +9,14 @@ import numpy as np
 from PIL import Image
 from pydantic import TypeAdapter
 
-from prv2cli.datasets.layouts import DataConfig, open_data
+from prv2cli.datasets.layouts import MeasuredData, open_data
 
 SIZE = (6, 8)
 
 
 def opened(**config: Any) -> Any:
     """The data set of a configuration as a file would say it."""
-    return open_data(TypeAdapter(DataConfig).validate_python(config))
+    return open_data(TypeAdapter(MeasuredData).validate_python(config))
 
 
 def picture(

@@ -1,6 +1,8 @@
 """The wheel in an environment that holds it and what it declares, nothing else: does it refine the demo photograph?
 
-    make wheel      or      python tests/wheel/run.py WHEEL
+    make wheel, make dist      or      python tests/wheel/run.py WHEEL|SDIST
+
+From an sdist its wheel is built first, out of nothing but what it holds.
 
 The environment is a new one. What the wheel declares, and what that declares in turn, is not downloaded (torch alone
 brings gigabytes) but linked file by file from the environment that runs this: the very distributions, and no other, so
@@ -30,9 +32,10 @@ from PIL import Image
 DEMO = Path(__file__).parents[2] / "docs" / "images" / "demo.jpg"
 
 
-def main(wheel: Path) -> None:
-    """Raises CalledProcessError or AssertionError where the wheel does not work."""
-    with tempfile.TemporaryDirectory(prefix="try-", dir=wheel.parent) as folder:
+def main(built: Path) -> None:
+    """Raises CalledProcessError or AssertionError where what was built does not work."""
+    with tempfile.TemporaryDirectory(prefix="try-", dir=built.parent) as folder:
+        wheel = built if built.suffix == ".whl" else _wheel_of(built, Path(folder) / "built")
         environment = Path(folder) / "environment"  # on a disk where files can be linked
         venv.create(environment, symlinks=os.name != "nt")
         scripts = environment / ("Scripts" if os.name == "nt" else "bin")
@@ -49,7 +52,15 @@ def main(wheel: Path) -> None:
         where = _run(python, "-c", "import prv2cli; print(prv2cli.__file__)", cwd=elsewhere).strip()
         assert Path(where).is_relative_to(environment), where
         _refine(scripts / "prv2", elsewhere)
-    print(f"{wheel.name} works beside the {len(needed)} distributions that it needs: {', '.join(needed)}")
+    print(f"{built.name} works beside the {len(needed)} distributions that it needs: {', '.join(needed)}")
+
+
+def _wheel_of(sources: Path, folder: Path) -> Path:
+    """Build the wheel of an sdist, with the hatchling of this environment."""
+    options = ("--quiet", "--no-deps", "--no-index", "--no-build-isolation", "--wheel-dir")
+    _run(sys.executable, "-m", "pip", "wheel", *options, folder, sources)
+    (wheel,) = folder.glob("*.whl")
+    return wheel
 
 
 def _needed(wheel: Path) -> set[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json as json_module
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,13 +21,14 @@ from prv2cli.cli.ui import (
 )
 
 if TYPE_CHECKING:
+    from prv2cli.datasets.samples import DataSet
+    from prv2cli.evaluation.compare import Comparison
+    from prv2cli.evaluation.config import EvalConfig
     from prv2cli.evaluation.report import Report
 
 MEASURE = "How it is measured"
 MODEL = "A model on a data set (--config)"
 FILES = "Depth files (--pred, --gt)"
-# The columns of --per-image; --json has all figures.
-SHOWN_PER_IMAGE = ("delta1", "abs_rel", "rmse", "see", "edge_f1", "depth_pro_f1")
 
 
 def evaluate(
@@ -84,6 +84,13 @@ def evaluate(
         str | None, typer.Option("-m", "--model", help="As in `prv2 refine`.", rich_help_panel=MODEL)
     ] = None,
     coarse: Annotated[str | None, typer.Option(help="As in `prv2 refine`.", rich_help_panel=MODEL)] = None,
+    compare_coarse: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A coarse network to measure alone and refined; again for each network. Instead of --coarse.",
+            rich_help_panel=MODEL,
+        ),
+    ] = None,
     device: Annotated[str | None, typer.Option(help="As in `prv2 refine`.", rich_help_panel=MODEL)] = None,
     precision: Annotated[str | None, typer.Option(help="As in `prv2 refine`.", rich_help_panel=MODEL)] = None,
     limit: Annotated[
@@ -131,7 +138,13 @@ def evaluate(
     configure_logging(quiet=quiet, verbose=verbose)
     how = _given(crop=crop, cap=cap, align=align, align_space=align_space, boundaries=boundaries, exact=exact)
     of_model = _given(
-        model=model, coarse=coarse, device=device, precision=precision, limit=limit, consistency=consistency
+        model=model,
+        coarse=coarse,
+        compare_coarse=compare_coarse or None,
+        device=device,
+        precision=precision,
+        limit=limit,
+        consistency=consistency,
     )
     of_files = _given(
         pred_scale=pred_scale,
@@ -146,18 +159,29 @@ def evaluate(
     _check_folder(error_maps)
     if config is not None:
         changes = of_model | {f"measure.{key}": value for key, value in how.items()}
-        report, alone = _run_model(config, changes, error_maps, quiet), 0
+        found, complete = _run_model(config, changes, error_maps, quiet)
     else:
         assert pred is not None
         assert gt is not None
-        report, alone = _run_files(pred, gt, how, of_files, error_maps, quiet)
-    for note in report.notes:
+        found, complete = _run_files(pred, gt, how, of_files, error_maps, quiet)
+    _tell(found, json=json, per_image=per_image, quiet=quiet)
+    return 0 if complete else 1
+
+
+def _tell(found: Report | Comparison, *, json: bool, per_image: bool, quiet: bool) -> None:
+    """The notes on stderr, the figures on stdout."""
+    from prv2cli.cli.eval_tables import print_comparison, print_report
+    from prv2cli.evaluation.report import Report
+
+    reports = [found] if isinstance(found, Report) else list(found.reports.values())
+    for note in dict.fromkeys(note for report in reports for note in report.notes):
         warn(note, quiet=quiet)
     if json:
-        emit(json_module.dumps(report.to_json(per_image=per_image), allow_nan=False))
+        emit(json_module.dumps(found.to_json(per_image=per_image), allow_nan=False))
+    elif isinstance(found, Report):
+        print_report(found, per_image=per_image)
     else:
-        _print_tables(report, per_image)
-    return 1 if report.broken or alone else 0
+        print_comparison(found, per_image=per_image)
 
 
 def _given(**flags: Any) -> dict[str, Any]:
@@ -194,21 +218,45 @@ def _check_folder(folder: Path | None) -> None:
         raise OutputError(f"--error-maps {folder}: that is a file; name a folder")
 
 
-def _run_model(path: Path, changes: dict[str, Any], error_maps: Path | None, quiet: bool) -> Report:
+def _run_model(
+    path: Path, changes: dict[str, Any], error_maps: Path | None, quiet: bool
+) -> tuple[Report | Comparison, bool]:
+    """The figures, and whether nothing was left out."""
     from prv2cli.datasets.layouts import open_data
+    from prv2cli.evaluation.compare import compare
     from prv2cli.evaluation.config import load_eval_config
     from prv2cli.evaluation.measure import with_boundaries
+
+    config = load_eval_config(path, changes)
+    with_boundaries(config.measure)  # a missing extra is said before the data set is listed
+    data = open_data(config.data)
+    about = {"data": config.data.model_dump(mode="json")}
+    if not config.compare_coarse:
+        report = _measured(config, config.coarse, data, error_maps, quiet)
+        report.about = about | report.about
+        return report, not report.broken
+
+    def measured(coarse: str) -> Report:
+        folder = None if error_maps is None else error_maps / coarse.replace("/", "_").replace(":", "_")
+        return _measured(config, coarse, data, folder, quiet)
+
+    comparison = compare(config.compare_coarse, measured, lambda line: warn(line, quiet=quiet))
+    model = next(iter(comparison.reports.values())).about["model"]
+    comparison.about = {**about, "model": model}
+    return comparison, comparison.complete
+
+
+def _measured(config: EvalConfig, coarse: str, data: DataSet, error_maps: Path | None, quiet: bool) -> Report:
+    """The figures of one coarse network, alone and refined."""
     from prv2cli.evaluation.of_model import evaluate_model
     from prv2cli.refine.asked import AskedRefiner
     from prv2cli.refine.refiner import Refiner
     from prv2cli.refine.request import RefineRequest
 
-    config = load_eval_config(path, changes)
-    with_boundaries(config.measure)  # a missing extra is said before the data set is listed
     request = RefineRequest(tiling_of(config.tile, config.overlap, config.mode, config.seed))
     models = models_of(
         config.model,
-        config.coarse,
+        coarse,
         None,
         config.device,
         config.precision,
@@ -216,7 +264,6 @@ def _run_model(path: Path, changes: dict[str, Any], error_maps: Path | None, qui
         revision=config.revision,
         offline=config.offline,
     )
-    data = open_data(config.data)
     refiner = Refiner.load(models)
     with progress_bar("images", quiet=quiet) as progress:
         report = evaluate_model(
@@ -228,18 +275,14 @@ def _run_model(path: Path, changes: dict[str, Any], error_maps: Path | None, qui
             error_maps=error_maps,
             progress=progress,
         )
-    report.about = {
-        "data": config.data.model_dump(mode="json"),
-        "model": refiner.name,
-        "coarse": refiner.coarse.name if refiner.coarse else None,
-    }
+    report.about = {"model": refiner.name, "coarse": refiner.coarse.name if refiner.coarse else None}
     return report
 
 
 def _run_files(
     pred: Path, gt: Path, how: dict[str, Any], flags: dict[str, Any], error_maps: Path | None, quiet: bool
-) -> tuple[Report, int]:
-    """The report, and how many files had no partner."""
+) -> tuple[Report, bool]:
+    """The figures, and whether nothing was left out."""
     from prv2cli.evaluation.config import Measuring, validated
     from prv2cli.evaluation.of_files import Reading, evaluate_pairs, find_pairs
 
@@ -260,50 +303,4 @@ def _run_files(
             progress=progress,
         )
     report.about = {"pred": str(pred), "gt": str(gt), "unmatched": alone}
-    return report, len(alone)
-
-
-def _print_tables(report: Report, per_image: bool) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    from prv2cli.evaluation.report import METRICS
-    from prv2cli.files.text import shown
-
-    console = Console(highlight=False)
-    means = report.means()
-    arrows = {-1: "lower", 1: "higher", 0: ""}
-    table = Table(box=None, pad_edge=False)
-    for title in (f"mean of {len(report.images)} images", "better", *report.rows):
-        table.add_column(title, justify="left" if title not in report.rows else "right")
-    for name, metric in METRICS.items():
-        if any(name in figures for figures in means.values()):
-            title = f"{metric.title} ({metric.unit})" if metric.unit else metric.title
-            cells = [_cell(report, row, name, means[row].get(name)) for row in report.rows]
-            table.add_row(Text(title), arrows[metric.better], *cells)
-    console.print(table)
-    if per_image:
-        names = [name for name in SHOWN_PER_IMAGE if any(name in figures for figures in means.values())]
-        details = Table(box=None, pad_edge=False)
-        # Names differ at their ends: a pipe of 80 columns must not cut them off.
-        details.add_column("image", overflow="fold")
-        details.add_column("", no_wrap=True)
-        for name in names:
-            details.add_column(METRICS[name].title, justify="right", no_wrap=True)
-        for image in report.images:
-            for row, figures in image.figures.items():
-                details.add_row(Text(shown(image.name)), row, *(_number(figures.get(name)) for name in names))
-        console.print()
-        console.print(details)
-
-
-def _cell(report: Report, row: str, name: str, mean: float | None) -> str:
-    """A mean, with the number of images where it is not all of them."""
-    count = len(report.values(row, name))
-    few = f" ({count})" if mean is not None and 0 < count < len(report.images) else ""
-    return _number(mean) + few
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None or math.isnan(value) else f"{value:.4f}"
+    return report, not report.broken and not alone

@@ -1,10 +1,13 @@
-"""Are the boundaries of a depth map in the right place? Depth Pro's scale-invariant F1, as published and forgiving.
+"""Are the boundaries of a depth map in the right place? Depth Pro's scale-invariant F1, as published and forgiving;
+MoGe's; and Depth Pro's recall of the outline of mattes.
 
 Arguments and results as in pixels.py.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -14,8 +17,11 @@ from prv2cli.evaluation.metrics.edges import TINY, BoolMap, FloatMap, log_ratio,
 
 F1_THRESHOLDS = (1.02, 1.15)  # first and last depth ratio of boundary_f1
 DEPTH_PRO_THRESHOLDS = (1.05, 1.25)
+MOGE_THRESHOLDS = (0.05, 0.25)  # what the ratio exceeds 1 by
 STEPS = 10
 TOLERANCE = 1  # px, along each axis
+IN_FRONT = 0.1  # alpha of a matte from which a pixel is in front
+_LEFT, _RIGHT = np.s_[:, :-1], np.s_[:, 1:]
 
 
 def boundary_f1(pred: FloatMap, truth: FloatMap, mask: BoolMap) -> float:
@@ -67,6 +73,86 @@ def depth_pro_f1(pred: FloatMap, truth: FloatMap, mask: BoolMap) -> float:
     precision = (in_both / np.maximum(in_pred, 1)).mean(axis=0)
     f1 = 2 * precision * recall / np.maximum(precision + recall, TINY)
     return float(np.average(f1, weights=levels))
+
+
+def moge_f1(pred: FloatMap, truth: FloatMap, mask: BoolMap, radius: int = 1) -> float:
+    """MoGe's boundary F1 (arXiv 2507.02546, and its authors' evaluation): within a disc of `radius` px.
+
+    A boundary lies between a pixel and any other at most `radius` px away that is more than 1 + t times as deep. It is
+    found if the prediction has one between the same two. F1 is averaged over STEPS values of t, weighted by t; one at
+    which a map has no boundary counts as zero. NaN where the truth has no boundary at all.
+
+    Pixels closer to the map's border than `radius` have no disc, and only measured pairs count.
+    """
+    levels = np.linspace(*MOGE_THRESHOLDS, STEPS)
+    counts = np.zeros((3, STEPS))
+    for centre, other in _disc_pairs(truth.shape, radius):
+        known = mask[centre] & mask[other]
+        true_ratio, pred_ratio = (
+            depth[other][known] / np.maximum(depth[centre][known], TINY) for depth in (truth, pred)
+        )
+        ratios = true_ratio, pred_ratio, np.minimum(true_ratio, pred_ratio)
+        counts += [_count_above(r, 1 + levels) for r in ratios]
+    in_truth, in_pred, in_both = counts
+    if not in_truth.any():
+        return float("nan")
+    f1 = 2 * in_both / np.maximum(in_truth + in_pred, 1)
+    return float(np.average(f1, weights=levels))
+
+
+def matte_recall(pred: FloatMap, matte: FloatMap) -> float:
+    """Depth Pro's boundary recall on mattes (arXiv 2410.02073): is the outline of what is in front a depth edge?
+
+    The outline lies between two 4-neighbours of which one alone has an alpha above IN_FRONT, in one of four
+    directions. It is found at t if the depth there rises outwards by more than t; of neighbouring pairs along the
+    direction that all do, only the steepest counts, the first where several are. The mean over the directions (one
+    without an outline counts as zero) is averaged over STEPS values of t weighted by t, from 1.05 to 1.25. NaN without
+    an outline.
+
+    Args:
+        pred: (H, W) in any unit; at what is not finite and above 0 there are no edges.
+        matte: (H, W) 0..1, how much of a pixel is in front.
+    """
+    front = matte > IN_FRONT
+    depth = np.where(np.isfinite(pred) & (pred > 0), pred, np.nan)
+    levels = np.linspace(*DEPTH_PRO_THRESHOLDS, STEPS)
+    recalls, outlines = [], 0
+    for inside, seen in ((front, depth), (front.T, depth.T)):
+        for near, far in ((_LEFT, _RIGHT), (_RIGHT, _LEFT)):
+            outline, ratio = inside[near] & ~inside[far], seen[far] / seen[near]
+            found = [int((_steepest(ratio, t) & outline).sum()) for t in levels]
+            recalls.append(np.array(found) / max(int(outline.sum()), 1))
+            outlines += int(outline.sum())
+    if not outlines:
+        return float("nan")
+    return float(np.average(np.mean(recalls, axis=0), weights=levels))
+
+
+def _steepest(ratio: FloatMap, level: float) -> BoolMap:
+    """Of each run of values above `level` along a row, the largest; the first where several are."""
+    above = ratio > level
+    starts = above.copy()
+    starts[:, 1:] &= ~above[:, :-1]
+    chosen = np.zeros_like(above)
+    values, run = ratio[above], np.cumsum(starts[above]) - 1
+    if values.size:
+        largest = np.maximum.reduceat(values, np.flatnonzero(starts[above]))
+        peaks = np.flatnonzero(values == largest[run])
+        first = peaks[np.unique(run[peaks], return_index=True)[1]]
+        chosen[tuple(index[first] for index in np.nonzero(above))] = True
+    return chosen
+
+
+def _disc_pairs(
+    shape: tuple[int, ...], radius: int
+) -> Iterator[tuple[tuple[slice, slice], tuple[slice, slice]]]:
+    """Index pairs (centre, other) of all pixels with a whole disc around them and one of its pixels."""
+    height, width = (max(side - 2 * radius, 0) for side in shape)
+    centre = slice(radius, radius + height), slice(radius, radius + width)
+    for dy, dx in product(range(-radius, radius + 1), repeat=2):
+        if 0 < dy * dy + dx * dx <= radius * radius:
+            top, left = radius + dy, radius + dx
+            yield centre, (slice(top, top + height), slice(left, left + width))
 
 
 def _count_matches(truth: FloatMap, pred: FloatMap, hidden: BoolMap, levels: FloatMap) -> npt.NDArray[Any]:

@@ -122,6 +122,36 @@ def test_the_command_with_a_configuration(tmp_path: Path, capsys: pytest.Capture
     assert math.isfinite(told["means"]["refined"]["rmse"])
 
 
+def test_coarse_networks_side_by_side(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(0)
+    (tmp_path / "images").mkdir()
+    Image.fromarray(rng.integers(0, 255, (64, 96, 3), np.uint8)).save(tmp_path / "images/a.png")
+    files(tmp_path / "depth", a=np.full((64, 96), 3, np.float32))
+    config = write(tmp_path / "e.yaml", f"data: {{layout: folder, root: '{tmp_path}'}}\nmodel: refiner-s\n")
+    gone = tmp_path / "gone.safetensors"
+    asked = ("--config", config, "--compare-coarse", "lite", "--compare-coarse", gone, "--device", "cpu")
+    maps = tmp_path / "maps"
+    assert prv2_eval(*asked, "--json", "--error-maps", maps) == 1
+    captured = capsys.readouterr()
+    told = json.loads(captured.out)
+    assert list(told["networks"]) == ["lite"]
+    assert list(told["networks"]["lite"]["means"]) == ["coarse", "refined"]
+    assert told["model"] == "refiner-s"
+    assert list(told["failed"]) == [str(gone)]
+    assert "gone.safetensors is left out: " in captured.err
+    assert sorted(path.name for path in (maps / "lite").iterdir()) == ["a.coarse.png", "a.refined.png"]
+    assert prv2_eval(*asked[:4], "--device", "cpu", "--per-image") == 0
+    lines = capsys.readouterr().out.splitlines()
+    starts = ("network", "lite", "  + refiner-s", "", "lite", "image", "a", "a")
+    assert [line[: len(start)] for line, start in zip(lines, starts, strict=True)] == list(starts)
+    value = told["networks"]["lite"]["means"]["coarse"]["abs_rel"]
+    assert f"{value:.4f}" in lines[1].split()
+    with pytest.raises(Prv2Error, match=r"gone\.safetensors"):
+        prv2_eval("--config", config, "--compare-coarse", gone)
+    with pytest.raises(Prv2Error, match="takes the place of coarse"):
+        prv2_eval(*asked, "--coarse", "lite")
+
+
 def test_measuring_files_needs_no_torch(tmp_path: Path) -> None:
     pred, truth = files(tmp_path / "p", a=slope()), files(tmp_path / "t", a=slope())
     code = (

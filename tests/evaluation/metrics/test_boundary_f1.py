@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from metric_cases import ALL, FAR, NEAR, SHAPE, step
 
-from prv2cli.evaluation.metrics.boundary_f1 import boundary_f1, depth_pro_f1
+from prv2cli.evaluation.metrics.boundary_f1 import (
+    boundary_f1,
+    depth_pro_f1,
+    matte_recall,
+    moge_f1,
+)
 
 
 def test_boundary_f1_is_one_for_the_truth_at_any_scale() -> None:
@@ -93,6 +100,99 @@ def test_depth_pro_f1_by_hand() -> None:
     mask = ALL.copy()
     mask[:, 24] = False  # the pair across the step is not measured
     assert np.isnan(depth_pro_f1(step(), step(), mask))
+
+
+@pytest.mark.parametrize("radius", [1, 2, 3])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_moge_f1_against_plain_loops(radius: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    truth = 2 + 0.5 * rng.random((13, 17))
+    pred = truth * (1 + 0.05 * rng.standard_normal(truth.shape))
+    mask = rng.random(truth.shape) > 0.1
+    total, weights = 0.0, 0.0
+    for t in np.linspace(0.05, 0.25, 10):
+        ours, theirs = (_within(depth, mask, radius, t) for depth in (pred, truth))
+        both = len(ours & theirs)
+        precision, recall = both / max(len(ours), 1), both / max(len(theirs), 1)
+        total += t * (2 * precision * recall / (precision + recall) if both else 0)
+        weights += t
+    got = moge_f1(pred, truth, mask, radius)
+    assert got == pytest.approx(total / weights)
+    assert 0.3 < got < 0.95
+
+
+def test_moge_f1_by_hand() -> None:
+    levels = np.linspace(0.05, 0.25, 10)
+    found = (
+        levels[levels < FAR / NEAR - 1].sum() / levels.sum()
+    )  # steps steeper than the one there are none of
+    assert moge_f1(3 * step(), step(), ALL) == pytest.approx(found)
+    assert moge_f1(step(25), step(24), ALL) == 0
+    # In the disc 3 offsets cross the step from one column and 1 from two; one column off, a single one of 5 agrees.
+    assert moge_f1(step(25), step(24), ALL, radius=2) == pytest.approx(found / 5)
+    assert np.isnan(moge_f1(step(), np.full(SHAPE, NEAR), ALL))
+    assert np.isnan(moge_f1(np.ones((2, 2)), np.ones((2, 2)), np.ones((2, 2), bool), radius=3))
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_matte_recall_against_plain_loops(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    matte = rng.random((12, 15)) ** 2
+    depth = np.where(matte > 0.1, 2, 2.3) * (1 + 0.08 * rng.standard_normal(matte.shape))
+    depth[3, 4] = np.nan
+    levels = np.linspace(1.05, 1.25, 10)
+    scores = [_slow_recall(depth, matte > 0.1, t) for t in levels]
+    got = matte_recall(depth, matte)
+    assert got == pytest.approx(np.average(scores, weights=levels))
+    assert 0.1 < got < 0.9
+
+
+def test_matte_recall_by_hand() -> None:
+    levels = np.linspace(1.05, 1.25, 10)
+    found = levels[levels < FAR / NEAR].sum() / levels.sum()
+    matte = (step() == NEAR).astype(float)
+    assert matte_recall(7 * step(), matte) == pytest.approx(found / 4)  # one direction of four
+    assert matte_recall(NEAR + FAR - step(), matte) == 0  # what is in front must be nearer
+    ramp = np.where(np.arange(SHAPE[1]) < 24, 2.0, 3.0)
+    ramp[25:] *= 1.5  # rises by as much again at the next column: the first of equals counts
+    assert matte_recall(np.tile(ramp, (SHAPE[0], 1)), matte) == pytest.approx(1 / 4)
+    ramp[25:] *= 1.1  # a steeper one beside the outline takes its place
+    assert matte_recall(np.tile(ramp, (SHAPE[0], 1)), matte) == 0
+    assert np.isnan(matte_recall(step(), np.zeros(SHAPE)))
+
+
+def _within(depth: np.ndarray, mask: np.ndarray, radius: int, t: float) -> set[tuple[int, int, int, int]]:
+    """(pixel, other pixel) of all measured pairs within the disc whose ratio exceeds 1 + t."""
+    found = set()
+    height, width = depth.shape
+    for y in range(radius, height - radius):
+        for x in range(radius, width - radius):
+            for v, u in np.ndindex(depth.shape):
+                near = (v - y) ** 2 + (u - x) ** 2 <= radius**2
+                if near and mask[y, x] and mask[v, u] and depth[v, u] / depth[y, x] > 1 + t:
+                    found.add((y, x, v, u))
+    return found
+
+
+def _slow_recall(depth: np.ndarray, front: np.ndarray, t: float) -> float:
+    """The recall at one threshold, line by line in each of four directions."""
+    recalls = []
+    for turns in range(4):
+        turned, inside = np.rot90(depth, turns), np.rot90(front, turns)
+        hits = outlines = 0
+        for line, within in zip(turned, inside, strict=True):
+            ratios = [b / a if np.isfinite(b / a) else 0.0 for a, b in itertools.pairwise(line)]
+            runs: list[list[int]] = []
+            for x, ratio in enumerate(ratios):
+                if ratio > t and runs and runs[-1][-1] == x - 1:
+                    runs[-1].append(x)
+                elif ratio > t:
+                    runs.append([x])
+            peaks = {max(run, key=lambda x: ratios[x]) for run in runs}
+            border = {x for x in range(len(ratios)) if within[x] and not within[x + 1]}
+            hits, outlines = hits + len(peaks & border), outlines + len(border)
+        recalls.append(hits / max(outlines, 1))
+    return float(np.mean(recalls))
 
 
 def _slow_f1(pred: np.ndarray, truth: np.ndarray) -> float:

@@ -11,7 +11,7 @@ import pytest
 from dataset_files import opened, picture, text
 
 from prv2cli import extras
-from prv2cli.datasets import hypersim
+from prv2cli.datasets.papers import hypersim
 from prv2cli.errors import InputError, MissingExtraError, UsageError
 
 ROOM = (12, 16)

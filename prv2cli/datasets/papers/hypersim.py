@@ -19,6 +19,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from prv2cli.datasets.arrays import read_hdf5
 from prv2cli.datasets.samples import (
     ListedData,
     Sample,
@@ -65,7 +66,7 @@ class Hypersim(ListedData[_Files]):
         )
 
     def _load(self, name: str, entry: _Files) -> Sample:
-        distance = _read_hdf5(entry.distance)
+        distance = read_hdf5(entry.distance, "dataset")
         camera = self._cameras.get(entry.scene)
         if camera is None:
             camera = usual_camera(distance.shape)
@@ -136,17 +137,3 @@ def _read_cameras(path: Path) -> dict[str, np.ndarray]:
         raise InputError(
             f"{path}: not Hypersim's camera parameters (scene_name, M_cam_from_uv_00, ...)"
         ) from error
-
-
-def _read_hdf5(path: Path) -> np.ndarray:
-    """(H, W) float64, the dataset called "dataset"."""
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
-    try:
-        with import_h5py().File(path, "r") as file:
-            values = np.asarray(file["dataset"], dtype=np.float64)
-    except (OSError, KeyError, ValueError, TypeError) as error:
-        raise InputError(f"{path}: damaged, or no HDF5 file with a dataset called 'dataset'") from error
-    if values.ndim != 2:
-        raise InputError(f"{path}: an array of shape {values.shape}; distances are (height, width)")
-    return values
