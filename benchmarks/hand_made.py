@@ -8,7 +8,8 @@
 | half-size       | the pass at half size behind wide edges                                                    |
 | back-projection | restoration/back_projection.py                                                             |
 | shock filter    | restoration/shock_filter.py                                                                |
-| choice          | the last two happen only behind maps that are blurred ones: without, behind all            |
+| own range       | restoration/own_range.py                                                                   |
+| choice          | which of the last three happen: without, back-projection and shock filter behind all maps  |
 
 simulated: accuracy.py's maps at 1/8 and 1/16. noisy: --fault sensor's at 1/4. network-like (--imitators): maps of the
 network that training never sees, on held-out procedural scenes. real (--real): FOLDER/<name>/{case.json, photo.*,
@@ -45,7 +46,7 @@ CHANGED, NEAR = 0.02, 0.05  # of a map's range: a change; an edge
 FAR = 400.0  # metres, of an inverse map at 0
 Figures = dict[str, float]
 CHOICE = (fuse.BLURRED, fuse.MOSTLY_BLURRED)
-STEPS = ("all", "noise", "half-size", "back-projection", "shock filter", "choice")
+STEPS = ("all", "noise", "half-size", "back-projection", "shock filter", "own range", "choice")
 
 
 class Given(NamedTuple):
@@ -64,6 +65,7 @@ def without(step: str, model: str) -> Refiner:
         "noise": {"denoise": False},
         "back-projection": {"back_projection": 0},
         "shock filter": {"shock_filter": 0},
+        "own range": {"own_range": False},
     }
     off = settings.get(step, {})
     refiner = Refiner(

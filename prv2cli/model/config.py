@@ -81,6 +81,8 @@ class RefinerConfig(Settings):
     back_projection: how many times the result is blurred, compared with the coarse map and corrected
     (restoration/back_projection.py); 0, as the authors have it, leaves it as the network gave it.
     shock_filter: how many times the edges of the result are steepened (restoration/shock_filter.py); 0 is the authors'.
+    own_range: whether behind a map that is no blurred one the result stays within the values that the map has around
+    (restoration/own_range.py); the authors do not.
     """
 
     kind: Literal["refiner"] = "refiner"
@@ -94,6 +96,7 @@ class RefinerConfig(Settings):
     denoise: bool = False
     back_projection: Annotated[int, Field(ge=0, le=100, strict=True)] = 0
     shock_filter: Annotated[int, Field(ge=0, le=100, strict=True)] = 0
+    own_range: bool = False
 
     @model_validator(mode="after")
     def _same_number_of_levels(self) -> RefinerConfig:
@@ -108,7 +111,7 @@ class RefinerConfig(Settings):
                 raise ValueError(f"{key} must match encoder.levels: {levels} levels in all, got {got}")
         if self.depth_space == "metres" and self.head.kind != "residual":
             raise ValueError("head.kind: two-surface works in depth_space: normalised-log only")
-        for key in ("denoise", "back_projection", "shock_filter"):
+        for key in ("denoise", "back_projection", "shock_filter", "own_range"):
             if self.depth_space == "metres" and getattr(self, key):
                 raise ValueError(f"{key} works in depth_space: normalised-log only")
         return self

@@ -17,8 +17,9 @@ from prv2cli.files.disk_array import DiskArray, bands
 from prv2cli.model.config import RefinerConfig
 from prv2cli.model.depth_space import Affine, LogNormalisation, PlainMetres, Scale
 from prv2cli.refine.sky import Sky
-from prv2cli.restoration.back_projection import back_project, unexplained
+from prv2cli.restoration.back_projection import back_project, difference
 from prv2cli.restoration.change import add_change
+from prv2cli.restoration.own_range import keep_in_range
 from prv2cli.restoration.shock_filter import shock_filter
 from prv2cli.tiling.blend import Blended, MapArray, seam_excess
 from prv2cli.tiling.disagreement import to_confidence
@@ -143,13 +144,16 @@ def correct(
 ) -> None:
     """Do to the whole refined map, (H, W) in the space of `scale`, what no tile can do, in place.
 
-    Both steps undo a blur, and do harm where the map is wrong in other ways: how far it is a blurred one decides.
+    Back-projection and the shock filter undo a blur, and do harm where the map is wrong in other ways; there the
+    refined map is kept to the coarse one's own range instead. How far it is a blurred one decides.
     `noise`: what is otherwise wrong; by back-projection it would come back.
     """
-    if not (config.back_projection or config.shock_filter):
+    if not (config.back_projection or config.shock_filter or config.own_range):
         return
-    otherwise_wrong = unexplained(refined, given)
-    if otherwise_wrong <= BLURRED and noise == 0:
+    found = difference(refined, given)
+    if found.unexplained <= BLURRED and noise == 0:
         back_project(refined, given, config.back_projection)
-    if otherwise_wrong <= MOSTLY_BLURRED or 0 < noise < WEAK_NOISE:
+    if found.unexplained <= MOSTLY_BLURRED or 0 < noise < WEAK_NOISE:
         shock_filter(refined, config.shock_filter, scale.contrast)
+    if found.unexplained > BLURRED and config.own_range:
+        keep_in_range(refined, given, found.blur)

@@ -31,3 +31,12 @@ def bilinear(values: np.ndarray, size: tuple[int, int]) -> npt.NDArray[np.float3
             weight == 0, first, np.where(weight == 1, second, first + (second - first) * weight)
         )
     return result
+
+
+def rows_of(values: np.ndarray, height: int, part: slice) -> np.ndarray:
+    """The rows `part` of (h, W), enlarged bilinearly to `height` rows."""
+    count = len(values)
+    place = ((np.arange(height, dtype=np.float32)[part] + 0.5) * (count / height) - 0.5).clip(0, count - 1)
+    below = place.astype(np.int64)
+    share = (place - below).astype(np.float32)[:, None]
+    return values[below] * (1 - share) + values[np.minimum(below + 1, count - 1)] * share

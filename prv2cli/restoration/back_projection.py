@@ -42,6 +42,19 @@ class Cells(NamedTuple):
     square: Tensor
 
 
+class Difference(NamedTuple):
+    """Between a coarse map and the refined one.
+
+    blur: standard deviation in pixels of the refined one; 0: none lies between the two.
+    unexplained: share of the squared difference that no blur explains. About 0.1 where the coarse map was a true one
+        that was blurred, 0.4 and more where a network or a sensor made it: what is wrong there is no blur, and to undo
+        one does harm.
+    """
+
+    blur: float
+    unexplained: float
+
+
 class Correction(NamedTuple):
     """What to add to a map x: gain * x + offset, each (1, 1, rows, columns) on the grid of cells."""
 
@@ -64,11 +77,8 @@ def back_project(refined: np.ndarray | DiskArray, coarse: Tensor, steps: int) ->
             apply(correction, refined)
 
 
-def unexplained(refined: np.ndarray | DiskArray, coarse: Tensor) -> float:
-    """How much of the difference between a coarse map and the refined one no blur explains, as a share of its squares.
-
-    About 0.1 where the coarse map was a true one that was blurred, 0.4 and more where a network or a sensor made it:
-    what is wrong there is no blur, and to undo one does harm. 1 where no blur lies between the two.
+def difference(refined: np.ndarray | DiskArray, coarse: Tensor) -> Difference:
+    """What lies between a coarse map and the refined one: a blur, and what no blur explains.
 
     Args: as of back_project.
     """
@@ -76,8 +86,9 @@ def unexplained(refined: np.ndarray | DiskArray, coarse: Tensor) -> float:
     seen = to_guide(coarse, cells.shape[-2:])
     sigma, changed = blur_between(cells, seen), float((seen - cells).square().sum())
     if sigma == 0 or changed == 0:
-        return 1.0
-    return float((seen - blur(cells, sigma)).square().sum()) / changed
+        return Difference(0.0, 1.0)
+    left = float((seen - blur(cells, sigma)).square().sum())
+    return Difference(sigma * refined.shape[0] / cells.shape[-2], left / changed)
 
 
 def average(values: np.ndarray | DiskArray, side: int = GRID_SIDE) -> Cells:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from prv2cli.files.disk_array import DiskArray, bands
-from prv2cli.resampling.maps import bilinear
+from prv2cli.resampling.maps import bilinear, rows_of
 
 REACH = 4  # pixels each way, in which the change is averaged
 SHARE = 0.3  # of it that counts as disagreement
@@ -28,16 +28,7 @@ def add_change(spread: np.ndarray | DiskArray, refined: np.ndarray | DiskArray, 
     across = bilinear(coarse[0, 0].numpy(), (coarse.shape[-2], width))
     for rows in bands(height, width):
         top, bottom = max(0, rows.start - REACH), min(height, rows.stop + REACH)
-        change = np.abs(refined[top:bottom] - _rows_of(across, height, slice(top, bottom)))
+        change = np.abs(refined[top:bottom] - rows_of(across, height, slice(top, bottom)))
         padded = F.pad(torch.from_numpy(change)[None, None], (REACH,) * 4, mode="replicate")
         mean = F.avg_pool2d(padded, 2 * REACH + 1, 1)[0, 0].numpy()
         spread[rows] = spread[rows] + SHARE * mean[rows.start - top : rows.stop - top]
-
-
-def _rows_of(values: np.ndarray, height: int, part: slice) -> np.ndarray:
-    """The rows `part` of (h, W), enlarged bilinearly to `height` rows."""
-    count = len(values)
-    place = ((np.arange(height, dtype=np.float32)[part] + 0.5) * (count / height) - 0.5).clip(0, count - 1)
-    below = place.astype(np.int64)
-    share = (place - below).astype(np.float32)[:, None]
-    return values[below] * (1 - share) + values[np.minimum(below + 1, count - 1)] * share

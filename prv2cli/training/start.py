@@ -105,7 +105,7 @@ def _before_growth(config: AnyModelConfig) -> AnyModelConfig:
         return config
     head = config.head.model_copy(update={"dilations": ()})
     coarse = config.coarse.model_copy(update={"character": False})
-    outside = {"denoise": False, "back_projection": 0, "shock_filter": 0}
+    outside = {"denoise": False, "back_projection": 0, "shock_filter": 0, "own_range": False}
     return config.model_copy(update={"head": head, "coarse": coarse, **outside})
 
 

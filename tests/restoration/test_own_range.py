@@ -1,0 +1,73 @@
+"""A refined map stays within what the coarse map shows around: halos and crumbs go, edges stay where they were put."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from prv2cli.files.disk_array import bands
+from prv2cli.restoration import own_range
+from prv2cli.restoration.own_range import SLACK, keep_in_range
+
+HEIGHT, WIDTH = 90, 140
+
+
+def _two_surfaces(edge: float, height: int = HEIGHT, width: int = WIDTH, ramp: float = 4) -> np.ndarray:
+    """-1 on the left, 1 on the right of a soft edge (a share of the width)."""
+    x = (np.arange(width) + 0.5) / width - edge
+    return np.tile(np.clip(x * width / ramp, -1, 1).astype(np.float32), (height, 1))
+
+
+def _coarse(values: np.ndarray) -> Tensor:
+    return torch.from_numpy(values)[None, None]
+
+
+def test_halos_and_crumbs_are_cut_off() -> None:
+    refined = _two_surfaces(0.5, ramp=0.1)
+    refined[:, WIDTH // 2 : WIDTH // 2 + 2] = 1.6  # a rim
+    refined[20:24, 10:14] = 0.0  # a crumb far from the edge: the other surface is not around
+    keep_in_range(refined, _coarse(_two_surfaces(0.5)), 2.0)
+    assert float(refined.max()) == pytest.approx(1 + SLACK)
+    assert float(np.abs(refined[20:24, 10:14] + 1).max()) == pytest.approx(SLACK, abs=1e-5)
+
+
+def test_an_edge_may_move_within_reach() -> None:
+    moved = _two_surfaces(0.5 + 3 / WIDTH, ramp=0.1)
+    found = moved.copy()
+    keep_in_range(found, _coarse(_two_surfaces(0.5)), 2.0)
+    np.testing.assert_array_equal(found, moved)
+
+
+@pytest.mark.parametrize("size", [(23, 35), (HEIGHT, WIDTH), (300, 400)])
+def test_maps_of_any_size(size: tuple[int, int]) -> None:
+    refined = np.full((HEIGHT, WIDTH), 5, np.float32)
+    keep_in_range(refined, _coarse(_two_surfaces(0.5, *size, ramp=1)), 1.0)
+    assert float(refined[:, :40].max()) == pytest.approx(-1 + SLACK)
+    assert float(refined[:, -40:].min()) == pytest.approx(1 + SLACK)
+
+
+@pytest.mark.parametrize("side", [40, 1024])
+def test_bands_give_the_same(monkeypatch: pytest.MonkeyPatch, side: int) -> None:
+    monkeypatch.setattr(own_range, "GRID_SIDE", side)
+    generator = np.random.default_rng(0)
+    refined = generator.normal(0, 2, (HEIGHT, WIDTH)).astype(np.float32)
+    coarse = _coarse(generator.normal(0, 0.5, (30, 47)).astype(np.float32))
+    whole, banded = refined.copy(), refined.copy()
+    keep_in_range(whole, coarse, 1.5)
+    assert not np.array_equal(whole, refined)
+    monkeypatch.setattr(own_range, "bands", lambda h, w: (slice(y, min(y + 7, h)) for y in range(0, h, 7)))
+    keep_in_range(banded, coarse, 1.5)
+    np.testing.assert_array_equal(whole, banded)
+    assert len(list(bands(HEIGHT, WIDTH))) == 1
+
+
+def test_a_wide_reach_is_a_window_of_that_width() -> None:
+    """The window is grown in steps."""
+    coarse = torch.zeros(1, 1, 100, 100)
+    coarse[0, 0, 50, 50] = 1
+    found = own_range._largest(coarse, [100, 100], 21)
+    rows, columns = np.nonzero(found)
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (29, 71, 29, 71)
+    assert len(rows) == 43 * 43
