@@ -17,7 +17,7 @@ $(VENV)/.installed: pyproject.toml
 	@touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --editable '.[test,train,exr,heif]'
+	$(BIN)/python -m pip install --quiet --editable '.[test,train,exr,heif,mesh]'
 	@touch $@
 
 demo: $(VENV)/.installed

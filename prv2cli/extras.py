@@ -53,6 +53,16 @@ def import_openexr() -> Any:
     return module
 
 
+def import_plyfile() -> Any:
+    """plyfile, which writes points."""
+    return _import("plyfile", "A .ply file", "mesh")
+
+
+def import_trimesh() -> Any:
+    """trimesh, which writes meshes."""
+    return _import("trimesh", "A .glb or .obj file", "mesh")
+
+
 def import_pillow_heif(photograph: str) -> Any:
     """pillow_heif; `photograph` is the one that needs it."""
     return _import("pillow_heif", f"Reading HEIC photographs ({photograph})", "heif")

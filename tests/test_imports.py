@@ -20,7 +20,7 @@ cli
 bench jobs training
 refine
 coarse
-checkpoints evaluation
+checkpoints evaluation export
 model hub restoration datasets view
 photo depth_files resampling tiling scenes settings
 files machine extras

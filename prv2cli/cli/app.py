@@ -11,13 +11,13 @@ from prv2cli.cli.commands import (
     batch,
     bench,
     evaluate,
+    export,
     files,
-    models,
-    models_convert,
     refine,
     train,
     view,
 )
+from prv2cli.cli.commands.models import catalogue, convert
 from prv2cli.cli.streams import close_stdout_quietly, emit, flush_stdout, guard_streams
 from prv2cli.cli.ui import INTERRUPTED, stderr
 from prv2cli.errors import Prv2Error
@@ -39,12 +39,13 @@ app.command()(refine.refine)
 app.command()(batch.batch)
 app.command()(files.info)
 app.command()(files.convert)
+app.command()(export.export)
 app.command()(view.view)
 app.command()(train.train)
 app.command(name="eval")(evaluate.evaluate)
 app.command()(bench.bench)
-models.models.command("convert")(models_convert.convert)
-app.add_typer(models.models)
+catalogue.models.command("convert")(convert.convert)
+app.add_typer(catalogue.models)
 
 
 def _print_version(value: bool) -> None:

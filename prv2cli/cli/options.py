@@ -31,6 +31,16 @@ DepthScaleOption = Annotated[
 InverseOption = Annotated[
     bool, typer.Option("--inverse", help="Write inverse depth (1/m).", rich_help_panel=OUTPUT)
 ]
+ExportOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--export",
+        metavar="FILE",
+        help="Also export: .ply (points), .glb or .obj (mesh), .exr (layers), normals:FILE.png or .exr, "
+        "picture:FILE.png; in a batch {stem}.glb and so on, beside each depth map. See prv2 export. May be repeated.",
+        rich_help_panel=OUTPUT,
+    ),
+]
 ModelOption = Annotated[
     str,
     typer.Option(

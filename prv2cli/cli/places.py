@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from prv2cli.depth_files.ours.recognise import may_be_replaced
 from prv2cli.errors import OutputError, UsageError
 from prv2cli.files.atomic import check_output
 from prv2cli.files.protected import Protected, identity, place_key
 from prv2cli.files.text import shown
+
+if TYPE_CHECKING:
+    from prv2cli.export.targets import Target
 
 MODELS = ("the model", "the coarse network")  # a folder will do
 _QUOTED = 3  # of several photographs, in a message
@@ -61,3 +66,34 @@ def check_targets(
         if what != flag:
             taken = "the depth map itself" if what == "-o" else f"the file of {what}"
             raise UsageError(f"{flag} {shown(path)}: that is {taken}; choose another name")
+
+
+def check_exports(
+    targets: Iterable[Target],
+    inputs: dict[str, Path | None],
+    *,
+    overwrite: bool,
+    others: Iterable[Path | None] = (),
+) -> None:
+    """Every place that exports will be written to, as check_targets; `others`: what else the command writes.
+
+    Raises UsageError, OutputError: before any work, also for the files that come with an .obj.
+    """
+    from prv2cli.export.targets import check_companions
+
+    protected = Protected()
+    for what, path in inputs.items():
+        protected.add(what, path, inside=what in MODELS)
+    taken = {place_key(path) for path in others if path is not None}
+    for target in targets:
+        for path in target.places:
+            protected.check(target.flag, path)
+            check_output(path)
+            if not overwrite and os.path.lexists(path):
+                raise OutputError(f"{shown(path)} exists; remove it or leave out --no-overwrite")
+            if place_key(path) in taken:
+                raise UsageError(
+                    f"{target.flag} {shown(path)}: another output goes there; choose another name"
+                )
+            taken.add(place_key(path))
+        check_companions([target])

@@ -33,11 +33,13 @@ class DepthMap:
     """values: (H, W) float32 in `metadata.unit`, NaN = no depth, everything else finite and above 0.
 
     notes: what a person should know of how it was read, such as the numbers that were taken for no depth.
+    half_step: how far a value may be from the true one because integers were stored; 0 of floats.
     """
 
     values: np.ndarray
     metadata: DepthMetadata
     notes: tuple[str, ...] = ()
+    half_step: float = 0.0
 
 
 def read_depth(
@@ -48,13 +50,15 @@ def read_depth(
     relative: bool = False,
     scale_flag: str = "--scale",
     relative_flag: str | None = None,
+    any_unit: bool = False,
 ) -> DepthMap:
     """Read a depth map by prv2 or by others; zero, negative, infinite and NaN all become NaN.
 
     A file by prv2 says its scale, unit and kind. Explicit arguments win over it: `scale` (stored numbers per
     metre, or per 1/metre) makes the unit physical, `kind` renames the unit with it, `relative` drops the
     physical unit. A file by others needs `scale`, also where it holds floats (1 = metres), unless it is
-    `relative`. Its `kind` is depth unless given. `scale_flag`, `relative_flag`: their names in messages.
+    `relative`; with `any_unit` it is taken for that. Its `kind` is depth unless given. `scale_flag`, `relative_flag`:
+    their names in messages.
     Raises UsageError where the unit is not known, InputError for whatever is wrong with the file.
     """
     name, stored = decode_source(source)
@@ -66,6 +70,7 @@ def read_depth(
         relative=relative,
         scale_flag=scale_flag,
         relative_flag=relative_flag,
+        any_unit=any_unit,
     )
 
 
@@ -78,21 +83,22 @@ def depth_of(
     relative: bool,
     scale_flag: str,
     relative_flag: str | None,
+    any_unit: bool = False,
 ) -> DepthMap:
     """What read_depth() makes of the raw numbers of a file, and with the same errors."""
     refuse_confidence(name, stored)
     metadata = interpret(name, stored, scale, kind, relative, scale_flag)
+    if metadata is None and any_unit:
+        metadata = interpret(name, stored, scale, kind, True, scale_flag)
     if metadata is None:
         raise UsageError(unit_needed(name, stored, kind, scale_flag, relative_flag))
     holes, found = find_holes(stored, metadata)
     values = to_values(stored.numbers, metadata.scale, holes)
     if np.isnan(values).all():
         raise InputError(f"{name}: no pixel holds a valid depth (all are 0, negative, infinite or NaN)")
-    return DepthMap(
-        values,
-        metadata,
-        tuple(f"{name}: {note}" for note in (*stored.notes, *found, *overruled(stored, metadata))),
-    )
+    half_step = 0.0 if stored.numbers.dtype.kind == "f" else 0.5 / metadata.scale
+    notes = (*stored.notes, *found, *overruled(stored, metadata))
+    return DepthMap(values, metadata, tuple(f"{name}: {note}" for note in notes), half_step)
 
 
 def read_depth_metadata(source: Path) -> DepthMetadata | None:

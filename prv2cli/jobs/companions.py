@@ -1,9 +1,9 @@
-"""What lies beside each depth map of a batch: its confidence and its preview, by templates of its name."""
+"""What lies beside each depth map of a batch: its confidence, its preview, its exports, by templates of its name."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ from prv2cli.depth_files.ours.preview import preview_format
 from prv2cli.depth_files.ours.recognise import is_by_prv2
 from prv2cli.depth_files.read import read_depth_metadata
 from prv2cli.errors import Prv2Error, UsageError
+from prv2cli.export.targets import Target, check_extras, is_ours
 from prv2cli.files.protected import Protected, place_key
 from prv2cli.files.text import shown
 from prv2cli.jobs.one_photo import Outputs
@@ -27,6 +28,7 @@ class Companions:
 
     confidence: str | None = None
     preview: str | None = None
+    exports: tuple[Target, ...] = ()  # with templates as their names
 
     def check(self, encoding: Encoding, suffix: str) -> None:
         """Refuse what cannot work beside depth maps of this suffix. Raises UsageError, MissingExtraError."""
@@ -34,8 +36,10 @@ class Companions:
             check_encoding(confidence_encoding(Path(self.confidence), encoding.dtype))
         if self.preview is not None:
             preview_format(Path(self.preview))
+        check_extras(self.exports)
         taken = {f"{{stem}}{suffix}": "the depth map itself"}
-        for flag, template in (("--confidence", self.confidence), ("--preview", self.preview)):
+        exports = [(export.flag, str(path)) for export in self.exports for path in export.places]
+        for flag, template in (("--confidence", self.confidence), ("--preview", self.preview), *exports):
             if template is None:
                 continue
             if "{stem}" not in template:
@@ -45,9 +49,10 @@ class Companions:
                 )
             if PurePath(template).name != template:
                 raise UsageError(f"{flag} {shown(template)}: it lies beside the depth map; name no folder")
-            what = taken.setdefault(template, f"the file of {flag}")
-            if what != f"the file of {flag}":
+            what = taken.get(template)
+            if what is not None:
                 raise UsageError(f"{flag} {shown(template)}: that is {what}; choose another name")
+            taken[template] = f"the file of {flag}"
 
     def outputs(self, target: Path, encoding: Encoding) -> Outputs:
         """Everything that is written for one depth map."""
@@ -58,12 +63,14 @@ class Companions:
             confidence,
             None if confidence is None else confidence_encoding(confidence, encoding.dtype),
             self._beside(target, self.preview),
+            self._exports_beside(target),
         )
 
     def paths(self, target: Path) -> list[Path]:
         """Those of one depth map."""
         found = (self._beside(target, template) for template in (self.confidence, self.preview))
-        return [path for path in found if path is not None]
+        exports = (path for export in self._exports_beside(target) for path in export.places)
+        return [path for path in (*found, *exports) if path is not None]
 
     def are_done(self, target: Path, depth: DepthMetadata) -> bool:
         """Whether they were made with a finished depth map, of what it says: from the same bytes, or not before it."""
@@ -73,15 +80,29 @@ class Companions:
                 found = read_depth_metadata(confidence)
                 if found is None or _made_from(found) != _made_from(depth):
                     return False
-            return preview is None or (
-                is_by_prv2(preview) and preview.stat().st_mtime_ns >= target.stat().st_mtime_ns
+            since = target.stat().st_mtime_ns
+            exports = [export.path for export in self._exports_beside(target)]
+            looks = [] if preview is None else [preview]
+            return (
+                all(map(is_by_prv2, looks))
+                and all(map(is_ours, exports))
+                and all(path.stat().st_mtime_ns >= since for path in (*looks, *exports))
             )
         except (Prv2Error, OSError):
             return False
 
+    def _exports_beside(self, target: Path) -> tuple[Target, ...]:
+        return tuple(
+            replace(one, path=target.with_name(_named(str(one.path), target))) for one in self.exports
+        )
+
     @staticmethod
     def _beside(target: Path, template: str | None) -> Path | None:
-        return None if template is None else target.with_name(template.replace("{stem}", target.stem))
+        return None if template is None else target.with_name(_named(template, target))
+
+
+def _named(template: str, target: Path) -> str:
+    return template.replace("{stem}", target.stem)
 
 
 def _made_from(found: DepthMetadata) -> tuple[str | None, ...]:

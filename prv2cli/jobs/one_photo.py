@@ -1,6 +1,6 @@
 """One photograph from file to file: what `prv2 refine` does once, and a batch again and again.
 
-    source ─ open_photo ─ Photo ─ Refiner.run ─ Depth ─ save ─> depth, confidence, preview
+    source ─ open_photo ─ Photo ─ Refiner.run ─ Depth ─ save ─> depth, confidence, preview, exports
              in memory or on disk (Way)                          summary
 
 refine_file() is all of it, one step after the other. A batch takes the same steps apart, so that they overlap.
@@ -22,7 +22,10 @@ from prv2cli.depth_files.ours.preview import preview_format, write_preview
 from prv2cli.depth_files.ours.recognise import is_by_prv2
 from prv2cli.depth_files.ours.write import WriteReport
 from prv2cli.errors import InputError, Prv2Error
+from prv2cli.export.targets import Target, check_extras
+from prv2cli.export.targets import check_on_disk as check_exports_on_disk
 from prv2cli.files.disk_array import DiskArray, bands
+from prv2cli.jobs.exports import check_exports, memory_with, write_exports
 from prv2cli.jobs.report import confidence_summary, describe, describe_confidence, summary
 from prv2cli.photo.header import Header, read_header
 from prv2cli.photo.on_disk import photo_on_disk
@@ -48,6 +51,7 @@ class Outputs:
     confidence: Path | None = None
     confidence_encoding: Encoding | None = None
     preview: Path | None = None
+    exports: tuple[Target, ...] = ()
 
     @property
     def folder(self) -> Path:
@@ -60,11 +64,13 @@ class Outputs:
             check_encoding(encoding)
         if self.preview is not None:
             preview_format(self.preview)
+        check_extras(self.exports)
 
     def check_on_disk(self) -> None:
         """Refuse what cannot be written in bands. Raises UsageError."""
         for encoding in self._encodings():
             check_on_disk(encoding)
+        check_exports_on_disk(self.exports)
 
     def _encodings(self) -> list[Encoding]:
         return [self.encoding, *([self.confidence_encoding] if self.confidence_encoding else [])]
@@ -125,7 +131,8 @@ def needs_of(job: FileJob, *, on_host: bool = True, coarse_peak: int = 0) -> Nee
         header = read_header(job.source, max_pixels=job.max_pixels)
     except Prv2Error:
         return None
-    return Needs(header, memory_for(header, job.request, on_host=on_host, coarse_peak=coarse_peak))
+    memory = memory_for(header, job.request, on_host=on_host, coarse_peak=coarse_peak)
+    return Needs(header, memory_with(memory, header, job.outputs.exports))
 
 
 @contextmanager
@@ -160,7 +167,7 @@ def save(
 ) -> Saved:
     """Write the depth and its companions: all take their places, or none. Adds to `seconds`, total excepted.
 
-    Raises as write.write_depth and preview.write_preview.
+    Raises as write.write_depth, preview.write_preview and exports.write_exports, which leave the depth where it is.
     """
     start = time.perf_counter()
     outputs = job.outputs
@@ -199,11 +206,13 @@ def save(
         )
     if outputs.preview is not None:
         write_preview(outputs.preview, result.depth, inverse=result.kind == "inverse")
+    exported = write_exports(job, photo, result, metadata, on_band)
     seconds["encode"] = time.perf_counter() - start
     found = summary(result, photo, metadata, report, job.given)
     places = {"input": job.place, "output": str(outputs.depth) if isinstance(outputs.depth, Path) else "-"}
     companions = {"confidence": told, "preview": str(outputs.preview) if outputs.preview else None}
-    return Saved(report, {**places, **found, **companions})
+    exports = {"exports": exported} if outputs.exports else {}
+    return Saved(report, {**places, **found, **companions, **exports})
 
 
 def _lift_above_zero(values: np.ndarray | DiskArray) -> None:
@@ -230,6 +239,7 @@ def refine_file(
     start = time.perf_counter()
     with open_photo(job, way) as photo:
         seconds["decode"] = time.perf_counter() - start
+        check_exports(job, photo)
         refiner = load(photo)
         with watch() as progress:
             (result,) = refiner.run([job.subject(photo)], job.request, progress)

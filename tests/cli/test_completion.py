@@ -100,7 +100,7 @@ def test_installed_twice_it_is_there_once_and_the_rest_is_kept(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("words", "offered"),
     [
-        ([""], ["refine", "batch", "info", "convert", "view", "train", "eval", "bench", "models"]),
+        ([""], ["refine", "batch", "info", "convert", "export", "view", "train", "eval", "bench", "models"]),
         (["re"], ["refine"]),
         (["models", ""], ["list", "show", "pull", "verify", "convert"]),
         (["refine", "--pre"], ["--preview", "--precision"]),

@@ -13,6 +13,7 @@ from PIL import Image
 
 from prv2cli.depth_files.ours.encoding import Encoding
 from prv2cli.errors import UsageError
+from prv2cli.export.targets import parse_target
 from prv2cli.files.protected import Protected
 from prv2cli.jobs.batch import BatchSettings, Job
 from prv2cli.jobs.claims import Claims
@@ -21,6 +22,13 @@ from prv2cli.jobs.engines.local import run_batch
 from prv2cli.refine.request import RefineRequest
 
 BOTH = Companions("{stem}_sure.npy", "{stem}_look.png")
+EXPORTS = ("{stem}.glb", "{stem}.obj", "normals:{stem}_n.png")
+
+
+def _exports(*names: str, preview: str | None = None) -> Companions:
+    return Companions(preview=preview, exports=tuple(parse_target(name) for name in names))
+
+
 SETTINGS = BatchSettings(Encoding("tiff"), RefineRequest(confidence=True), companions=BOTH)
 
 
@@ -66,6 +74,29 @@ def test_one_that_is_older_or_of_other_settings_is_made_again(jobs: list[Job]) -
     assert sorted(_run(jobs, other)) == ["failed", "skipped"]  # and not replaced: nobody knows whose it is
 
 
+def test_exports_lie_there_too_and_are_made_again(jobs: list[Job]) -> None:
+    request = RefineRequest(focal_px=30.0)
+    settings = BatchSettings(Encoding("tiff"), request, companions=_exports(*EXPORTS))
+    assert _run(jobs, settings) == ["done"] * 2
+    names = ["a.glb", "a.mtl", "a.obj", "a.tif", "a_n.png", "a_texture.jpg"]
+    assert sorted(path.name for path in jobs[0].target.parent.glob("a*")) == names
+    assert _run(jobs, settings) == ["skipped"] * 2
+    jobs[0].target.with_name("a.glb").unlink()
+    os.utime(jobs[1].target.with_name("b_n.png"), (1, 1))
+    assert _run(jobs, settings) == ["done"] * 2
+    jobs[0].target.with_name("a.glb").write_bytes(b"of another program")
+    assert sorted(_run(jobs, settings)) == ["failed", "skipped"]
+    assert jobs[0].target.with_name("a.glb").read_bytes() == b"of another program"
+
+
+def test_exports_that_cannot_be_made_fail_and_keep_the_depth(jobs: list[Job]) -> None:
+    settings = BatchSettings(
+        Encoding("tiff"), companions=_exports("{stem}.glb")
+    )  # nobody says the focal length
+    assert _run(jobs, settings) == ["failed"] * 2
+    assert [job.target.exists() for job in jobs] == [True, True]
+
+
 def test_a_file_of_someone_else_is_kept(jobs: list[Job]) -> None:
     look = jobs[0].target.with_name("a_look.png")
     look.parent.mkdir()
@@ -98,6 +129,10 @@ def test_those_that_take_another_place_are_refused(tmp_path: Path) -> None:
         (Companions("{stem}.tif"), "--confidence {stem}.tif: that is the depth map itself"),
         (Companions("{stem}.png", "{stem}.png"), "--preview {stem}.png: that is the file of --confidence"),
         (Companions(preview="looks/{stem}.png"), "name no folder"),
+        (_exports("scene.glb"), "--export scene.glb: every photograph would have the same; use {stem} in it"),
+        (_exports("out/{stem}.glb"), "name no folder"),
+        (_exports("{stem}.exr", "{stem}.exr"), "--export {stem}.exr: that is the file of --export"),
+        (_exports("{stem}.obj", "picture:{stem}.png", preview="{stem}.png"), "that is the file of --preview"),
     ],
 )
 def test_templates_that_cannot_work(companions: Companions, words: str) -> None:

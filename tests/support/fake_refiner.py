@@ -25,6 +25,16 @@ from prv2cli.jobs.planning.outputs import plan
 from prv2cli.refine.request import RefineRequest, Subject, Tiling
 
 
+class FakeDepth(SimpleNamespace):
+    """A result, which gives nothing back when it is closed."""
+
+    def __enter__(self) -> FakeDepth:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing lies on disk."""
+
+
 class FakeRefiner:
     """Depth = 1 + mean colour / 100, or a given map's mean. Refuses photographs whose first pixel is pure red, dies
     of pure blue.
@@ -49,7 +59,7 @@ class FakeRefiner:
     def plan(self, height: int, width: int, tiling: Tiling) -> Any:
         return SimpleNamespace(tiles=["one"])
 
-    def run(self, subjects: list[Subject], request: RefineRequest) -> list[Any]:
+    def run(self, subjects: list[Subject], request: RefineRequest, progress: Any = None) -> list[Any]:
         if len(subjects) > 1:
             self.groups.append(len(subjects))
         results = [self.refine(subject.rgb, request) for subject in subjects]
@@ -66,7 +76,7 @@ class FakeRefiner:
         if tuple(rgb[0, 0]) == (0, 0, 255):
             os.kill(os.getpid(), signal.SIGKILL)
         depth = (1 + rgb.mean(axis=2) / 100).astype(np.float32)
-        return SimpleNamespace(
+        return FakeDepth(
             depth=depth,
             confidence=np.ones_like(depth) if request.confidence else None,
             unit="metre",

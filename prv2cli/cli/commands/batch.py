@@ -15,7 +15,7 @@ import typer
 
 from prv2cli.choices import EMBEDDED, EngineName
 from prv2cli.cli.batch_report import Teller
-from prv2cli.cli.options import COARSE, OUTPUT
+from prv2cli.cli.options import COARSE, OUTPUT, ExportOption
 from prv2cli.cli.shared import Shared, takes_shared
 from prv2cli.cli.streams import read_stdin
 from prv2cli.cli.ui import INTERRUPTED, configure_logging, stderr, warn
@@ -81,6 +81,7 @@ def batch(
             rich_help_panel=OUTPUT,
         ),
     ] = None,
+    export: ExportOption = None,
     overwrite: Annotated[
         bool,
         typer.Option(
@@ -137,6 +138,7 @@ def batch(
     """Depth maps of many photographs; a second run does only what is missing or was made with other settings."""
     from prv2cli.depth_files.ours.encode import depth_format
     from prv2cli.depth_files.ours.encoding import check_encoding
+    from prv2cli.export.targets import parse_target
     from prv2cli.jobs.batch import BatchSettings
     from prv2cli.jobs.companions import Companions, without_clashes
     from prv2cli.jobs.planning.outputs import SUFFIX_OF, check_template, plan
@@ -147,7 +149,7 @@ def batch(
         encoding = shared.encoding(depth_format(Path("-"), format))
         suffix = SUFFIX_OF[encoding.format]
         check_encoding(encoding)
-        companions = Companions(confidence, preview)
+        companions = Companions(confidence, preview, tuple(parse_target(text) for text in export or ()))
         companions.check(encoding, suffix)
         request = shared.request(confidence=confidence is not None)
         models = shared.models(coarse_depth)

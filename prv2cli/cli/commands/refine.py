@@ -7,22 +7,24 @@ import json
 import time
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
+from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
 from prv2cli.choices import EMBEDDED
-from prv2cli.cli.options import COARSE, OUTPUT, SPEED
+from prv2cli.cli.options import COARSE, OUTPUT, SPEED, ExportOption
+from prv2cli.cli.refine_report import export_sentence, sentence, tell_estimate
 from prv2cli.cli.shared import Shared, takes_shared
 from prv2cli.cli.streams import binary_stdin, binary_stdout, emit, read_stdin
 from prv2cli.cli.ui import configure_logging, progress_bar, say, warn_of_16_bits
 
 if TYPE_CHECKING:
+    from prv2cli.export.targets import Target
     from prv2cli.jobs.one_photo import FileJob, Outputs
     from prv2cli.photo.read import Photo
     from prv2cli.refine.estimate import Way
     from prv2cli.refine.refiner import Refiner
-    from prv2cli.refine.request import GivenDepth, Models
+    from prv2cli.refine.request import Models
 
 
 @takes_shared
@@ -56,6 +58,7 @@ def refine(
             rich_help_panel=OUTPUT,
         ),
     ] = None,
+    export: ExportOption = None,
     overwrite: Annotated[
         bool | None,
         typer.Option(
@@ -84,8 +87,9 @@ def refine(
     shared: Shared,
 ) -> None:
     """Turn one photograph into a depth map of the same size."""
-    from prv2cli.cli.places import MODELS, check_default, check_targets, the_one
+    from prv2cli.cli.places import MODELS, check_default, check_exports, check_targets, the_one
     from prv2cli.errors import UsageError
+    from prv2cli.export.targets import parse_target
     from prv2cli.jobs.one_photo import FileJob, refine_file
     from prv2cli.jobs.report import rounded
     from prv2cli.photo.opening import label_of
@@ -107,7 +111,9 @@ def refine(
     check_targets({"-o": target, "--preview": preview, "--confidence": confidence}, inputs, overwrite)
     if output is None and overwrite is None:
         check_default(target)
-    outputs = _outputs(target, format, shared, confidence, preview)
+    exports = tuple(parse_target(text) for text in export or ())
+    check_exports(exports, inputs, overwrite=overwrite is not False, others=(target, preview, confidence))
+    outputs = _outputs(target, format, shared, confidence, preview, exports)
     request = shared.request(confidence=confidence is not None)
     models = shared.models(coarse_depth)
     maps = shared.given(coarse_depth)
@@ -118,7 +124,7 @@ def refine(
         given = maps.read(None if maps.embedded else coarse_depth, source, label)
     job = FileJob(source, outputs, request, shared.most_pixels, given, name=label)
     if dry_run:
-        _tell_estimate(job, models, as_json=shared.json)
+        tell_estimate(job, models, as_json=shared.json)
         return
     seconds: dict[str, float] = {}
     load = partial(_load, models, job, seconds, quiet)
@@ -132,7 +138,8 @@ def refine(
     if shared.json:
         emit(json.dumps(found, allow_nan=False))
     elif not to_stdout:
-        say(_sentence(found, given), quiet=quiet)
+        for line in (sentence(found, given), *map(export_sentence, found.get("exports", ()))):
+            say(line, quiet=quiet)
 
 
 # --- from flags to a job ----------------------------------------------------------------------------------
@@ -153,7 +160,12 @@ def _source(image: Path, *, again: bool) -> Path | BinaryIO:
 
 
 def _outputs(
-    target: Path, format: str | None, shared: Shared, confidence: Path | None, preview: Path | None
+    target: Path,
+    format: str | None,
+    shared: Shared,
+    confidence: Path | None,
+    preview: Path | None,
+    exports: tuple[Target, ...],
 ) -> Outputs:
     """What is written and how. A type or scale that a format cannot have, or a missing extra, is found here already."""
     from prv2cli.depth_files.ours.encode import depth_format
@@ -166,6 +178,7 @@ def _outputs(
         confidence,
         None if confidence is None else confidence_encoding(confidence, shared.dtype),
         preview,
+        exports,
     )
     outputs.check()
     return outputs
@@ -212,46 +225,3 @@ def _load(models: Models, job: FileJob, seconds: dict[str, float], quiet: bool, 
     check_coarse_pass(refiner)
     seconds["load"] = time.perf_counter() - start
     return refiner
-
-
-def _sentence(found: dict[str, Any], given: GivenDepth | None) -> str:
-    unit = "m" if found["unit"] == "metre" else "(no unit)"
-    width, height, masked = found["width"], found["height"], found["masked"]
-    ends = "" if found["min"] is None else f"{found['min']:.2f} to {found['max']:.2f} {unit}, "
-    sky = "" if given else "sky "
-    holes = f"{masked / (width * height):.0%} {sky}without depth, " if masked else ""
-    if found["filled"]:
-        holes += f"{found['filled'] / (width * height):.0%} filled, "
-    return (
-        f"{found['output']}: {width}x{height}, {ends}{holes}"
-        f"{found['tiles']} tile(s), {found['seconds']['total']:.1f} s"
-    )
-
-
-def _tell_estimate(job: FileJob, models: Models, *, as_json: bool) -> None:
-    """--dry-run: what the run would take, on stdout."""
-    from prv2cli.photo.header import read_header
-    from prv2cli.refine.estimate import dry_run
-    from prv2cli.refine.refiner import Refiner
-
-    header = read_header(job.source, max_pixels=job.max_pixels, name=job.name)
-    found = dry_run(Refiner.load(models), header, job.request)
-    facts = {
-        "input": job.place,
-        "width": header.width,
-        "height": header.height,
-        "tiles": found.tiles,
-        "tiling": found.tiling,
-        "way": found.way,
-        "memory_bytes": found.host_bytes,
-        "disk_bytes": found.memory.disk if found.way == "bands" else 0,
-        "seconds": None if found.seconds is None else round(found.seconds, 3),
-    }
-    if as_json:
-        emit(json.dumps(facts, allow_nan=False))
-        return
-    took = "an unknown time" if found.seconds is None else f"about {found.seconds:.0f} s"
-    emit(
-        f"{header.name}: {header.width}x{header.height}, {found.tiles} tiles ({found.tiling}), "
-        f"{found.host_bytes / 1e9:.1f} GB of memory, {took}"
-    )

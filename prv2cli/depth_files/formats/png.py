@@ -1,9 +1,10 @@
-"""16-bit grey PNG. The metadata is a tEXt chunk "prv2"."""
+"""16-bit grey PNG (and colours, of pictures). The metadata is a tEXt chunk "prv2"."""
 
 from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Iterable
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -20,16 +21,32 @@ PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 def encode_png(file: BinaryIO, rows: Rows, text: str) -> None:
-    """16-bit grey PNG; every line holds its difference to the line above (filter "up")."""
-    height, width = rows.shape
-    file.write(PNG_SIGNATURE)
-    _chunk(file, b"IHDR", struct.pack(">IIBBBBB", width, height, 16, 0, 0, 0, 0))
-    _chunk(file, b"tEXt", PNG_KEY.encode() + b"\0" + text.encode("ascii"))
+    """16-bit grey PNG."""
+    write_png(file, rows.shape, rows, (PNG_KEY, text))
+
+
+def write_png(
+    file: BinaryIO, size: tuple[int, int], bands: Iterable[np.ndarray], text: tuple[str, str]
+) -> None:
+    """A 16-bit PNG; every line holds its difference to the line above (filter "up").
+
+    Args:
+        size: rows, columns. bands: (n, columns) uint16 of grey, or (n, columns, 3) of colours, from the top.
+        text: a key and what it says, in ASCII.
+    """
+    height, width = size
     deflate = zlib.compressobj(INTEGER_LEVEL)
-    above = np.zeros((1, 2 * width), np.uint8)
-    for band in rows:
-        line = band.astype(">u2").view(np.uint8)  # (rows, 2 W)
-        filtered = np.full((len(line), 1 + 2 * width), 2, np.uint8)  # byte 0 of a line: its filter
+    above = None
+    file.write(PNG_SIGNATURE)
+    for band in bands:
+        samples = 1 if band.ndim == 2 else band.shape[2]
+        if above is None:
+            colour_type = 0 if samples == 1 else 2
+            _chunk(file, b"IHDR", struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0))
+            _chunk(file, b"tEXt", text[0].encode() + b"\0" + text[1].encode("ascii"))
+            above = np.zeros((1, 2 * samples * width), np.uint8)
+        line = band.reshape(len(band), -1).astype(">u2").view(np.uint8)  # (rows, 2 samples W)
+        filtered = np.full((len(line), 1 + line.shape[1]), 2, np.uint8)  # byte 0 of a line: its filter
         np.subtract(line, np.concatenate([above, line[:-1]]), out=filtered[:, 1:])
         above = line[-1:]
         _chunk(file, b"IDAT", deflate.compress(filtered.data))

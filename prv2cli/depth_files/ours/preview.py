@@ -88,7 +88,7 @@ def preview_format(path: Path) -> str:
 
 @dataclass(frozen=True)
 class ColourSpan:
-    """The inverse depths that get the first and the last colour."""
+    """The inverse depths that get the first and the last colour, or black and white."""
 
     far: float
     near: float
@@ -99,7 +99,7 @@ def colour_span(
 ) -> ColourSpan:
     """What colourise() spreads its colours over."""
     step = max(1, round((depth.size / _SAMPLE) ** 0.5))
-    closeness = _closeness(depth[::step, ::step], inverse)
+    closeness = closeness_of(depth[::step, ::step], inverse)
     valid = closeness[~np.isnan(closeness)]
     if not valid.size:  # nothing, or nothing that the sample met
         return ColourSpan(0.0, 1.0)
@@ -110,7 +110,7 @@ def colour_span(
     return ColourSpan(float(far), float(near))
 
 
-def _closeness(depth: np.ndarray, inverse: bool) -> np.ndarray:
+def closeness_of(depth: np.ndarray, inverse: bool) -> np.ndarray:
     """Inverse depth in float32, NaN where there is no depth."""
     with np.errstate(all="ignore"):
         values = depth.astype(np.float32) if inverse else 1.0 / depth.astype(np.float32)
@@ -119,7 +119,7 @@ def _closeness(depth: np.ndarray, inverse: bool) -> np.ndarray:
 
 
 def _colour_band(depth: np.ndarray, inverse: bool, span: ColourSpan) -> np.ndarray:
-    closeness = _closeness(depth, inverse)
+    closeness = closeness_of(depth, inverse)
     bad = np.isnan(closeness)
     closeness[bad] = span.far
     place = (closeness - span.far) * (_STEPS / (span.near - span.far))

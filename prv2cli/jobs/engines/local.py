@@ -25,6 +25,7 @@ from prv2cli.coarse.aspect import check_aspect
 from prv2cli.depth_files.ours.recognise import is_complete, may_be_replaced
 from prv2cli.depth_files.read import read_depth_metadata
 from prv2cli.errors import DiskFullError, InputError, OutputError, Prv2Error
+from prv2cli.export.targets import is_ours
 from prv2cli.files.atomic import remove_leftovers
 from prv2cli.files.hashing import hash_file
 from prv2cli.files.protected import identity
@@ -32,6 +33,7 @@ from prv2cli.files.text import first_line, shown
 from prv2cli.jobs.batch import BatchSettings, Job, Outcome, failed, report_of, run_on
 from prv2cli.jobs.claims import Claims
 from prv2cli.jobs.engines.admission import MemoryRoom
+from prv2cli.jobs.exports import check_exports
 from prv2cli.jobs.given import map_sha256
 from prv2cli.jobs.one_photo import FileJob, Saved, needs_of, refine_file, save
 from prv2cli.jobs.report import rounded
@@ -216,6 +218,7 @@ class LocalEngine:
         work.seconds["decode"] = time.perf_counter() - start
         height, width = photo.rgb.shape[:2]
         work.check_map((height, width))
+        check_exports(self._file_job(work), photo)
         tiles = self.refiner.plan(height, width, self.settings.request.tiling).tiles
         work.tiles = len(tiles) * self.settings.request.views
         return photo
@@ -334,7 +337,7 @@ def _reason(error: Exception) -> str:
 def _check_own(target: Path) -> None:
     """Raises OutputError where a file lies that is not prv2's to replace."""
     there = os.path.exists(target) and not os.path.isdir(target)  # noqa: PTH110, PTH112 - of a folder, writing tells
-    if there and not may_be_replaced(target):
+    if there and not (may_be_replaced(target) or is_ours(target)):
         raise OutputError(
             f"{shown(target)} is there and was not written by prv2; keep it with another -o or --name, or replace it "
             "with --overwrite"

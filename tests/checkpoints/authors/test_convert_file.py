@@ -23,7 +23,7 @@ from typer.testing import CliRunner
 from prv2cli.checkpoints.authors.convert_file import convert_file
 from prv2cli.checkpoints.authors.patchrefiner import convert_patchrefiner
 from prv2cli.checkpoints.model_file import read_checkpoint
-from prv2cli.cli.commands.models_convert import convert
+from prv2cli.cli.commands.models.convert import convert
 from prv2cli.errors import CheckpointError, OutputError, UsageError
 from prv2cli.model.build import build_model
 from prv2cli.model.config import BundleConfig, Dav2Config, RefinerConfig

@@ -30,7 +30,7 @@ from typer.testing import CliRunner
 
 from prv2cli.checkpoints.authors.zoedepth import convert_zoedepth
 from prv2cli.checkpoints.model_file import load_strictly, read_checkpoint
-from prv2cli.cli.commands.models_convert import convert
+from prv2cli.cli.commands.models.convert import convert
 from prv2cli.coarse.load import load_coarse
 from prv2cli.coarse.network import bundle_input
 from prv2cli.coarse.zoedepth import ZoeDepthNetwork

@@ -156,7 +156,9 @@ def never_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
 # --- start-up ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["refine", "--help"], ["train", "-h"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], ["refine", "--help"], ["export", "-h"], ["train", "-h"]]
+)
 def test_help_and_version_import_nothing_heavy(arguments: list[str]) -> None:
     code = f"""
 import sys

@@ -1,0 +1,123 @@
+"""What goes where: the kind of an export by its name, the files that come with it, whose files lie there already."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from prv2cli.depth_files.ours.metadata import SOFTWARE
+from prv2cli.depth_files.ours.recognise import is_by_prv2
+from prv2cli.errors import OutputError, UsageError
+from prv2cli.extras import import_openexr, import_plyfile, import_trimesh
+from prv2cli.files.protected import identity
+from prv2cli.files.text import shown
+from prv2cli.version import __version__
+
+ExportKind = Literal["points", "mesh", "layers", "normals", "picture"]
+KIND_OF: dict[str, ExportKind] = {".ply": "points", ".glb": "mesh", ".obj": "mesh", ".exr": "layers"}
+PREFIXES: dict[str, tuple[str, ...]] = {"normals": (".png", ".exr"), "picture": (".png",)}
+MADE_BY = f"{SOFTWARE} {__version__}"  # every export says so near its beginning
+_HEAD = 1 << 14  # bytes
+
+
+@dataclass(frozen=True)
+class Target:
+    """A file to be written; `flag`: as messages call it."""
+
+    kind: ExportKind
+    path: Path
+    flag: str = "-o"
+
+    @property
+    def suffix(self) -> str:
+        return self.path.suffix.lower()
+
+    @property
+    def needs_space(self) -> bool:
+        """Whether it lies in space, which needs metres and a focal length: all but a picture for the eye."""
+        return self.kind != "picture"
+
+    @property
+    def companions(self) -> tuple[Path, ...]:
+        """The files of a textured .obj: its material and its texture."""
+        if self.suffix != ".obj":
+            return ()
+        return self.path.with_suffix(".mtl"), self.path.with_name(f"{self.path.stem}_texture.jpg")
+
+    @property
+    def places(self) -> tuple[Path, ...]:
+        """Every file that may be written."""
+        return (self.path, *self.companions)
+
+
+def parse_target(text: str, flag: str = "--export") -> Target:
+    """FILE.ply, .glb, .obj or .exr; normals:FILE.png or .exr; picture:FILE.png. Raises UsageError."""
+    prefix, colon, rest = text.partition(":")
+    if colon and prefix == "normals":
+        return named_target("normals", Path(rest), f"{flag} normals:")
+    if colon and prefix == "picture":
+        return named_target("picture", Path(rest), f"{flag} picture:")
+    if Path(text).suffix.lower() == ".png":
+        raise UsageError(f"{flag} {shown(text)}: say what of: picture:{shown(text)} or normals:{shown(text)}")
+    return file_target(Path(text), flag)
+
+
+def file_target(path: Path, flag: str) -> Target:
+    """What a file is to hold, by its extension. Raises UsageError."""
+    kind = KIND_OF.get(path.suffix.lower())
+    if kind is None:
+        raise UsageError(f"{flag} {shown(path)}: name a file that ends in {', '.join(KIND_OF)}")
+    return Target(kind, path, flag)
+
+
+def named_target(kind: Literal["normals", "picture"], path: Path, flag: str) -> Target:
+    """A file of normals or a picture. Raises UsageError for another extension."""
+    if path.suffix.lower() not in PREFIXES[kind]:
+        raise UsageError(f"{flag} {shown(path)}: name a file that ends in {' or '.join(PREFIXES[kind])}")
+    return Target(kind, path, flag)
+
+
+def check_extras(targets: Iterable[Target]) -> None:
+    """Find out before any work which library is missing. Raises MissingExtraError."""
+    for target in targets:
+        if target.kind == "points":
+            import_plyfile()
+        elif target.kind == "mesh":
+            import_trimesh()
+        elif target.suffix == ".exr":
+            import_openexr()
+
+
+def check_on_disk(targets: Iterable[Target]) -> None:
+    """Refuse what is not written by bands, of a map that does not fit in memory. Raises UsageError."""
+    for target in targets:
+        if target.suffix == ".exr":
+            raise UsageError(
+                f"{target.flag} {shown(target.path)}: an .exr file is written from memory, and this photograph is too "
+                "large for that; export .ply or .glb"
+            )
+
+
+def check_companions(targets: Iterable[Target]) -> None:
+    """Names that nobody asked for replace prv2's own files alone. Raises OutputError."""
+    for target in targets:
+        for path in target.companions:
+            if identity(path) is not None and not is_ours(path):
+                raise OutputError(
+                    f"{shown(path)}, which {shown(target.path)} would come with, is there and was not written by prv2; "
+                    f"choose another name, or move it away"
+                )
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a regular file says that prv2 wrote it."""
+    if is_by_prv2(path):
+        return True
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD)
+    except OSError:
+        return False
+    return MADE_BY.split()[0].encode() in head and path.suffix.lower() in (*KIND_OF, ".mtl")
