@@ -34,9 +34,9 @@ def test_halos_and_crumbs_are_cut_off() -> None:
 
 
 def test_an_edge_may_move_within_reach() -> None:
-    moved = _two_surfaces(0.5 + 3 / WIDTH, ramp=0.1)
+    moved = _two_surfaces(0.5 + 2 / WIDTH, ramp=0.1)
     found = moved.copy()
-    keep_in_range(found, _coarse(_two_surfaces(0.5)), 2.0)
+    keep_in_range(found, _coarse(_two_surfaces(0.5, ramp=3)), 2.0)
     np.testing.assert_array_equal(found, moved)
 
 
