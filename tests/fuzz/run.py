@@ -31,9 +31,11 @@ TESTS = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(TESTS / "support"), str(TESTS.parent)]
 
 import numpy as np  # noqa: E402
+import phone_photos as phone  # noqa: E402
 from hostile_files import depth_maps, photographs  # noqa: E402
 
 from prv2cli.depth_files.convert import convert  # noqa: E402
+from prv2cli.depth_files.given_map import read_inside  # noqa: E402
 from prv2cli.depth_files.info import depth_info  # noqa: E402
 from prv2cli.depth_files.ours.metadata import DepthMetadata  # noqa: E402
 from prv2cli.depth_files.read import read_depth, read_depth_metadata  # noqa: E402
@@ -210,6 +212,24 @@ def depth(data: bytes, folder: Path) -> None:
     _answer(lambda: convert(path, folder / "out.png", inverse=True))
 
 
+def embedded(data: bytes, folder: Path) -> None:
+    found = _answer(lambda: read_inside(io.BytesIO(data), "photo"))
+    if found is not None and (found.values.ndim != 2 or np.isinf(found.values).any()):
+        raise Bad("a map that is none")
+
+
+def phones() -> list[bytes]:
+    """Photographs with depth of every kind inside."""
+    levels, deep = phone.levels(), phone.levels(16)
+    return [
+        phone.gdepth(phone.encoded(levels), Format="RangeInverse", Near="0.5", Far="8"),
+        phone.gdepth(phone.encoded(deep), extended=True, Format="RangeLinear", Near="0.5", Far="8"),
+        phone.dynamic_depth(phone.encoded(levels)),
+        phone.apple_jpeg(levels),
+        phone.heic(levels),
+    ]
+
+
 def metadata(data: bytes, folder: Path) -> None:
     text = data.decode("latin-1")
     found = _answer(lambda: DepthMetadata.from_json(text))
@@ -306,6 +326,7 @@ def _answer(function: Callable[[], Any]) -> Any:
 TARGETS: dict[str, tuple[Callable[[], list[bytes]], Callable[[bytes, Path], None], bool]] = {
     "photo": (lambda: list(photographs().values()), photo, False),
     "depth": (lambda: list(depth_maps().values()), depth, False),
+    "embedded": (phones, embedded, False),
     "metadata": (lambda: METADATA, metadata, True),
     "config": (configurations, config, True),
     "eval": (evaluations, evaluation, True),
