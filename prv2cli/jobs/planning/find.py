@@ -96,9 +96,11 @@ def find_photographs(inputs: Sequence[Path], *, recursive: bool, leave_out: Path
 def listed_photographs(text: bytes, *, nul: bool) -> Found:
     """The paths of a list, one a line or separated by NUL; any bytes that the file system takes, or text with a mark.
 
-    Raises InputError for a text that is not what its mark says.
+    Raises InputError for a text that is not what its mark says, and for NUL in the middle of lines.
     """
     text = _unmarked(text)
+    if not nul and b"\0" in text:
+        raise InputError("the list on stdin is separated by NUL, not by lines; give --null as well")
     parts = text.split(b"\0") if nul else [line.rstrip(b"\r") for line in text.split(b"\n")]
     found = Found()
     for part in parts:
