@@ -6,7 +6,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint install wheel dist docs clean
+.PHONY: demo pictures rendering test lint install wheel dist docs clean
 
 install: $(VENV)/.installed
 
@@ -21,9 +21,25 @@ $(VENV)/.installed-test: $(VENV)/.installed
 	@touch $@
 
 demo: $(VENV)/.installed
-	$(BIN)/prv2 refine docs/images/demo.jpg --coarse lite -o demo_depth.tif --preview demo_preview.png
-	$(BIN)/prv2 info demo_depth.tif
-	@echo "Look at demo_preview.png; demo_depth.tif is the data."
+	$(BIN)/prv2 refine docs/images/demo.jpg --coarse lite -o demo_depth.tif --compare demo_compare.jpg
+	$(BIN)/prv2 refine docs/images/rendering.jpg --coarse-depth docs/images/rendering_coarse.png --coarse-scale 1000 \
+	  -o demo_rendering_depth.tif --compare demo_rendering_compare.jpg
+	@$(BIN)/prv2 info demo_depth.tif | sed -n 's/^unit *\([^ ]*\).*/demo_depth.tif holds depth, unit: \1/p'
+	@$(BIN)/prv2 info demo_rendering_depth.tif | sed -n 's/^unit *\([^ ]*\).*/demo_rendering_depth.tif holds depth, unit: \1/p'
+	@echo "Look at demo_compare.jpg and demo_rendering_compare.jpg: photograph, coarse depth, refined depth."
+
+# The pictures of README.md anew, with the weights as they are: two are those of `make demo`, view.png needs Chromium.
+# Left out, as each needs more than this repository holds: docs/images/overview.jpg (Middlebury 2014; python
+# benchmarks/accuracy.py --data FOLDER --factors 8 --pictures FOLDER) and those of docs/ablation.md (hours of training).
+pictures: demo docs/images/view.png
+	cp demo_compare.jpg docs/images/demo_compare.jpg
+	cp demo_rendering_compare.jpg docs/images/rendering_compare.jpg
+	$(BIN)/python benchmarks/export.py --picture docs/images/export.png --depth demo_depth.tif \
+	  --photo docs/images/demo.jpg --scale 0.2 --fov 50 --turn -12
+
+# The drawn photograph of the demo and its coarse map, the same again; needs nothing more, takes a minute or two.
+rendering: $(VENV)/.installed
+	$(BIN)/python benchmarks/rendering.py --out docs/images
 
 # The picture of `prv2 view` in README.md, by Chromium; as root: make docs/images/view.png CHROMIUM="chromium --no-sandbox"
 CHROMIUM ?= chromium
@@ -65,4 +81,5 @@ $(VENV)/.installed-docs: $(VENV)/.installed
 	@touch $@
 
 clean:
-	rm -rf $(VENV) dist site demo_depth.tif demo_preview.png demo_view.html
+	rm -rf $(VENV) dist site
+	rm -f demo_depth.tif demo_compare.jpg demo_rendering_depth.tif demo_rendering_compare.jpg demo_view.html

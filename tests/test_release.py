@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,8 +12,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 import prv2cli
 
@@ -140,3 +143,27 @@ def test_what_is_not_ready_is_named(checkout: Path) -> None:
     _commit(checkout)
     _git(checkout, "tag", "--force", "v1.2.3")
     assert "CITATION.cff has version 1.2.2" in _check(checkout)[1]
+
+
+# --- the demo ---------------------------------------------------------------------------------------------
+
+
+def test_the_drawn_photograph_and_its_coarse_map_belong_together() -> None:
+    folder = ROOT / "docs" / "images"
+    with Image.open(folder / "rendering.jpg") as photo, Image.open(folder / "rendering_coarse.png") as coarse:
+        assert photo.size == (8 * coarse.width, 8 * coarse.height) == (1536, 1024)
+        millimetres = np.asarray(coarse)
+    assert millimetres.dtype in (np.uint16, np.int32)  # of 16 bits, by old and new Pillow
+    assert millimetres.min() > 1000
+    assert millimetres.max() < 20_000
+    assert (folder / "rendering.jpg").stat().st_size < 600_000
+
+
+def test_what_the_demo_writes_is_ignored_and_cleaned() -> None:
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    recipe = makefile.partition("\ndemo:")[2].partition("\n\n")[0]
+    written = set(re.findall(r"(?:-o|--compare) (\S+)", recipe))
+    assert len(written) == 4
+    cleaned = makefile.partition("\nclean:")[2]
+    assert all(name.startswith("demo_") and name in cleaned for name in written)
+    assert "/demo_*" in (ROOT / ".gitignore").read_text("utf-8").splitlines()

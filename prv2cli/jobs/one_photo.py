@@ -1,7 +1,7 @@
 """One photograph from file to file: what `prv2 refine` does once, and a batch again and again.
 
-    source ─ open_photo ─ Photo ─ Refiner.run ─ Depth ─ save ─> depth, confidence, preview, exports
-             in memory or on disk (Way)                          summary
+    source ─ open_photo ─ Photo ─ Refiner.run ─ Depth ─ save ─> depth, confidence, preview, exports,
+             in memory or on disk (Way)                          comparison; summary
 
 refine_file() is all of it, one step after the other. A batch takes the same steps apart, so that they overlap.
 """
@@ -25,6 +25,7 @@ from prv2cli.errors import InputError, Prv2Error
 from prv2cli.export.targets import Target, check_extras
 from prv2cli.export.targets import check_on_disk as check_exports_on_disk
 from prv2cli.files.disk_array import DiskArray, bands
+from prv2cli.jobs.comparison import comparison_format, write_comparison
 from prv2cli.jobs.exports import check_exports, memory_with, write_exports
 from prv2cli.jobs.report import confidence_summary, describe, describe_confidence, summary
 from prv2cli.photo.header import Header, read_header
@@ -52,6 +53,7 @@ class Outputs:
     confidence_encoding: Encoding | None = None
     preview: Path | None = None
     exports: tuple[Target, ...] = ()
+    compare: Path | None = None
 
     @property
     def folder(self) -> Path:
@@ -65,6 +67,8 @@ class Outputs:
         if self.preview is not None:
             preview_format(self.preview)
         check_extras(self.exports)
+        if self.compare is not None:
+            comparison_format(self.compare)
 
     def check_on_disk(self) -> None:
         """Refuse what cannot be written in bands. Raises UsageError."""
@@ -167,7 +171,8 @@ def save(
 ) -> Saved:
     """Write the depth and its companions: all take their places, or none. Adds to `seconds`, total excepted.
 
-    Raises as write.write_depth, preview.write_preview and exports.write_exports, which leave the depth where it is.
+    Raises as write.write_depth, preview.write_preview, exports.write_exports and comparison.write_comparison: the last
+    three leave the depth where it is.
     """
     start = time.perf_counter()
     outputs = job.outputs
@@ -206,11 +211,15 @@ def save(
         )
     if outputs.preview is not None:
         write_preview(outputs.preview, result.depth, inverse=result.kind == "inverse")
+    if outputs.compare is not None:
+        write_comparison(outputs.compare, photo.rgb, result)
     exported = write_exports(job, photo, result, metadata, on_band)
     seconds["encode"] = time.perf_counter() - start
     found = summary(result, photo, metadata, report, job.given)
     places = {"input": job.place, "output": str(outputs.depth) if isinstance(outputs.depth, Path) else "-"}
     companions = {"confidence": told, "preview": str(outputs.preview) if outputs.preview else None}
+    if outputs.compare is not None:
+        companions["compare"] = str(outputs.compare)
     exports = {"exports": exported} if outputs.exports else {}
     return Saved(report, {**places, **found, **companions, **exports})
 

@@ -45,7 +45,8 @@ class Depth:
             `masked`. `filled`: so many have depth although a given map has none there.
         kind, affine: a given map of relative inverse depth is refined as such: then `depth` holds inverse depth, which
             is known up to a scale and an offset, and may be 0 or below (far).
-        coarse: (h, w) float32, the coarse depth that was refined, holes filled.
+        coarse: (h, w) float32, the coarse depth that was refined, holes filled. seen: (h, w) bool, False where it has
+            no depth that the result keeps: in the sky, and in holes that are kept; None: it has depth everywhere.
         focal_px: focal length in pixels of the photograph, as it was given, read from its EXIF data or estimated by
             the coarse network: `focal_origin` says which. None: nobody knows.
         normals: (3, h, w) float32, the coarse network's own: x to the right, y down, z away from the camera; None
@@ -73,6 +74,7 @@ class Depth:
     focal_px: float | None = None
     focal_origin: FocalOrigin | None = None
     normals: np.ndarray | None = None
+    seen: np.ndarray | None = None
     seconds: dict[str, float] = field(default_factory=dict)
 
     def close(self) -> None:

@@ -328,7 +328,7 @@ class Refiner:
             sky = sky_of(known.coarse)
             fused = fuse(blended, plan, known.scale, known.given, self.config, sky, noise=known.noise)
         focal_px, focal_origin = known.focal
-        normals = known.coarse.normals
+        normals, seen = known.coarse.normals, known.coarse.seen
         depth: Any = fused.depth
         confidence: Any = fused.confidence
         return Depth(
@@ -350,6 +350,7 @@ class Refiner:
             focal_px=focal_px,
             focal_origin=focal_origin,
             normals=None if normals is None else normals[0].numpy(),
+            seen=None if seen is None else seen[0, 0].numpy(),
             seconds=seconds,
         )
 

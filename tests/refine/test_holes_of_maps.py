@@ -70,6 +70,18 @@ def test_a_map_without_holes_keeps_none(refiner: Refiner, photograph: np.ndarray
     assert (result.masked, result.filled, bool(np.isnan(result.depth).any())) == (0, 0, False)
 
 
+@pytest.mark.parametrize("keep_holes", [True, False])
+def test_the_result_says_which_holes_it_keeps(
+    refiner: Refiner, photograph: np.ndarray, keep_holes: bool
+) -> None:
+    values = _map(photograph)
+    (result,) = refiner.run(
+        [Subject(photograph, given=GivenDepth(values, keep_holes=keep_holes))], RefineRequest()
+    )
+    assert (result.seen is not None) == keep_holes
+    assert result.seen is None or np.array_equal(result.seen, ~np.isnan(values))
+
+
 @pytest.mark.parametrize("size", [(7, 9), (30, 40), (31, 43), (3, 4)])
 def test_pixels_are_counted_as_they_are_masked(size: tuple[int, int]) -> None:
     holes = np.random.default_rng(1).random((5, 6)) < 0.4

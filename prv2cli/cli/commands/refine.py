@@ -50,6 +50,13 @@ def refine(
         Path | None,
         typer.Option(help="Also write a coloured picture: .png, .jpg or .webp.", rich_help_panel=OUTPUT),
     ] = None,
+    compare: Annotated[
+        Path | None,
+        typer.Option(
+            help="Also write one picture, at most 1800 pixels wide: photograph, coarse depth, refined depth.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
     confidence: Annotated[
         Path | None,
         typer.Option(
@@ -108,12 +115,14 @@ def refine(
         "the map of --coarse-depth": None if str(coarse_depth) == EMBEDDED else coarse_depth,
         **dict(zip(MODELS, (Path(shared.model), Path(shared.coarse)), strict=True)),
     }
-    check_targets({"-o": target, "--preview": preview, "--confidence": confidence}, inputs, overwrite)
+    targets = {"-o": target, "--preview": preview, "--compare": compare, "--confidence": confidence}
+    check_targets(targets, inputs, overwrite)
     if output is None and overwrite is None:
         check_default(target)
     exports = tuple(parse_target(text) for text in export or ())
-    check_exports(exports, inputs, overwrite=overwrite is not False, others=(target, preview, confidence))
-    outputs = _outputs(target, format, shared, confidence, preview, exports)
+    others = (target, preview, confidence, compare)
+    check_exports(exports, inputs, overwrite=overwrite is not False, others=others)
+    outputs = _outputs(target, format, shared, confidence, preview, exports, compare)
     request = shared.request(confidence=confidence is not None)
     models = shared.models(coarse_depth)
     maps = shared.given(coarse_depth)
@@ -166,6 +175,7 @@ def _outputs(
     confidence: Path | None,
     preview: Path | None,
     exports: tuple[Target, ...],
+    compare: Path | None,
 ) -> Outputs:
     """What is written and how. A type or scale that a format cannot have, or a missing extra, is found here already."""
     from prv2cli.depth_files.ours.encode import depth_format
@@ -179,6 +189,7 @@ def _outputs(
         None if confidence is None else confidence_encoding(confidence, shared.dtype),
         preview,
         exports,
+        compare,
     )
     outputs.check()
     return outputs

@@ -1,8 +1,9 @@
 """A depth map as a picture for people: near is bright and warm, far is dark, no depth is grey.
 
-    colourise(depth)            (H, W) metres -> (H, W, 3) uint8
-    write_preview(path, depth)  the same as a .png, .jpg or .webp file
-    colour_span, colour_table   what it is made of, for who draws elsewhere
+    colourise(depth)              (H, W) metres -> (H, W, 3) uint8
+    write_preview(path, depth)    the same as a .png, .jpg or .webp file
+    write_picture(path, picture)  any picture, signed as prv2's own
+    colour_span, colour_table     what it is made of, for who draws elsewhere
 
 The colours are spread over inverse depth, as eyes and disparities are, between its 2nd and 98th percentile.
 They show shape, not numbers: the depth file has those.
@@ -14,7 +15,7 @@ import io
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,6 +23,9 @@ from prv2cli.depth_files.formats.rows import row_bands
 from prv2cli.depth_files.ours.signature import signature
 from prv2cli.errors import OutputError, UsageError
 from prv2cli.files.atomic import atomic_write, check_output
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 PREVIEW_SUFFIXES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 PERCENTILES = (2.0, 98.0)
@@ -42,14 +46,18 @@ _MAX_SIDE = {"JPEG": 65_500, "WEBP": 16_383}
 
 
 def colourise(
-    depth: np.ndarray, *, inverse: bool = False, percentiles: tuple[float, float] = PERCENTILES
+    depth: np.ndarray,
+    *,
+    inverse: bool = False,
+    percentiles: tuple[float, float] = PERCENTILES,
+    span: ColourSpan | None = None,
 ) -> np.ndarray:
     """(H, W, 3) uint8 from `depth` (H, W), NaN = no depth; `inverse`: the values are inverse depth already, far at 0
     and below.
 
-    A map of one depth gets the middle colour, whatever the depth.
+    A map of one depth gets the middle colour, whatever the depth. `span`: of another map, to share its colours.
     """
-    span = colour_span(depth, inverse, percentiles)
+    span = span or colour_span(depth, inverse, percentiles)
     picture = np.empty((*depth.shape, 3), np.uint8)
     for rows in row_bands(*depth.shape):
         picture[rows] = _colour_band(depth[rows], inverse, span)
@@ -61,7 +69,7 @@ def write_preview(path: Path, depth: np.ndarray, *, inverse: bool = False) -> No
 
     Raises UsageError for an unknown extension, OutputError.
     """
-    from PIL import Image
+    from PIL.Image import fromarray, new
 
     kind = preview_format(path)
     check_output(path)
@@ -69,20 +77,27 @@ def write_preview(path: Path, depth: np.ndarray, *, inverse: bool = False) -> No
     if max(height, width) > _MAX_SIDE.get(kind, 1 << 31):
         raise OutputError(f"{path}: {width} x {height} is too large for {kind}; use .png")
     span = colour_span(depth, inverse)
-    picture = Image.new("RGB", (width, height))
+    picture = new("RGB", (width, height))
     for rows in row_bands(height, width):  # so that the colours exist once, inside the picture
-        picture.paste(Image.fromarray(_colour_band(depth[rows], inverse, span)), (0, rows.start))
+        picture.paste(fromarray(_colour_band(depth[rows], inverse, span)), (0, rows.start))
+    write_picture(path, picture)
+
+
+def write_picture(path: Path, picture: Image) -> None:
+    """A picture of Pillow's that says that prv2 made it, whole or not at all. Raises UsageError, OutputError."""
+    kind = preview_format(path)
+    check_output(path)
     buffer = io.BytesIO()  # in between, as Pillow's own writing loses the reason of a failure
     picture.save(buffer, kind, **_SAVE[kind], **signature(kind))
     with atomic_write(path) as file:
         file.write(buffer.getbuffer())
 
 
-def preview_format(path: Path) -> str:
+def preview_format(path: Path, flag: str = "--preview", what: str = "a preview") -> str:
     """Pillow's name for the format of a preview. Raises UsageError that names the known extensions."""
     kind = PREVIEW_SUFFIXES.get(path.suffix.lower())
     if kind is None:
-        raise UsageError(f"--preview {path}: a preview is a picture; use {', '.join(PREVIEW_SUFFIXES)}")
+        raise UsageError(f"{flag} {path}: {what} is a picture; use {', '.join(PREVIEW_SUFFIXES)}")
     return kind
 
 

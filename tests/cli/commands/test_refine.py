@@ -255,6 +255,20 @@ def test_json_is_one_object_on_stdout_and_nothing_else(prv2: Prv2, reference: np
 
 
 @pytest.mark.usefixtures("loaded_once")
+def test_a_comparison_is_written_beside_the_depth_and_never_refined(prv2: Prv2) -> None:
+    answer = prv2("refine", "photo.jpg", "-o", "a.npy", "--compare", "c.png", "--json", "-q", *EXACT)
+    found = json.loads(answer.out)
+    assert set(found) == {*JSON_KEYS, "compare"}
+    assert (answer.code, found["compare"], found["preview"]) == (0, "c.png", None)
+    with Image.open("c.png") as picture:
+        assert picture.size == (3 * WIDTH + 2 * 12, HEIGHT)
+        photo = np.asarray(picture.crop((0, 0, WIDTH, HEIGHT))).astype(int)
+    with Image.open("photo.jpg") as photograph:
+        assert np.abs(photo - np.asarray(photograph)).max() <= 1
+    assert prv2("refine", "c.png", "-o", "b.npy", *EXACT)[0] == 1
+
+
+@pytest.mark.usefixtures("loaded_once")
 def test_a_rotated_photograph_comes_out_upright(prv2: Prv2) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -436,6 +450,25 @@ def test_in_bands_the_result_is_the_same(prv2: Prv2, monkeypatch: pytest.MonkeyP
     assert sorted(p.name for p in Path.cwd().iterdir()) == sorted([name, f"bands_{name}", "photo.jpg"])
 
 
+@pytest.mark.usefixtures("loaded_once")
+def test_in_bands_a_comparison_is_the_same(prv2: Prv2, monkeypatch: pytest.MonkeyPatch) -> None:
+    inverse = 1 / np.linspace(1, 8, 15 * 20, dtype=np.float32).reshape(15, 20)
+    inverse[:4, :4] = np.nan
+    np.save("map.npy", inverse)
+    given = ("--coarse-depth", "map.npy", "--coarse-relative", "--coarse-kind", "inverse", "--keep-holes")
+    call = ("refine", "photo.jpg", *given, "-q", *EXACT)
+    assert prv2(*call, "-o", "a.npy", "--compare", "a.png") == (0, b"", "")
+    monkeypatch.setattr("prv2cli.refine.estimate.choose_way", lambda header, memory: "bands")
+    assert prv2(*call, "-o", "b.npy", "--compare", "b.png") == (0, b"", "")
+    with Image.open("a.png") as whole, Image.open("b.png") as bands:
+        assert np.array_equal(np.asarray(whole), np.asarray(bands))
+        coarse, refined = (np.asarray(whole)[:, k * (WIDTH + 12) :][:, :WIDTH] for k in (1, 2))
+    for panel in (coarse, refined):
+        assert (panel[: HEIGHT * 4 // 15, : WIDTH * 4 // 20] == 128).all()
+        brightness = panel.sum(axis=2)
+        assert brightness[HEIGHT // 3].mean() > brightness[-1].mean()  # near above, far below
+
+
 @pytest.mark.usefixtures("never_loaded")
 def test_a_photograph_that_cannot_fit_is_refused_with_the_figures(
     prv2: Prv2, monkeypatch: pytest.MonkeyPatch
@@ -609,6 +642,11 @@ PHOTO_FIRST: dict[
     "photo.jpg --preview nowhere/a.png": (1, "nowhere ... mkdir"),
     "photo.jpg --preview photo.jpg": (2, "--preview photo.jpg ... the photograph itself"),
     "photo.jpg -o a.png --preview ./a.png": (2, "--preview a.png ... the depth map itself"),
+    "photo.jpg --compare a.tif": (2, "--compare a.tif ... .png"),
+    "photo.jpg --compare nowhere/a.png": (1, "nowhere ... mkdir"),
+    "photo.jpg --compare photo.jpg": (2, "--compare photo.jpg ... the photograph itself"),
+    "photo.jpg --coarse-depth coarse.npy --compare link.png": (2, "--compare link.png ... the map of"),
+    "photo.jpg --preview a.png --compare ./a.png": (2, "--compare a.png ... the file of --preview"),
     "photo.jpg -o - --json": (2, "--json ... -o -"),
     "photo.jpg --coarse lite --coarse-depth coarse.npy": (2, "--coarse and --coarse-depth"),
     "photo.jpg --coarse-scale 1": (2, "--coarse-scale ... --coarse-depth"),
