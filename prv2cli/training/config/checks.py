@@ -95,5 +95,5 @@ def _coarse_multiple(coarse: AnyModelConfig) -> int:
 
 def _check_multiple(key: str, size: Size, multiple: int) -> None:
     if any(side % multiple for side in size):
-        near = [max(multiple, round(side / multiple) * multiple) for side in size]
+        near = [max(multiple, (side + multiple // 2) // multiple * multiple) for side in size]
         raise ValueError(f"{key} {list(size)}: both sides must be multiples of {multiple}; {near} would do")

@@ -9,9 +9,8 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from prv2cli.datasets.rgbd import RgbdData
-from prv2cli.settings import PositiveInt, Settings
+from prv2cli.settings import PositiveInt, Settings, Size
 
-_Size = tuple[PositiveInt, PositiveInt]  # rows, columns
 _MULTIPLE = 32  # what the sides of a coarse network's input must be multiples of
 
 
@@ -49,7 +48,7 @@ class MixtureData(Settings):
     root: Path
     sets: Annotated[tuple[MixedSet, ...], Field(min_length=1)]
     scenes: MixedScenes | None = None
-    sizes: Annotated[tuple[_Size, ...], Field(min_length=1)] = ((192, 224),)
+    sizes: Annotated[tuple[Size, ...], Field(min_length=1)] = ((192, 224),)
     crop: tuple[float, float] = (0.55, 1.0)
     stretch: Annotated[float, Field(ge=1)] = 1.2
     gamma: Annotated[float, Field(ge=1)] = 1.4
@@ -66,7 +65,7 @@ class MixtureData(Settings):
     def _sizes_and_crops_are_possible(self) -> MixtureData:
         for size in self.sizes:
             if any(side % _MULTIPLE for side in size):
-                near = [max(_MULTIPLE, round(side / _MULTIPLE) * _MULTIPLE) for side in size]
+                near = [max(_MULTIPLE, (side + _MULTIPLE // 2) // _MULTIPLE * _MULTIPLE) for side in size]
                 raise ValueError(
                     f"sizes: {list(size)}: both sides must be multiples of {_MULTIPLE}; {near} would do"
                 )

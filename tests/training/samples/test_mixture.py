@@ -130,6 +130,7 @@ def test_a_broken_picture_is_replaced_and_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"sizes": [[10**400, 64]]}, r"(?s)sizes.*less than or equal to"),
         ({"sizes": [[100, 64]]}, r"\[100, 64\]: both sides must be multiples of 32; \[96, 64\] would do"),
         ({"crop": [0.9, 0.4]}, "crop must be two numbers"),
         ({"sets": [{"folder": "a", "share": 1}, {"folder": "a", "share": 2}]}, "stands there twice"),
