@@ -124,6 +124,8 @@ def _unmarked(text: bytes) -> bytes:
 
 
 def _expand(given: Path, found: Found) -> list[Path]:
+    if "\0" in str(given):
+        raise InputError(f"{shown(given)}: no file has a NUL in its name")
     try:
         given.lstat()
         return [given]  # a link that leads nowhere becomes a photograph that cannot be read

@@ -160,5 +160,8 @@ def test_lists_of_all_encodings(encoding: str, end: str) -> None:
 def test_a_list_that_is_not_what_it_begins_as() -> None:
     with pytest.raises(InputError, match="utf-16"):
         listed_photographs(b"\xff\xfe\x00\xd8a", nul=False)
+    for name in ("in/a\0b.jpg", "in/\0*.jpg"):
+        with pytest.raises(InputError, match="no file has a NUL in its name"):
+            find_photographs([Path(name)], recursive=False, leave_out=Path("out"))
     with pytest.raises(InputError, match=r"separated by NUL.*--null"):
         listed_photographs(b"in/a.jpg\0in/b.jpg\0", nul=False)
