@@ -6,12 +6,17 @@ Linux tells a process its control groups in /proc/self/cgroup: `0::/path` in the
 
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 _ROOT = Path("/sys/fs/cgroup")
 _GROUPS = Path("/proc/self/cgroup")
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # names of glibc's <malloc.h>
+_LARGEST_KEPT = 32 << 20  # bytes: glibc's own limit, and a tile's largest tensor
+_MOST_KEPT = 256 << 20
 _NO_LIMIT = 1 << 60  # v1 writes a number of about 2^63 for none
 
 
@@ -29,6 +34,18 @@ def resident_memory() -> int:
         return pages * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError, IndexError, AttributeError):
         return 0
+
+
+def keep_freed_memory() -> None:
+    """Let the process keep up to 256 MB of what it frees; nothing happens where the C library is not glibc.
+
+    A network frees and takes the same few tensors again and again. glibc hands them back to the system each time,
+    which clears every page anew: a twentieth of a photograph's time.
+    """
+    tune = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if tune is not None:
+        tune(_MMAP_THRESHOLD, _LARGEST_KEPT)
+        tune(_TRIM_THRESHOLD, _MOST_KEPT)
 
 
 def _available_on_the_machine() -> int:

@@ -32,6 +32,7 @@ from prv2cli.files.disk_array import DiskArray
 from prv2cli.hub.registry import DEFAULT_REFINER
 from prv2cli.hub.resolve import auto_coarse, resolve
 from prv2cli.machine.devices import choose_device, choose_precision
+from prv2cli.machine.memory import keep_freed_memory
 from prv2cli.model.coarse.output import CoarseOutput
 from prv2cli.model.config import BundleConfig, RefinerConfig
 from prv2cli.model.depth_space import Scale
@@ -143,7 +144,8 @@ class Refiner:
 
     @classmethod
     def load(cls, models: Models) -> Refiner:
-        """What from_pretrained() gives, from one object. Raises UsageError: a network that takes no prompt gets one."""
+        """What from_pretrained() gives, in a program of its own. Raises UsageError: a prompt for a network without."""
+        keep_freed_memory()
         refiner = cls.from_pretrained(
             model=models.model,
             coarse=models.coarse,

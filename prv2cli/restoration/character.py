@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from prv2cli.resampling.extremes import largest_around, smallest_around
 from prv2cli.resampling.guide import to_guide
 
 SIDE = 1024  # cells on the longer side of what is looked at, at most
@@ -55,9 +56,9 @@ def _blur_around(cells: Tensor, photograph: Sequence[int], guide: Sequence[int],
     slope = torch.zeros_like(cells)
     slope[..., :, :-1] = cells.diff(dim=-1).abs()
     slope[..., :-1, :] = torch.maximum(slope[..., :-1, :], cells.diff(dim=-2).abs())
-    steepest = _largest_around(_largest_in(slope, guide), window)
+    steepest = largest_around(_largest_in(slope, guide), window // 2)
     seen = to_guide(cells, guide)
-    extent = _largest_around(seen, window) + _largest_around(-seen, window) + RELIEF
+    extent = largest_around(seen, window // 2) - smallest_around(seen, window // 2) + RELIEF
     pixels = photograph[0] / cells.shape[-2]  # of a cell
     return pixels * extent / (_OF_A_STEP * steepest.clamp_min(1e-6))
 
@@ -90,9 +91,3 @@ def _largest_in(values: Tensor, size: Sequence[int]) -> Tensor:
     if values.shape[-2] >= size[0] and values.shape[-1] >= size[1]:
         return F.adaptive_max_pool2d(values, tuple(size))
     return F.interpolate(values, size=tuple(size), mode="nearest")
-
-
-def _largest_around(values: Tensor, window: int) -> Tensor:
-    """In a window (odd) around each cell."""
-    rows = F.max_pool2d(values, (window, 1), 1, (window // 2, 0))
-    return F.max_pool2d(rows, (1, window), 1, (0, window // 2))

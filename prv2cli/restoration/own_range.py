@@ -8,13 +8,12 @@ is not treated so: a part narrower than the blur does lie outside of what its bl
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from torch import Tensor
 from torch.nn import functional as F
 
 from prv2cli.files.disk_array import DiskArray, bands
+from prv2cli.resampling.extremes import largest_around
 from prv2cli.resampling.maps import bilinear, rows_of
 
 GRID_SIDE = 1024  # cells on the longer side, at most
@@ -46,10 +45,5 @@ def _largest(coarse: Tensor, size: list[int], reach: int) -> np.ndarray:
     larger = [max(new, old) for new, old in zip(size, coarse.shape[-2:], strict=True)]
     if larger != list(coarse.shape[-2:]):
         coarse = F.interpolate(coarse, size=larger, mode="bilinear", align_corners=False)
-    found = F.adaptive_max_pool2d(coarse, size)
-    for _ in range(math.ceil(reach / 8)):  # in steps: a window's cost grows with its size
-        step = min(8, reach)
-        reach -= step
-        found = F.max_pool2d(found, (2 * step + 1, 1), 1, (step, 0))
-        found = F.max_pool2d(found, (1, 2 * step + 1), 1, (0, step))
+    found = largest_around(F.adaptive_max_pool2d(coarse, size), reach)
     return np.asarray(found[0, 0].float().numpy())

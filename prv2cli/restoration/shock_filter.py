@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from prv2cli.files.disk_array import DiskArray
+from prv2cli.resampling.extremes import largest_around, smallest_around
 
 EDGE = 0.03  # range of log-depth in 3 x 3 px from which a pixel moves all the way
 BLUR = (0.05, 0.24, 0.42, 0.24, 0.05)  # a Gaussian of 0.8 px, through which the bend is seen
@@ -51,9 +52,9 @@ def shock_filter(values: np.ndarray | DiskArray, steps: int, spread: float) -> N
 
 def _step(x: Tensor, spread: float) -> Tensor:
     """(H, W) -> (H, W)."""
-    nearest, farthest, bend = _largest(-x, 1).neg_(), _largest(x, 1), _bend(x)
+    nearest, farthest, bend = smallest_around(x, 1), largest_around(x, 1), _bend(x)
     extent = farthest - nearest
-    one_way, other_way = _largest(bend, NEAR), _largest(-bend, NEAR)
+    one_way, other_way = largest_around(bend, NEAR), -smallest_around(bend, NEAR)
     # 0: all around bends one way. 1: the weaker bend is half as strong as the other at least.
     share = _share(2 * torch.minimum(one_way, other_way), torch.maximum(one_way, other_way))
     share *= _share(bend.abs(), CLEAR_BEND * extent)
@@ -64,18 +65,6 @@ def _step(x: Tensor, spread: float) -> Tensor:
 def _share(part: Tensor, whole: Tensor) -> Tensor:
     """part / whole within 0..1; `part` is used up."""
     return part.div_(whole.clamp_min(_TINY)).clamp_(0, 1)
-
-
-def _largest(x: Tensor, radius: int) -> Tensor:
-    """Of each (2 radius + 1)^2 window; far quicker here than max_pool2d, which is made for many channels."""
-    for axis in (0, 1):
-        length, found = x.shape[axis], x.clone()
-        for shift in range(1, min(radius, length - 1) + 1):
-            for here, there in ((0, shift), (shift, 0)):
-                target = found.narrow(axis, here, length - shift)
-                torch.maximum(target, x.narrow(axis, there, length - shift), out=target)
-        x = found
-    return x
 
 
 def _bend(x: Tensor) -> Tensor:

@@ -49,7 +49,8 @@ class GuidedDenoisingUnit(nn.Module):
         y = x + self.residual(F.relu(x))
         if self.guidance == "none":
             return y
-        gate = self.gate(F.relu(self.norm(self.join(torch.cat([y, coarse], dim=1)))))
+        joined = self.norm(self.join(torch.cat([y, coarse], dim=1)))
+        gate = self.gate(F.relu(joined, inplace=True))
         return y * torch.sigmoid(gate) if self.guidance == "gated" else gate
 
 

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from prv2cli.errors import ConfigError, InputError
 from prv2cli.files.text import first_line
 from prv2cli.model.config import EncoderConfig
+from prv2cli.model.shuffles import pixel_unshuffle
 from prv2cli.model.timm_pyramid import create_pyramid
 
 
@@ -87,12 +88,14 @@ class LightEncoder(nn.Module):
 
     def tile(self, rgb: Tensor, depth: Tensor) -> Tensor:
         """Normalise and join: (B, 3, H, W) in 0..1 and (B, depth_channels, H, W) -> (B, 3 + depth_channels, H, W)."""
-        joined = torch.cat([(rgb - self.mean) / self.std, depth], dim=1)
-        return joined.contiguous(memory_format=torch.channels_last)
+        normalised = torch.addcmul(-self.mean / self.std, rgb, 1 / self.std)
+        return torch.cat([normalised, depth], dim=1)
 
     def pixels(self, tile: Tensor) -> Tensor:
-        """The output of `tile` at level 0: (B, .., H/s, W/s)."""
-        return F.pixel_unshuffle(tile, self.space_to_depth) if self.space_to_depth > 1 else tile
+        """The output of `tile` at level 0: (B, .., H/s, W/s), in channels_last memory."""
+        if self.space_to_depth > 1:
+            return pixel_unshuffle(tile, self.space_to_depth)
+        return tile.contiguous(memory_format=torch.channels_last)
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
         """The output of `pixels` -> feature maps of levels 1, 2, ..."""

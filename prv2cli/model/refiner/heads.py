@@ -10,6 +10,7 @@ from prv2cli.errors import ConfigError
 from prv2cli.model.config import HeadConfig
 from prv2cli.model.layers import conv3x3
 from prv2cli.model.refiner.surfaces import LocalFrame
+from prv2cli.model.shuffles import pixel_shuffle, pixel_unshuffle
 
 SHIFT_LIMIT = 1.0  # of the local extent: how far the candidate surfaces may move
 MASK_SLOPE = 10.0
@@ -66,16 +67,16 @@ class TwoSurfaceHead(nn.Module):
         x = self.enlarge(features)
         if self.stride == 4:
             x = F.pixel_shuffle(x, 2)
-        pixels = F.pixel_unshuffle(tile, 2) if self.stride > 1 else tile
+        pixels = pixel_unshuffle(tile, 2) if self.stride > 1 else tile
         x = self.detail(torch.cat([x, pixels], dim=1))
         for layer in self.along:
-            x = x + layer(F.gelu(x))
+            x = layer(F.gelu(x)).add_(x)
         out = self.to_surfaces(x).float()
         if self.stride > 1:
-            out = F.pixel_shuffle(out, 2)
+            out = pixel_shuffle(out, 2)
         chosen = torch.sigmoid(torch.logit(frame.fraction) + MASK_SLOPE * steeper * out[:, :1])
-        near, far = (SHIFT_LIMIT * torch.tanh(2 * out[:, k : k + 1]) for k in (1, 2))
-        return frame.extent * (chosen - frame.fraction + near * (1 - chosen) + far * chosen)
+        near, far = (SHIFT_LIMIT * torch.tanh(2 * out[:, 1:])).split(1, dim=1)
+        return frame.extent * (torch.lerp(near, far, chosen) + chosen - frame.fraction)
 
 
 def build_head(config: HeadConfig, channels: int, stride: int, tile_channels: int) -> nn.Module:
