@@ -61,7 +61,7 @@ from prv2cli.photo.read import read_photo  # noqa: E402
 from prv2cli.training.config.load import load_train_config  # noqa: E402
 
 SECONDS = 5  # an input that takes longer hangs
-MEMORY = 3 << 30  # bytes of address space, libraries included
+MEMORY = 1 << 30  # bytes of address space, beside what the libraries have taken
 MAX_PIXELS = 1_000_000
 PER_CHILD = 200  # inputs
 # Numbers that headers do not expect.
@@ -341,7 +341,8 @@ TARGETS: dict[str, tuple[Callable[[], list[bytes]], Callable[[bytes, Path], None
 
 def child(target: str, seeds: list[bytes], seed: int, report: Path) -> None:
     """Run PER_CHILD inputs; the one in progress lies in the report's folder, so that a crash leaves it there."""
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (taken + MEMORY, taken + MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     sys.stderr = (report / "stderr").open("w")
