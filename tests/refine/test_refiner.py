@@ -119,7 +119,9 @@ def test_sixteen_bits_are_used(
 ) -> None:
     wide = photograph.astype(np.uint16) * 257
     result = refiner.refine(wide, coarse_depth=coarse).depth
-    assert _relative(result, refined).max() < 0.02
+    off = _relative(result, refined)
+    assert np.quantile(off, 0.999) < 1e-3  # at an edge a rounding may decide between its two surfaces
+    assert off.max() < 0.1
     assert _relative(result, refined).mean() < 1e-4
 
 
