@@ -19,8 +19,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from prv2cli.errors import ConfigError
 from prv2cli.files.text import shown
 
-# Larger numbers than a float holds exactly are no counts and no sides, and would overflow where they are divided.
-PositiveInt = Annotated[int, Field(gt=0, le=2**53, strict=True)]
+# Larger numbers are no counts and no sides, and may overflow where they meet a float.
+PositiveInt = Annotated[int, Field(gt=0, le=10**30, strict=True)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 NonNegative = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
