@@ -158,7 +158,9 @@ def test_the_files_are_those_of_the_local_engine_and_a_second_run_does_nothing(
     assert states.pop("in/bad.jpg") == "failed"
     assert set(states.values()) == {"done"}
     assert len(states) == 6
-    assert "error: in/bad.jpg: not a photograph" in err  # on a busy machine after a word that workers start late
+    assert (
+        "error: in/bad.jpg: not a photograph" in err
+    )  # on a busy machine after a word that workers start late
     assert "6 done, 0 already done, 1 failed" in err
     assert _tree(folder / "out") == _local_tree(monkeypatch)
     (folder / "in/bad.jpg").unlink()
