@@ -17,7 +17,7 @@ from prv2cli.checkpoints.model_file import read_checkpoint, save_checkpoint
 from prv2cli.files.hashing import hash_file
 from prv2cli.model.config import RefinerConfig
 from prv2cli.training.config.load import load_train_config
-from prv2cli.training.start import _widened
+from prv2cli.training.start import widened
 
 CONFIG = Path(__file__).parents[1] / "configs" / "refiner-s.yaml"
 OUTSIDE = ("denoise", "back_projection", "shock_filter", "own_range")
@@ -37,7 +37,7 @@ def main() -> None:
     assert isinstance(recipe, RefinerConfig)
     assert isinstance(end.config, RefinerConfig)
     config = end.config.model_copy(update={key: getattr(recipe, key) for key in OUTSIDE})
-    first = _widened(begin.tensors, end.build())
+    first = widened(begin.tensors, end.build())
     mixed = {
         name: first[name].float().lerp(tensor.float(), args.share).to(tensor.dtype)
         if tensor.is_floating_point()

@@ -89,7 +89,7 @@ def _start_from(model: nn.Module, trained: AnyModelConfig, checkpoint: Checkpoin
     for part in parts:
         for target, config in candidates:
             if _before_growth(part.config) == _before_growth(config):
-                tensors = _grown(target) | _widened(part.tensors, target)
+                tensors = _grown(target) | widened(part.tensors, target)
                 _load(target, tensors, f"start_from: {checkpoint.name}")
                 return
     raise ConfigError(
@@ -109,7 +109,7 @@ def _before_growth(config: AnyModelConfig) -> AnyModelConfig:
     return config.model_copy(update={"head": head, "coarse": coarse, **outside})
 
 
-def _widened(tensors: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+def widened(tensors: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
     """The tensors, the guide's first convolution with zeros for what weights from before the growth were not told."""
     first = next((name for name in tensors if name.endswith(_GUIDE_STEM)), None)
     wanted = dict(model.named_parameters()).get(first or "")
