@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from prv2cli.depth_files.decode import Stored
 from prv2cli.depth_files.embedded.levels import EmbeddedDepth
@@ -127,12 +128,7 @@ def read_inside(
         "metre" if scale is not None else "relative" if relative else found.unit
     )
     found_kind = kind or found.kind
-    holes = ~np.isfinite(values)
-    if invalid == "zero" or isinstance(invalid, float):
-        holes |= found.levels == (0.0 if invalid == "zero" else invalid)
-    elif invalid is None and unit == "metre":
-        holes |= ~(values > 0)
-    values[holes] = np.nan
+    values[_without_value(values, found.levels, unit, invalid)] = np.nan
     what = f"{found.origin}, {values.shape[1]}x{values.shape[0]}"
     said = f"{label}: refining the depth in it ({what}, {'metres' if unit == 'metre' else 'no unit'})"
     remarks = [*found.notes, *_answered(found, found_kind, unit, relative=relative)]
@@ -224,14 +220,21 @@ def _values(numbers: np.ndarray, metadata: DepthMetadata, unit: str, invalid: In
     """(h, w) float32 in the map's unit, NaN = none."""
     with np.errstate(all="ignore"):
         values = (numbers / np.float64(metadata.scale)).astype(np.float32)
-        holes = ~np.isfinite(values)
-        if invalid == "zero":
+        holes = _without_value(values, numbers, unit, invalid)
+        own_hole = metadata.invalid == 0 and metadata.software == "prv2cli"
+        if invalid is None and unit != "metre" and own_hole:  # our own 16-bit files say so
             holes |= numbers == 0
-        elif isinstance(invalid, float):
-            holes |= numbers == invalid
-        elif invalid is None and unit == "metre":
-            holes |= ~(values > 0)
-        elif invalid is None and metadata.invalid == 0 and metadata.software == "prv2cli":
-            holes |= numbers == 0  # our own 16-bit files say so
     values[holes] = np.nan
     return values
+
+
+def _without_value(
+    values: np.ndarray, stored: np.ndarray, unit: str, invalid: Invalid | None
+) -> npt.NDArray[np.bool_]:
+    """(h, w): where a map in `unit` has no value, by `invalid`, which is of the stored numbers, or by its unit."""
+    holes = ~np.isfinite(values)
+    if invalid == "zero" or isinstance(invalid, float):
+        holes |= stored == (0 if invalid == "zero" else invalid)
+    elif invalid is None and unit == "metre":
+        holes |= ~(values > 0)
+    return holes

@@ -17,6 +17,7 @@ import numpy as np
 from prv2cli.choices import FocalOrigin
 from prv2cli.depth_files.ours.metadata import DepthMetadata
 from prv2cli.errors import UsageError
+from prv2cli.photo.focal import field_of_view
 
 PRINCIPAL = "principal_px"  # a key that a depth file by others may have among its metadata: [x, y]
 
@@ -61,11 +62,6 @@ class Camera:
 def first_of(step: int) -> int:
     """The first pixel of every `step`-th: the middle one of as many."""
     return (step - 1) // 2
-
-
-def field_of_view(focal_px: float, pixels: int) -> float:
-    """In degrees, of so many pixels in a row."""
-    return 2 * math.degrees(math.atan(pixels / (2 * focal_px)))
 
 
 def choose_focal(

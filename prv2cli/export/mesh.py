@@ -20,8 +20,9 @@ from prv2cli.export.camera import first_of
 from prv2cli.export.normals import normals_in_bands
 from prv2cli.export.points import AXES, place, smallest_step
 from prv2cli.export.targets import MADE_BY
-from prv2cli.export.view import View, as_bytes
+from prv2cli.export.view import View
 from prv2cli.extras import import_trimesh
+from prv2cli.photo.levels import to_8_bits
 
 MAX_EDGE = 1.05  # farthest to nearest corner of a triangle
 MAX_FACES = 2_000_000
@@ -120,7 +121,7 @@ def make_texture(rgb: np.ndarray) -> Texture:
     picture = Image.new("RGB", size)
     rows = max(1, _TEXTURE_BAND // width // factor) * factor
     for top in range(0, height, rows):
-        band = Image.fromarray(np.ascontiguousarray(as_bytes(rgb[top : top + rows])))
+        band = Image.fromarray(np.ascontiguousarray(to_8_bits(rgb[top : top + rows])))
         picture.paste(band.reduce(factor) if factor > 1 else band, (0, top // factor))
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=_QUALITY, subsampling=0, **signature("JPEG"))

@@ -22,6 +22,7 @@ from prv2cli.errors import InputError, UsageError
 from prv2cli.export.camera import Camera, Focal, Rays, choose_focal, choose_principal, first_of
 from prv2cli.export.targets import Target
 from prv2cli.files.text import shown
+from prv2cli.photo.levels import to_8_bits
 from prv2cli.photo.opening import MAX_PIXELS_DEFAULT
 from prv2cli.photo.read import Photo, read_photo
 from prv2cli.resampling.maps import nearest
@@ -70,7 +71,7 @@ class View:
 
     def colours(self, step: int = 1) -> np.ndarray | None:
         """(h, w, 3) uint8 of the same pixels; None without a photograph."""
-        return None if self.rgb is None else as_bytes(self.rgb[self._every(step)])
+        return None if self.rgb is None else to_8_bits(self.rgb[self._every(step)])
 
     def rays(self, step: int = 1) -> Rays:
         """Where the rays of the same pixels go."""
@@ -96,11 +97,6 @@ def _reciprocal(values: np.ndarray) -> np.ndarray:
         inverse = np.reciprocal(values)
     inverse[np.isinf(inverse)] = np.nan
     return inverse
-
-
-def as_bytes(rgb: np.ndarray) -> np.ndarray:
-    """uint8 of uint8 or uint16."""
-    return rgb if rgb.dtype == np.uint8 else ((rgb.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
 class Fixes(NamedTuple):

@@ -17,6 +17,7 @@ import numpy as np
 
 from prv2cli.depth_files.ours.preview import ColourSpan, colour_span, colourise, preview_format, write_picture
 from prv2cli.files.disk_array import DiskArray
+from prv2cli.photo.levels import to_8_bits
 from prv2cli.resampling.area import reduce_photograph
 from prv2cli.resampling.maps import bilinear, nearest
 
@@ -59,8 +60,7 @@ def panel_size(height: int, width: int) -> tuple[int, int]:
 
 
 def _photograph(rgb: np.ndarray | DiskArray, size: tuple[int, int]) -> np.ndarray:
-    small = reduce_photograph(rgb, size)[:]
-    return small if small.dtype == np.uint8 else ((small.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    return to_8_bits(reduce_photograph(rgb, size)[:])
 
 
 def _coarse(result: Depth, size: tuple[int, int]) -> np.ndarray:

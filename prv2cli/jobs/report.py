@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ import numpy as np
 from prv2cli.depth_files.ours.metadata import DepthMetadata
 from prv2cli.depth_files.ours.write import WriteReport
 from prv2cli.files.disk_array import bands
+from prv2cli.photo.focal import field_of_view
 from prv2cli.tiling.disagreement import FORMULA, METRE_FORMULA
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def _field_of_view(result: Depth) -> float | None:
     """Horizontal, in degrees; None where the focal length is not known."""
     if result.focal_px is None:
         return None
-    return round(2 * math.degrees(math.atan(result.depth.shape[1] / (2 * result.focal_px))), 3)
+    return round(field_of_view(result.focal_px, result.depth.shape[1]), 3)
 
 
 def describe_confidence(refiner: Refiner, depth: DepthMetadata) -> DepthMetadata:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from prv2cli.photo.colour.to_srgb import ToSrgb, to_8_bits
+from prv2cli.photo.colour.to_srgb import ToSrgb
+from prv2cli.photo.levels import to_8_bits
 from prv2cli.photo.stored import Stored
 
 BAND_PIXELS = 1 << 20

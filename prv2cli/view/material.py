@@ -22,6 +22,7 @@ from prv2cli.depth_files.ours.metadata import DepthMetadata
 from prv2cli.depth_files.ours.preview import ColourSpan, colour_span
 from prv2cli.depth_files.read import DepthMap
 from prv2cli.errors import InputError
+from prv2cli.photo.levels import to_8_bits
 from prv2cli.photo.read import Photo
 from prv2cli.resampling.aspect import ASPECT_TOLERANCE, same_aspect
 from prv2cli.resampling.maps import nearest
@@ -154,7 +155,7 @@ def _eight_bits(rgb: np.ndarray) -> np.ndarray:
     """(H, W, 3) uint16 -> uint8, rounded; in bands."""
     small = np.empty(rgb.shape, np.uint8)
     for rows in row_bands(*rgb.shape[:2]):
-        small[rows] = (rgb[rows].astype(np.uint32) + 128) // 257
+        small[rows] = to_8_bits(rgb[rows])
     return small
 
 

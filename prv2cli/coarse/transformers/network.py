@@ -26,6 +26,7 @@ from prv2cli.errors import CheckpointError, InputError
 from prv2cli.extras import import_transformers
 from prv2cli.files.disk_array import DiskArray
 from prv2cli.files.text import first_line
+from prv2cli.photo.focal import field_of_view
 
 logger = logging.getLogger("prv2cli")
 
@@ -215,7 +216,7 @@ class TransformersNetwork:
         multiplies it by width / focal length, which it takes from the horizontal field of view in degrees.
         """
         if focal_px is not None:
-            degrees = 2 * math.degrees(math.atan(0.5 * width / focal_px))
+            degrees = field_of_view(focal_px, width)
             outputs.field_of_view = torch.tensor([degrees], device=outputs.predicted_depth.device)
             return "metre"
         if outputs.field_of_view is not None:

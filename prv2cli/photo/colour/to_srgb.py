@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image, ImageCms
 
 from prv2cli.photo.colour.exact import Convert, as_rgb, exact_conversion
+from prv2cli.photo.levels import to_8_bits
 
 _MODEL_OF_SPACE = {"RGB": ("RGB", "L"), "GRAY": ("L",), "CMYK": ("CMYK",)}
 _DARK_GREYS = 16
@@ -47,11 +48,6 @@ def plan_srgb(icc: bytes | None, model: str, deep: bool) -> ToSrgb:
         plain = _without_profile(model, deep)
         note = f"embedded colour profile ignored ({reason[:80]})"
         return ToSrgb(plain.convert, plain.deep, (note, *plain.notes))
-
-
-def to_8_bits(values: np.ndarray) -> np.ndarray:
-    """uint16 to the nearest uint8 level (65535 = 255)."""
-    return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
 def _without_profile(model: str, deep: bool) -> ToSrgb:

@@ -7,12 +7,14 @@ that samples range from nearly right to wrong in every way.
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from prv2cli.resampling.extremes import largest_around, smallest_around
 from prv2cli.training.config.samples import DegradeConfig
 
 _MIN_SIDE = 6  # low-resolution pixels
@@ -116,12 +118,7 @@ def _lose_thin_parts(log_depth: Tensor, dice: _Dice) -> Tensor:
     """Remove foreground (or background) narrower than 3 or 5 pixels, everywhere or in patches."""
     radius = dice.pick(1, 2)
 
-    def farthest(x: Tensor) -> Tensor:
-        return F.max_pool2d(x, 2 * radius + 1, 1, radius)
-
-    def nearest(x: Tensor) -> Tensor:
-        return -F.max_pool2d(-x, 2 * radius + 1, 1, radius)
-
+    farthest, nearest = partial(largest_around, radius=radius), partial(smallest_around, radius=radius)
     without = nearest(farthest(log_depth)) if dice.chance(0.7) else farthest(nearest(log_depth))
     if dice.chance(0.5):
         return without
