@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
+from prv2cli.restoration.noise import bilateral_solver
 from prv2cli.restoration.noise.bilateral_solver import solve
 
 RNG = np.random.default_rng(0)
@@ -39,3 +41,24 @@ def test_a_constant_map_stays_and_an_offset_goes_through() -> None:
 
 def test_tiny_pictures() -> None:
     assert solve(np.zeros((1, 1, 3)), np.ones((1, 1)), 10.0).shape == (1, 1)
+
+
+def test_noisier_levels_count_less(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, truth = _two_halves()
+    near = truth < 2
+    rgb = np.where(near[..., None], 0.5, 0.55) * np.ones(3)  # neighbours in the grid
+    noisy = truth + RNG.normal(0, 1, truth.shape) * np.where(near, 0.03, 0.6)
+
+    def error() -> float:
+        return float(np.abs(solve(rgb, noisy, 60.0) - truth)[near].mean())
+
+    uneven = error()
+    monkeypatch.setattr(bilateral_solver, "UNEVEN", 1.0)
+    assert uneven < 0.8 * error()
+
+
+def test_a_slope_is_not_flattened() -> None:
+    slope = np.linspace(0, 1, 128) * np.ones((96, 1))
+    noisy = slope + RNG.normal(0, 0.05, slope.shape)
+    found = solve(np.full((96, 128, 3), 0.5), noisy, 60.0)
+    assert abs(np.polyfit(slope[0], found.mean(axis=0), 1)[0] - 1) < 0.05  # 0.85 without the second solution
