@@ -1,8 +1,11 @@
 """Whether the confidence knows where the depth is wrong, measured on photographs with true depth.
 
     python benchmarks/confidence.py --data FOLDER [--model NAME_OR_PATH] [--factors 8 16] [--json FILE]
+    python benchmarks/confidence.py --imitators FOLDER [--model NAME_OR_PATH]
 
-FOLDER, coarse maps and scores are those of accuracy.py. For each way of getting several predictions of a pixel:
+--data: folder, coarse maps and scores are those of accuracy.py. --imitators: where a training run keeps its imitators;
+the maps are those of the one that training never sees, of held-out procedural scenes (hand_made.py). For each way of
+getting several predictions of a pixel:
 
     rank    Spearman's rank correlation of 1 - confidence with |d - d*| / d*, over the measured pixels whose
             confidence is known; 1 = the same order, 0 = no relation
@@ -20,6 +23,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import hand_made
 import numpy as np
 from accuracy import METRICS, Case, _mean, _note, _print_row, load_cases
 from scipy.stats import spearmanr
@@ -51,6 +55,25 @@ def measure(refiner: Any, case: Case, options: dict[str, Any]) -> Row:
     return row
 
 
+def measure_behind_networks(refiner: Any, imitators: Path) -> None:
+    """One line: the same figures behind maps of a network, relative inverse depth as the result is."""
+    ranks, slopes, known = [], [], []
+    for given in hand_made.network_like(imitators):
+        inverse = given.given.values
+        result = refiner.refine(
+            given.rgb, coarse_depth=inverse, coarse_kind="inverse", coarse_unit="relative", confidence=True
+        )
+        error = given.error(result.depth)
+        sure = np.isfinite(result.confidence)
+        ranks.append(rank_correlation(1 - result.confidence[sure], error[sure]))
+        slopes.append(rank_correlation(np.hypot(*np.gradient(result.depth)).ravel(), error.ravel()))
+        known.append(100 * float(sure.mean()))
+    told = f"rank {np.mean(ranks):.3f} ({min(ranks):.3f} to {max(ranks):.3f})"
+    print(
+        f"network-like, {len(ranks)} scenes: {told}, steepness {np.mean(slopes):.3f}, known {np.mean(known):.1f} %"
+    )
+
+
 def rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
     return float(spearmanr(a, b).statistic)
 
@@ -73,19 +96,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", type=Path, required=True, help="folder of the scenes")
+    parser.add_argument("--data", type=Path, help="folder of the scenes")
+    parser.add_argument("--imitators", type=Path, help="where a training run keeps its imitators")
     parser.add_argument(
         "--model", default="auto", help="name or path of the refiner; default: the shipped one"
     )
     parser.add_argument("--factors", type=int, nargs="+", default=[8, 16])
     parser.add_argument("--json", type=Path, help="write all figures here")
     args = parser.parse_args()
+    if not (args.data or args.imitators):
+        parser.error("nothing to measure: give --data or --imitators")
 
     from prv2cli import Refiner
 
     refiner = Refiner.from_pretrained(args.model, coarse=None, device="cpu")
+    if args.imitators:
+        measure_behind_networks(refiner, args.imitators)
     report = {}
-    for factor in args.factors:
+    for factor in args.factors if args.data else ():
         found: dict[str, dict[str, Row]] = {way: {} for way in WAYS}
         for case in load_cases(args.data, factor):
             for way, options in WAYS.items():

@@ -56,6 +56,12 @@ class Given(NamedTuple):
     rgb: np.ndarray
     given: GivenDepth
     judge: Callable[[np.ndarray], Figures]
+    truth: np.ndarray | None = None  # (H, W) metres, where all of it is known
+
+    def error(self, inverse: np.ndarray) -> np.ndarray:
+        """(H, W) |d - d*| / d* of a result in inverse depth."""
+        assert self.truth is not None
+        return np.asarray(np.abs(_depth(inverse) - self.truth) / self.truth)
 
 
 def without(step: str, model: str) -> Refiner:
@@ -109,13 +115,16 @@ def network_like(imitators: Path, scenes: int = 8) -> Iterator[Given]:
     for case in _held_out(config):
         rgb = (case.rgb[0].permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
         values = case.coarse[0, 0].numpy()
-        yield Given(
-            "network-like", rgb, GivenDepth(values, "inverse", "relative"), partial(_against, case.truth)
-        )
+        given = GivenDepth(values, "inverse", "relative")
+        yield Given("network-like", rgb, given, partial(_against, case.truth), case.truth)
+
+
+def _depth(inverse: np.ndarray) -> np.ndarray:
+    return (1 / np.maximum(inverse, 1 / FAR)).astype(np.float32)
 
 
 def _against(truth: np.ndarray, inverse: np.ndarray) -> Figures:
-    depth, mask = (1 / np.maximum(inverse, 1 / FAR)).astype(np.float32), np.ones(truth.shape, bool)
+    depth, mask = _depth(inverse), np.ones(truth.shape, bool)
     return {
         "AbsRel %": 100 * abs_rel(depth, truth, mask),
         "edges %": 100 * edge_abs_rel(depth, truth, mask),
