@@ -368,7 +368,7 @@ def test_the_command_says_that_some_failed(
 ) -> None:
     from prv2cli.refine.refiner import Refiner
 
-    monkeypatch.setattr(Refiner, "from_pretrained", lambda *_, **__: FakeRefiner())
+    monkeypatch.setattr(Refiner, "load", lambda models: FakeRefiner())
     with pytest.raises(SystemExit) as ended:
         main(
             [

@@ -77,17 +77,23 @@ def test_the_site_has_every_command() -> None:
 
 
 def test_the_citation_is_complete() -> None:
-    """What cffconvert asks for, and that a version, if there is one, is the package's."""
+    """What cffconvert asks for, and the version and its date as the package and CHANGELOG.md have them."""
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
     assert citation["cff-version"] == "1.2.0"
     assert {"message", "title", "authors", "license", "references"} <= set(citation)
     for entry in (citation, *citation["references"]):
         assert all({"name"} <= set(a) or {"family-names", "given-names"} <= set(a) for a in entry["authors"])
     assert all({"type", "title"} <= set(entry) for entry in citation["references"])
-    assert citation.get("version", prv2cli.__version__) == prv2cli.__version__
+    assert citation["version"] == prv2cli.__version__
+    changes = (ROOT / "CHANGELOG.md").read_text("utf-8").splitlines()
+    assert f"## [{citation['version']}] - {citation['date-released']}" in changes
+    assert changes.count("## [Unreleased]") == 1
 
 
 # --- the checks before a release ---------------------------------------------------------------------------
+
+
+CITED = "version: 1.2.3\ndate-released: 2030-01-02\n"
 
 
 @pytest.fixture
@@ -95,9 +101,9 @@ def checkout(tmp_path: Path) -> Path:
     """A repository with what the checks look at, committed and tagged."""
     if sys.platform == "win32" or shutil.which("git") is None:
         pytest.skip("the checks are a shell script and ask git")
-    for name in (".ci/release", "CITATION.cff"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        shutil.copy(ROOT / name, tmp_path / name)
+    (tmp_path / ".ci").mkdir()
+    shutil.copy(ROOT / ".ci/release", tmp_path / ".ci/release")
+    (tmp_path / "CITATION.cff").write_text(CITED)
     (tmp_path / "prv2cli").mkdir()
     (tmp_path / "prv2cli/version.py").write_text('"""The version."""\n\n__version__ = "1.2.3"\n')
     (tmp_path / "CHANGELOG.md").write_text("## [Unreleased]\n\n## [1.2.3] - 2030-01-02\n")
@@ -142,7 +148,11 @@ def test_what_is_not_ready_is_named(checkout: Path) -> None:
     (checkout / "CITATION.cff").write_text('version: "1.2.2"\n')
     _commit(checkout)
     _git(checkout, "tag", "--force", "v1.2.3")
-    assert "CITATION.cff has version 1.2.2" in _check(checkout)[1]
+    assert "CITATION.cff has version 1.2.2, not 1.2.3" in _check(checkout)[1]
+    (checkout / "CITATION.cff").write_text(CITED.replace("2030", "2029"))
+    _commit(checkout)
+    _git(checkout, "tag", "--force", "v1.2.3")
+    assert "CITATION.cff says released 2029-01-02, CHANGELOG.md another day" in _check(checkout)[1]
 
 
 # --- the demo ---------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -113,8 +113,11 @@ def write_tensors(
         file.write(save(stored, {_HEADER_KEY: json.dumps(header)}))
 
 
-def read_checkpoint(path: Path) -> Checkpoint:
+def read_checkpoint(path: Path, check: Callable[[AnyModelConfig], object] | None = None) -> Checkpoint:
     """Read and check a model file of ours. The tensors are mapped from the file, not read into memory.
+
+    Args:
+        check: raises for a configuration that the caller cannot use, before any tensor is read.
 
     Raises:
         CheckpointError: not safetensors, no prv2 header, a bad configuration, or values that are not finite.
@@ -122,6 +125,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
     with open_safetensors(path) as file:
         header = _parse_header(path, file.metadata() or {})
         config = _parse_config(path, header)
+        if check is not None:
+            check(config)
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     for name, tensor in tensors.items():
         check_values(path, name, tensor)

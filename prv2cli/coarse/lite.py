@@ -64,10 +64,12 @@ def _without_margin(depth: Tensor) -> Tensor:
     return F.pad(inner, (UNTRUE,) * 4, mode="replicate")
 
 
-def take_at_its_word(network: CoarseNetwork) -> None:
-    """From now on call a network's depth metres however much it doubts them: to measure how far off it is."""
-    if isinstance(network, LiteNetwork):
-        network.config = network.config.model_copy(update={"trusted": math.inf})
+def at_its_word(network: CoarseNetwork) -> CoarseNetwork:
+    """The same network, its depth called metres however much it doubts them: to measure how far off it is."""
+    if not isinstance(network, LiteNetwork):
+        return network
+    config = network.config.model_copy(update={"trusted": math.inf})
+    return LiteNetwork(network.module, config, network.device, network.name, network.identity)
 
 
 def input_size(height: int, width: int, config: LiteConfig) -> tuple[int, int]:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from prv2cli.choices import Kind, Unit
 from prv2cli.errors import InputError
 from prv2cli.files.disk_array import DiskArray
-from prv2cli.model.call_per_size import call_per_size
+from prv2cli.model.call_per_size import calls
 from prv2cli.model.coarse.output import CoarseOutput
 from prv2cli.model.config import BundleConfig, LiteConfig
 from prv2cli.resampling.area import resize_photograph, shrink
@@ -110,20 +110,11 @@ def predict_many(
 
 def forward_per_size(module: nn.Module, images: Sequence[Tensor]) -> list[CoarseOutput]:
     """A coarse module's output for each of the (1, 3, h, w) images; those of one size share a call."""
-
-    doubts = False
-
-    def forward(rgb: Tensor) -> list[Tensor]:
-        nonlocal doubts
-        out: CoarseOutput = module(rgb)
-        doubts = out.log_doubt is not None
-        return [out.depth, *out.features, *([] if out.log_doubt is None else [out.log_doubt])]
-
-    outputs = call_per_size(forward, [[image] for image in images])
-    return [
-        CoarseOutput(depth, rest[:-1], log_doubt=rest[-1]) if doubts else CoarseOutput(depth, rest)
-        for depth, *rest in outputs
-    ]
+    found: dict[int, CoarseOutput] = {}
+    for places, (together,) in calls([[image] for image in images]):
+        out: CoarseOutput = module(together)
+        found |= {place: out.of(row) for row, place in enumerate(places)}
+    return [found[place] for place in range(len(images))]
 
 
 def bundle_input(rgb: np.ndarray | DiskArray, bundle: BundleConfig) -> Tensor:

@@ -7,7 +7,7 @@ Readable       its samples in order; a broken one is told once and left out
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
@@ -78,7 +78,8 @@ class ListedData(Generic[Entry]):
         if sample.rgb.shape[:2] != sample.truth.shape:
             (height, width), (rows, columns) = sample.rgb.shape[:2], sample.truth.shape
             raise InputError(
-                f"{sample.name}: the photograph is {width} x {height} and its depth {columns} x {rows}"
+                f"{sample.name}: the photograph is {width} x {height} and its depth {columns} x {rows}; bring one of "
+                "the two to the other's size"
             )
         if sample.matte is None and not sample.valid.any():
             raise InputError(f"{sample.name}: no pixel has a true depth")
@@ -246,6 +247,24 @@ def read_split(path: Path, columns: int, what: str) -> list[list[str]]:
             raise InputError(f"{path}, line {number}: expected {what}, found {line.strip()[:80]!r}")
         lines.append(words)
     return lines
+
+
+def split_lines(root: Path, split: str, columns: int, what: str, *folders: str) -> list[list[str]]:
+    """The lines of the split file that `split` names (find_split), as read_split gives them."""
+    return read_split(find_split(root, split, *folders), columns, what)
+
+
+def listed_files(lines: Iterable[Sequence[str]], root: Path, *columns: int) -> list[tuple[Path, ...]]:
+    """What a split's lines name in these columns, below `root`: a tuple of files a line."""
+    return [tuple(below(root, line[column]) for column in columns) for line in lines]
+
+
+def thinned(frames: Iterable[Path], every: int) -> list[Path]:
+    """The frames in order, of each folder only each `every`-th: those of one sequence differ little."""
+    folders: dict[Path, list[Path]] = {}
+    for path in sorted(frames):
+        folders.setdefault(path.parent, []).append(path)
+    return [path for sequence in folders.values() for path in sequence[::every]]
 
 
 def first_file(*candidates: Path) -> Path:

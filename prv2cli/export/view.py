@@ -25,11 +25,8 @@ from prv2cli.files.text import shown
 from prv2cli.photo.levels import to_8_bits
 from prv2cli.photo.opening import MAX_PIXELS_DEFAULT
 from prv2cli.photo.read import Photo, read_photo
+from prv2cli.resampling.aspect import ASPECT_TOLERANCE, same_aspect
 from prv2cli.resampling.maps import nearest
-
-ASPECT_PIXELS = (
-    2  # a photograph of another size covers the map if its sides are in proportion to so many pixels
-)
 
 
 @dataclass(frozen=True)
@@ -201,9 +198,9 @@ def camera_of(
 def check_aspect(photo: Photo, size: tuple[int, int]) -> None:
     """Refuse a photograph that cannot lie over a map of `size` (rows, columns). Raises UsageError."""
     rows, columns = photo.rgb.shape[:2]
-    if _fits((rows, columns), size):
+    if same_aspect((rows, columns), size):
         return
-    turned = " as if it were turned" if _fits((columns, rows), size) else ""
+    turned = " as if it were turned" if same_aspect((columns, rows), size) else ""
     fix = (
         "turn one of them; prv2 reads photographs upright, as their EXIF data say"
         if turned
@@ -211,15 +208,8 @@ def check_aspect(photo: Photo, size: tuple[int, int]) -> None:
     )
     raise UsageError(
         f"PHOTO {photo.name}: its {columns} x {rows} pixels do not lie over the depth map's {size[1]} x {size[0]}"
-        f"{turned}; {fix}"
+        f"{turned}: the aspects differ by more than {ASPECT_TOLERANCE:.0%}; {fix}"
     )
-
-
-def _fits(own: tuple[int, int], size: tuple[int, int]) -> bool:
-    """Whether a picture of `own` rows and columns has the aspect of `size`, to a few of the smaller's pixels."""
-    small, large = sorted((own, size))
-    ratio = max(large[0] / small[0], large[1] / small[1])
-    return all(abs(large[axis] / ratio - small[axis]) <= ASPECT_PIXELS for axis in (0, 1))
 
 
 def _focal_over(photo: Photo, width: int) -> float | None:

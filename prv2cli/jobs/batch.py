@@ -1,6 +1,6 @@
 """Many photographs: what a job is, how it ends, and what decides whether it is done already.
 
-    Job ─ Engine (local_engine.py in this process, ray_engine.py on a cluster) ─ Outcome: done, skipped or failed
+    Job ─ Engine (engines/local.py in this process, engines/ray.py on a cluster) ─ Outcome: done, skipped or failed
 
 A finished file is left alone only if it says that it was made from the same bytes with the same settings; nothing else
 about a run is remembered anywhere.
@@ -74,7 +74,10 @@ class BatchSettings:
     companions: Companions = field(default_factory=Companions)
 
     def digest(self, refiner: Refiner) -> str:
-        """Identity of these settings with these models: a file that carries it needs no second run."""
+        """Identity of these settings with these models: a file that carries it needs no second run.
+
+        The version is one of them: another one may compute otherwise, and a folder is to be of one kind.
+        """
         decisive = {
             "version": __version__,
             "model": refiner.checkpoint.sha256,
@@ -92,7 +95,7 @@ class BatchSettings:
 
 
 class Engine(Protocol):
-    """Who does the jobs: LocalEngine in this process, ray_engine.RayEngine in those of a cluster."""
+    """Who does the jobs: local.LocalEngine in this process, ray.RayEngine in those of a cluster."""
 
     def run(self, jobs: list[Job]) -> Generator[Outcome, None, list[Job]]:
         """One round over the jobs, an outcome for each that has ended; returns those that another process works on."""

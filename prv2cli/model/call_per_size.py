@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -23,16 +23,21 @@ def call_per_size(
     Returns:
         For each image the function's tensors (1, ...).
     """
-    groups: dict[tuple[torch.Size, ...], list[int]] = {}
-    for place, tensors in enumerate(images):
-        groups.setdefault(tuple(tensor.shape for tensor in tensors), []).append(place)
     found: list[list[Tensor]] = [[] for _ in images]
-    calls = [
-        group[i : i + MOST_AT_ONCE] for group in groups.values() for i in range(0, len(group), MOST_AT_ONCE)
-    ]
-    for places in calls:
-        columns = zip(*(images[place] for place in places), strict=True)
-        outputs = function(*(torch.cat(column) if len(column) > 1 else column[0] for column in columns))
+    for places, inputs in calls(images):
+        outputs = function(*inputs)
         for row, place in enumerate(places):
             found[place] = [output[row : row + 1] for output in outputs]
     return found
+
+
+def calls(images: Sequence[Sequence[Tensor]]) -> Iterator[tuple[list[int], list[Tensor]]]:
+    """The calls that call_per_size makes: which of the images share one, and their tensors together, (B, ...)."""
+    groups: dict[tuple[torch.Size, ...], list[int]] = {}
+    for place, tensors in enumerate(images):
+        groups.setdefault(tuple(tensor.shape for tensor in tensors), []).append(place)
+    for group in groups.values():
+        for first in range(0, len(group), MOST_AT_ONCE):
+            places = group[first : first + MOST_AT_ONCE]
+            columns = zip(*(images[place] for place in places), strict=True)
+            yield places, [torch.cat(column) if len(column) > 1 else column[0] for column in columns]

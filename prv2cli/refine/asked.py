@@ -6,21 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from prv2cli.coarse.lite import take_at_its_word
 from prv2cli.refine.fuse import Depth
 from prv2cli.refine.refiner import Refiner
 from prv2cli.refine.request import GivenDepth, RefineRequest, Subject
 
 
 class AskedRefiner:
-    """evaluation.of_model.RefinerLike, from a Refiner and what is asked of it.
-
-    Metres that the refiner's coarse network doubts are measured like all others.
-    """
+    """evaluation.of_model.RefinerLike, from a Refiner and what is asked of it."""
 
     def __init__(self, refiner: Refiner, request: RefineRequest) -> None:
-        if refiner.coarse is not None:
-            take_at_its_word(refiner.coarse)
         self._refiner, self._request = refiner, request
 
     @property

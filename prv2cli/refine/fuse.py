@@ -17,7 +17,7 @@ from prv2cli.files.disk_array import DiskArray, bands
 from prv2cli.model.config import RefinerConfig
 from prv2cli.model.depth_space import Affine, LogNormalisation, PlainMetres, Scale
 from prv2cli.refine.sky import Sky
-from prv2cli.restoration.back_projection import back_project, difference
+from prv2cli.restoration.back_projection import back_project, difference, on_grid
 from prv2cli.restoration.change import add_change
 from prv2cli.restoration.own_range import keep_in_range
 from prv2cli.restoration.shock_filter import shock_filter
@@ -152,9 +152,10 @@ def correct(
     """
     if not (config.back_projection or config.shock_filter or config.own_range):
         return
-    found = difference(refined, given)
+    grid = on_grid(refined, given)
+    found = difference(grid)
     if found.unexplained <= BLURRED and noise == 0:
-        back_project(refined, given, config.back_projection)
+        back_project(refined, grid, config.back_projection)
     if found.unexplained <= MOSTLY_BLURRED or 0 < noise < WEAK_NOISE:
         shock_filter(refined, config.shock_filter, scale.contrast)
     if found.unexplained > BLURRED and config.own_range:

@@ -15,34 +15,29 @@ import random
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from prv2cli.checkpoints.model_file import Checkpoint
 from prv2cli.checkpoints.publish import push_to_hub, save_pretrained
-from prv2cli.choices import FocalOrigin, Kind, Scene, Tta, Unit
-from prv2cli.coarse.given import holes_of, pixels_in
-from prv2cli.coarse.load import load_coarse
-from prv2cli.coarse.network import CoarseDepth, CoarseNetwork, takes_prompt
+from prv2cli.choices import Kind, Scene, Tta, Unit
+from prv2cli.coarse.network import CoarseNetwork
 from prv2cli.errors import CheckpointError, UsageError
 from prv2cli.files.disk_array import DiskArray
-from prv2cli.hub.registry import DEFAULT_REFINER
-from prv2cli.hub.resolve import auto_coarse, resolve
 from prv2cli.machine.devices import choose_device, choose_precision
 from prv2cli.machine.memory import keep_freed_memory
 from prv2cli.model.coarse.output import CoarseOutput
 from prv2cli.model.config import BundleConfig, RefinerConfig
-from prv2cli.model.depth_space import Scale
 from prv2cli.model.layers import resize
 from prv2cli.model.refiner.patchrefiner import PatchRefiner
-from prv2cli.refine.fuse import Depth, fuse
-from prv2cli.refine.load import load_model
+from prv2cli.refine.fuse import Depth
+from prv2cli.refine.load import Check, Loaded, load_networks
 from prv2cli.refine.prepare import BundleCoarse, Preparer, refine_into, timed
 from prv2cli.refine.request import GivenDepth, Models, RefineRequest, Subject, Tiling
-from prv2cli.refine.sky import sky_of
+from prv2cli.refine.result import Known, depth_of
 from prv2cli.refine.tiles.authors import PaperSetup, refine_paper
 from prv2cli.refine.tiles.loop import Progress, TileLoop, View, to_pixels
 from prv2cli.refine.tiles.plan import largest_tile, plan_photograph
@@ -129,38 +124,20 @@ class Refiner:
         Raises:
             UsageError: unknown name. CheckpointError: a file that is no model. DeviceError: no such device.
         """
-        name = DEFAULT_REFINER if model == "auto" else model
-        source = resolve(name, revision=revision, offline=offline, cache_dir=cache_dir)
-        checkpoint = load_model(source)
-        network = None
-        if coarse is not None and not (coarse == "auto" and isinstance(checkpoint.config, BundleConfig)):
-            if coarse == "auto":
-                chosen = auto_coarse(scene, offline=offline, cache_dir=cache_dir)
-            else:
-                chosen = resolve(coarse, offline=offline, cache_dir=cache_dir)
-            network = load_coarse(chosen, choose_device(device), scene)
-        logger.info("refiner %s; coarse %s", source.name, network.name if network else "none of its own")
-        return cls(checkpoint, network, device=device, precision=precision, name=source.name)
+        models = Models(model, coarse, scene, revision, offline, device, precision)
+        return cls._of(load_networks(models, cache_dir=cache_dir), models)
 
     @classmethod
-    def load(cls, models: Models) -> Refiner:
-        """What from_pretrained() gives, in a program of its own. Raises UsageError: a prompt for a network without."""
+    def load(cls, models: Models, check: Check | None = None) -> Refiner:
+        """What from_pretrained() gives, in a program of its own. `check` and what is raised: see load_networks."""
         keep_freed_memory()
-        refiner = cls.from_pretrained(
-            model=models.model,
-            coarse=models.coarse,
-            scene=models.scene,
-            revision=models.revision,
-            offline=models.offline,
-            device=models.device,
-            precision=models.precision,
-        )
-        if models.prompted and not takes_prompt(refiner.coarse):
-            raise UsageError(
-                f"--coarse {models.coarse} with --coarse-depth: this network takes no depth map as its prompt, as "
-                "Prompt Depth Anything does; leave one of the two out"
-            )
-        return refiner
+        return cls._of(load_networks(models, check=check), models)
+
+    @classmethod
+    def _of(cls, loaded: Loaded, models: Models) -> Refiner:
+        name, refiner, coarse = loaded
+        logger.info("refiner %s; coarse %s", name, coarse.name if coarse else "none of its own")
+        return cls(refiner, coarse, device=models.device, precision=models.precision, name=name)
 
     def save_pretrained(self, folder: str | Path) -> Path:
         """Write the refiner (of a bundle: both networks) and a model card to a folder; see publish.py."""
@@ -248,13 +225,13 @@ class Refiner:
             with timed(seconds, "tiles"):
                 blended, batches = self._through_tiles(subjects, plans, views, request, progress, unfinished)
             known = [
-                _Known.of(seen, request.focal_px, subject)
+                Known.of(seen, request.focal_px, subject)
                 for seen, subject in zip(views, subjects, strict=True)
             ]
             del views  # the results of the passes at half size are large
             share = {part: value / len(subjects) for part, value in seconds.items()}
             found = [
-                self._fused(values, plan, about, batch, dict(share))
+                depth_of(values, plan, about, self.config, self.loop, batch, dict(share))
                 for values, plan, about, batch in zip(blended, plans, known, batches, strict=True)
             ]
             unfinished.pop_all()
@@ -321,77 +298,3 @@ class Refiner:
         setup, rng = PaperSetup(self.bundle.process_size), random.Random(tiling.seed)
         depth = refine_paper(self.loop.network, image, coarse, setup, tiling.mode, rng, progress)
         return Blended(resize(depth, subject.size, True)[0, 0].numpy(), None)
-
-    def _fused(
-        self, blended: Blended, plan: TilePlan, known: _Known, batch: int, seconds: dict[str, float]
-    ) -> Depth:
-        """The result, with all that is known of the run."""
-        with timed(seconds, "fuse"):
-            sky = sky_of(known.coarse)
-            fused = fuse(blended, plan, known.scale, known.given, self.config, sky, noise=known.noise)
-        focal_px, focal_origin = known.focal
-        normals, seen = known.coarse.normals, known.coarse.seen
-        depth: Any = fused.depth
-        confidence: Any = fused.confidence
-        return Depth(
-            depth=depth,
-            coarse=known.coarse.values[0, 0].numpy(),
-            tiling=plan.description,
-            seam=fused.seam,
-            tiles=len(plan.tiles) * known.views,
-            batch_size=batch,
-            device=str(self.device),
-            precision=str(self.dtype).removeprefix("torch."),
-            unit=known.coarse.unit,
-            kind=known.coarse.kind,
-            affine=known.coarse.affine,
-            tta="flip" if known.views == 2 else None,
-            confidence=confidence,
-            masked=fused.masked,
-            filled=known.filled,
-            focal_px=focal_px,
-            focal_origin=focal_origin,
-            normals=None if normals is None else normals[0].numpy(),
-            seen=None if seen is None else seen[0, 0].numpy(),
-            seconds=seconds,
-        )
-
-
-class _Known(NamedTuple):
-    """What of a photograph's views is needed after its tiles."""
-
-    coarse: CoarseDepth
-    scale: Scale
-    given: Tensor | None
-    noise: float
-    views: int
-    focal: tuple[float | None, FocalOrigin | None]
-    filled: int
-
-    @classmethod
-    def of(cls, views: Sequence[View], given_focal: float | None, subject: Subject) -> _Known:
-        ready = views[0].ready
-        focals: list[tuple[float | None, FocalOrigin]] = [
-            (given_focal, "given"),
-            (subject.focal_px, "exif"),
-            (ready.coarse.estimated_focal_px, "estimated"),
-        ]
-        known = [(focal, origin) for focal, origin in focals if focal is not None]
-        focal = known[0] if known else (None, None)
-        return cls(
-            ready.coarse,
-            ready.scale,
-            ready.given,
-            0.0 if ready.noise is None else float(ready.noise.std()),
-            len(views),
-            focal,
-            _filled(subject),
-        )
-
-
-def _filled(subject: Subject) -> int:
-    """How many pixels have depth where the given map has none."""
-    given = subject.given
-    if given is None or given.keep_holes:
-        return 0
-    return pixels_in(holes_of(given.values, given.unit), subject.size)

@@ -141,6 +141,7 @@ class Models:
     device: str = "auto"
     precision: str = "auto"
     prompted: bool = False  # the coarse network gets the given depth map as its prompt
+    trusting: bool = False  # metres are called so however much the coarse network doubts them
 
 
 @dataclass(frozen=True, eq=False)

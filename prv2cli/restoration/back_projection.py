@@ -42,6 +42,17 @@ class Cells(NamedTuple):
     square: Tensor
 
 
+class OnGrid(NamedTuple):
+    """A refined map and the coarse one on one grid of cells.
+
+    refined: its cells. coarse: (1, 1, rows, columns). cell: height of a cell in pixels of the refined map.
+    """
+
+    refined: Cells
+    coarse: Tensor
+    cell: float
+
+
 class Difference(NamedTuple):
     """Between a coarse map and the refined one.
 
@@ -62,33 +73,38 @@ class Correction(NamedTuple):
     offset: Tensor
 
 
-def back_project(refined: np.ndarray | DiskArray, coarse: Tensor, steps: int) -> None:
-    """Correct `refined` in place.
+def on_grid(refined: np.ndarray | DiskArray, coarse: Tensor) -> OnGrid:
+    """What `difference` and `back_project` look at; the refined map is read once.
 
     Args:
         refined: (H, W) normalised log-depth.
         coarse: (1, 1, h, w) of any size, the map that was refined, in the same space.
+    """
+    cells = average(refined)
+    rows, columns = cells.mean.shape[-2:]
+    return OnGrid(cells, to_guide(coarse, (rows, columns)), refined.shape[0] / rows)
+
+
+def back_project(refined: np.ndarray | DiskArray, grid: OnGrid, steps: int) -> None:
+    """Correct `refined` in place.
+
+    Args:
+        refined: (H, W) normalised log-depth. grid: on_grid's of it, as it is, and of the coarse map.
         steps: how many times it is blurred, compared and corrected. 0: nothing happens.
     """
-    if steps:
-        cells = average(refined)
-        correction = find_correction(cells, to_guide(coarse, cells.mean.shape[-2:]), steps)
-        if correction is not None:
-            apply(correction, refined)
+    correction = find_correction(grid.refined, grid.coarse, steps)
+    if correction is not None:
+        apply(correction, refined)
 
 
-def difference(refined: np.ndarray | DiskArray, coarse: Tensor) -> Difference:
-    """What lies between a coarse map and the refined one: a blur, and what no blur explains.
-
-    Args: as of back_project.
-    """
-    cells = average(refined).mean
-    seen = to_guide(coarse, cells.shape[-2:])
+def difference(grid: OnGrid) -> Difference:
+    """What lies between a coarse map and the refined one: a blur, and what no blur explains."""
+    cells, seen = grid.refined.mean, grid.coarse
     sigma, changed = blur_between(cells, seen), float((seen - cells).square().sum())
     if sigma == 0 or changed == 0:
         return Difference(0.0, 1.0)
     left = float((seen - blur(cells, sigma)).square().sum())
-    return Difference(sigma * refined.shape[0] / cells.shape[-2], left / changed)
+    return Difference(sigma * grid.cell, left / changed)
 
 
 def average(values: np.ndarray | DiskArray, side: int = GRID_SIDE) -> Cells:

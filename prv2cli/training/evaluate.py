@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from prv2cli.checkpoints.model_file import Checkpoint
+from prv2cli.coarse.lite import at_its_word
 from prv2cli.coarse.load import load_coarse, wrap
 from prv2cli.coarse.network import CoarseNetwork
 from prv2cli.datasets.layouts import open_data
@@ -93,7 +94,7 @@ class Evaluator:
         self.data: DataSet = open_data(self.settings.data)
         self._coarse: CoarseNetwork | None = None
         if isinstance(trained, RefinerConfig) and trained.coarse.kind == "given":
-            self._coarse = load_coarse(resolve(self.settings.coarse), device)
+            self._coarse = at_its_word(load_coarse(resolve(self.settings.coarse), device))
 
     def due(self, step: int) -> bool:
         return step % self.settings.every == 0 or step == self.config.total_steps

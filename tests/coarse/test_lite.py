@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
-from prv2cli.coarse.lite import LiteNetwork, input_size, take_at_its_word
+from prv2cli.coarse.lite import LiteNetwork, at_its_word, input_size
 from prv2cli.coarse.load import load_coarse
+from prv2cli.coarse.network import forward_per_size
 from prv2cli.hub.resolve import resolve
 from prv2cli.model.coarse.lite import LiteCoarse
+from prv2cli.model.coarse.output import CoarseOutput
 from prv2cli.model.config import LiteConfig
 from prv2cli.photo.read import read_photo
 
@@ -48,10 +52,10 @@ def test_depth_has_a_unit_unless_it_is_in_doubt(doubt: float | None, unit: str) 
 def test_what_is_measured_is_taken_at_its_word() -> None:
     doubting = network(0.4)
     before = doubting.predict(PHOTOS[0])
-    take_at_its_word(doubting)
-    after = doubting.predict(PHOTOS[0])
+    after = at_its_word(doubting).predict(PHOTOS[0])
     assert (before.unit, after.unit) == ("relative", "metre")
     assert torch.equal(before.values, after.values)
+    assert doubting.predict(PHOTOS[0]).unit == "relative"  # it itself goes on doubting
 
 
 def test_the_doubt_changes_no_depth_and_is_each_photographs_own() -> None:
@@ -111,3 +115,28 @@ def test_a_photograph_is_shown_at_a_long_side_or_with_so_many_pixels(
     shape: tuple[int, int], changes: dict[str, int], size: tuple[int, int]
 ) -> None:
     assert input_size(*shape, LiteConfig.model_validate({"long_side": 256} | changes)) == size
+
+
+def test_each_photograph_gets_all_that_was_said_of_it() -> None:
+    """By name, whatever the network leaves out; photographs of one size share a call."""
+    calls = []
+
+    def module(rgb: Tensor) -> CoarseOutput:
+        calls.append(len(rgb))
+        own = rgb.mean(dim=(1, 2, 3))
+        whole = own.view(-1, 1, 1, 1).expand(-1, 1, 4, 4)
+        return CoarseOutput(whole, [whole, 2 * whole], valid=whole > 2, normals=whole, log_doubt=own)
+
+    images = [torch.full((1, 3, 8, 8 + 8 * (k % 2)), float(k)) for k in range(5)]
+    network: Any = module
+    for k, out in enumerate(forward_per_size(network, images)):
+        assert float(out.depth.mean()) == k
+        assert [float(level.mean()) for level in out.features] == [k, 2 * k]
+        assert out.valid is not None
+        assert bool(out.valid.all()) == (k > 2)
+        assert out.normals is not None
+        assert out.normals.shape == (1, 1, 4, 4)
+        assert out.log_doubt is not None
+        assert out.log_doubt.tolist() == [k]
+        assert out.focal is None
+    assert calls == [3, 2]

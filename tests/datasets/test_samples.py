@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
-from prv2cli.datasets.samples import Sample, disparity_to_depth, planar_depth
+from prv2cli.datasets.samples import Sample, disparity_to_depth, planar_depth, thinned
 from prv2cli.resampling.maps import bilinear, nearest
 
 
@@ -43,3 +45,9 @@ def test_nearest_takes_the_pixel_below_the_centre() -> None:
 def test_a_sample_knows_its_valid_pixels() -> None:
     truth = np.array([[1, np.nan]], np.float32)
     assert Sample("a", np.zeros((1, 2, 3), np.uint8), truth).valid.tolist() == [[True, False]]
+
+
+def test_frames_are_counted_in_each_folder_anew() -> None:
+    frames = [Path(name) for name in ("b/2", "a/3", "a/1", "b/1", "a/2")]
+    assert thinned(frames, 2) == [Path("a/1"), Path("a/3"), Path("b/1")]
+    assert thinned(frames, 1) == sorted(frames)

@@ -19,7 +19,7 @@ from prv2cli.evaluation.alignment import Aligned
 from prv2cli.evaluation.config import Measuring
 from prv2cli.evaluation.of_model import evaluate_model, tile_consistency
 from prv2cli.refine.asked import AskedRefiner
-from prv2cli.refine.request import RefineRequest
+from prv2cli.refine.request import Models, RefineRequest
 from prv2cli.resampling.maps import bilinear
 
 
@@ -205,7 +205,7 @@ def test_the_tiles_of_relative_depth_are_aligned_as_their_photograph() -> None:
 
 
 def test_the_shipped_model_end_to_end(photograph: np.ndarray) -> None:
-    shipped = Refiner.from_pretrained("refiner-s", coarse="lite", device="cpu", precision="fp32")
+    shipped = Refiner.load(Models("refiner-s", "lite", device="cpu", precision="fp32", trusting=True))
     refiner: Any = AskedRefiner(shipped, RefineRequest())
     rgb = photograph[:96, :128]
     y, x = np.mgrid[:96, :128]

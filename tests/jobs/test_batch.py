@@ -166,9 +166,21 @@ def test_how_maps_are_read_is_part_of_the_settings() -> None:
 def test_the_digest_of_settings_stays_what_it_was(
     refiner: Any, settings: BatchSettings, digest: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else every finished folder would be done again. Made by the command line of 0.1.0."""
+    """Else every finished folder would be done again without need. Made by the command line of 0.1.0: a new version
+    changes them all, and nothing else may, so they are never made anew but with a reason that CHANGELOG.md tells."""
     monkeypatch.setattr("prv2cli.jobs.batch.__version__", "0.1.0")
     assert settings.digest(refiner) == digest
+
+
+def test_what_another_version_made_is_done_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may compute otherwise; a batch that an update interrupts ends as a folder of one kind."""
+    jobs = _jobs(folder)
+    monkeypatch.setattr("prv2cli.jobs.batch.__version__", "0.0.9")
+    assert _run(jobs[:2]) == {"done": 2}
+    assert _run(jobs[:2]) == {"skipped": 2}
+    monkeypatch.undo()
+    assert _run(jobs) == {"done": 4}
+    assert _run(jobs) == {"skipped": 4}
 
 
 @pytest.mark.parametrize("suffix", [".tif", ".png", ".npy", ".npz"])

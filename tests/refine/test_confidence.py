@@ -484,7 +484,7 @@ def prv2(
     """`prv2 refine photo.png ...` in a folder of its own, with the session's models: (code, stdout, stderr)."""
     monkeypatch.chdir(tmp_path)
     Image.fromarray(photo).save("photo.png")
-    monkeypatch.setattr(Refiner, "from_pretrained", lambda **_: refiner)
+    monkeypatch.setattr(Refiner, "load", lambda *_: refiner)
 
     def call(*arguments: object) -> tuple[int, bytes, str]:
         capsysbinary.readouterr()

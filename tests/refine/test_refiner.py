@@ -10,9 +10,11 @@ import pytest
 import torch
 
 from prv2cli.errors import DeviceError, InputError, UsageError
+from prv2cli.hub.resolve import ModelFile, resolve
 from prv2cli.model.depth_space import LogNormalisation
+from prv2cli.refine import load
 from prv2cli.refine.refiner import Refiner
-from prv2cli.refine.request import RefineRequest, Subject, Tiling
+from prv2cli.refine.request import Models, RefineRequest, Subject, Tiling
 from prv2cli.refine.tiles.loop import MAX_BATCH, TileLoop
 
 
@@ -217,6 +219,29 @@ def test_coarse_and_refiner_are_not_confused(refiner: Refiner) -> None:
         Refiner.from_pretrained("lite", coarse="lite")
     with pytest.raises(CheckpointError, match="--model"):
         Refiner.from_pretrained(coarse="refiner-s")
+
+
+def test_each_network_is_looked_for_once_and_none_where_the_refiner_does_not_suit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = []
+
+    def counted(name: Any, **options: Any) -> ModelFile:
+        asked.append(name)
+        return resolve(name, **options)
+
+    def refuse(config: Any) -> None:
+        raise UsageError(f"not with {config.kind}")
+
+    monkeypatch.setattr(load, "resolve", counted)
+    models = Models("refiner-s", "lite", device="cpu", precision="fp32")
+    with pytest.raises(UsageError, match="not with refiner"):
+        Refiner.load(models, refuse)
+    assert asked == ["refiner-s"]
+    seen: list[Any] = []
+    loaded = Refiner.load(models, seen.append)
+    assert asked == ["refiner-s", "refiner-s", "lite"]
+    assert seen == [loaded.checkpoint.config]
 
 
 def test_an_unknown_model_lists_the_known_ones() -> None:

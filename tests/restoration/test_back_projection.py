@@ -23,7 +23,9 @@ from prv2cli.restoration.back_projection import (
     apply,
     average,
     back_project,
+    difference,
     find_correction,
+    on_grid,
 )
 from prv2cli.restoration.blur import blur_between
 
@@ -37,6 +39,11 @@ def blurred(values: np.ndarray, sigma: float = SIGMA) -> Tensor:
     kernel = (kernel / kernel.sum()).float()
     x = torch.from_numpy(np.pad(values, radius, mode="symmetric"))[None, None]
     return F.conv2d(F.conv2d(x, kernel.view(1, 1, 1, -1)), kernel.view(1, 1, -1, 1))
+
+
+def corrected(values: np.ndarray | DiskArray, coarse: Tensor, steps: int) -> None:
+    """Correct `values` in place."""
+    back_project(values, on_grid(values, coarse), steps)
 
 
 @pytest.fixture
@@ -64,7 +71,7 @@ def test_a_thin_part_gets_its_depth_back(truth: np.ndarray, refined: np.ndarray)
     pole = np.s_[50:130, 162:168]
     before = np.abs(refined - truth)[pole].mean()
     changed = refined.copy()
-    back_project(changed, blurred(truth), 3)
+    corrected(changed, blurred(truth), 3)
     assert before > 0.3
     assert np.abs(changed - truth)[pole].mean() < before / 2
     assert np.abs(changed - truth)[:, :130].max() < 0.05
@@ -72,7 +79,7 @@ def test_a_thin_part_gets_its_depth_back(truth: np.ndarray, refined: np.ndarray)
 
 def test_edges_stay_where_they_are(truth: np.ndarray, refined: np.ndarray) -> None:
     changed = refined.copy()
-    back_project(changed, blurred(truth), 3)
+    corrected(changed, blurred(truth), 3)
     for column in (30, 100, 160, 170):
         steps = np.abs(np.diff(changed[90, column - 6 : column + 6]))
         assert steps.argmax() == 5
@@ -81,7 +88,7 @@ def test_edges_stay_where_they_are(truth: np.ndarray, refined: np.ndarray) -> No
 
 def test_what_already_explains_the_coarse_map_stays(truth: np.ndarray) -> None:
     changed = truth.copy()
-    back_project(changed, blurred(truth), 2)
+    corrected(changed, blurred(truth), 2)
     assert np.abs(changed - truth).max() < 0.02
     assert np.abs(changed - truth).mean() < 0.002
 
@@ -91,20 +98,20 @@ def test_noise_is_not_taken_for_what_is_missing(truth: np.ndarray) -> None:
     grain = np.random.default_rng(5).normal(size=(1, 1, 30, 40)).astype(np.float32)
     noise = 0.1 * F.interpolate(torch.from_numpy(grain), (180, 240), mode="bilinear", align_corners=False)
     changed = truth.copy()
-    back_project(changed, blurred(truth) + noise, 2)
+    corrected(changed, blurred(truth) + noise, 2)
     assert np.abs(changed - truth).mean() < 0.4 * float(noise.abs().mean())
 
 
 def test_without_a_blur_between_them_nothing_happens(truth: np.ndarray) -> None:
     for values in (truth, np.full_like(truth, 0.25)):
         changed = values.copy()
-        back_project(changed, torch.from_numpy(values)[None, None], 2)
+        corrected(changed, torch.from_numpy(values)[None, None], 2)
         assert np.array_equal(changed, values)
 
 
 def test_no_steps_is_nothing(truth: np.ndarray, refined: np.ndarray) -> None:
     changed = refined.copy()
-    back_project(changed, blurred(truth), 0)
+    corrected(changed, blurred(truth), 0)
     assert np.array_equal(changed, refined)
 
 
@@ -112,6 +119,13 @@ def test_no_steps_is_nothing(truth: np.ndarray, refined: np.ndarray) -> None:
 def test_the_blur_is_found(truth: np.ndarray, sigma: float) -> None:
     found = blur_between(torch.from_numpy(truth)[None, None], blurred(truth, sigma))
     assert found == pytest.approx(sigma, rel=0.06)
+
+
+def test_the_blur_is_told_in_pixels_of_a_map_larger_than_the_grid(truth: np.ndarray) -> None:
+    large = truth.repeat(8, axis=0).repeat(8, axis=1)  # 1920 wide, on 768 cells
+    found = difference(on_grid(large, blurred(truth)))
+    assert found.blur == pytest.approx(8 * SIGMA, rel=0.06)
+    assert found.unexplained < 0.05
 
 
 def test_the_found_blur_has_no_jumps(truth: np.ndarray) -> None:
@@ -133,7 +147,7 @@ def test_any_size(shape: tuple[int, int]) -> None:
     values = np.random.default_rng(3).normal(size=shape).astype(np.float32)
     coarse = torch.from_numpy(values).mean() + torch.zeros(1, 1, 7, 5)
     changed = values.copy()
-    back_project(changed, coarse, 2)
+    corrected(changed, coarse, 2)
     assert np.isfinite(changed).all()
 
 
@@ -162,19 +176,19 @@ def test_a_map_on_disk_gets_the_same_values(
     truth: np.ndarray, refined: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = refined.copy()
-    back_project(whole, blurred(truth), 2)
+    corrected(whole, blurred(truth), 2)
     monkeypatch.setattr(back_projection, "BAND_PIXELS", 2000)
     on_disk = DiskArray(refined.shape, np.float32, tmp_path)
     on_disk[:] = refined
-    back_project(on_disk, blurred(truth), 2)
+    corrected(on_disk, blurred(truth), 2)
     assert np.array_equal(on_disk[:], whole)
 
 
 def test_a_map_larger_than_the_grid(truth: np.ndarray, refined: np.ndarray) -> None:
     large = refined.repeat(5, axis=0).repeat(5, axis=1)
-    back_project(large, blurred(truth), 2)
+    corrected(large, blurred(truth), 2)
     small = refined.copy()
-    back_project(small, blurred(truth), 2)
+    corrected(small, blurred(truth), 2)
     assert np.abs(large[2::5, 2::5] - small).mean() < 0.1 * np.abs(small - refined).mean()
 
 

@@ -210,12 +210,8 @@ def _way(job: FileJob) -> Way:
 def _load(models: Models, job: FileJob, seconds: dict[str, float], quiet: bool, photo: Photo) -> Refiner:
     """The models; what does not go together is refused first, as the refiner's header is enough to tell."""
     from prv2cli.coarse.aspect import check_aspect
-    from prv2cli.hub.registry import DEFAULT_REFINER
-    from prv2cli.hub.resolve import resolve
     from prv2cli.machine.devices import choose_device, choose_precision
-    from prv2cli.model.config import BundleConfig, RefinerConfig
     from prv2cli.refine.estimate import check_coarse_pass
-    from prv2cli.refine.load import model_config
     from prv2cli.refine.refiner import Refiner
     from prv2cli.refine.tiles.plan import plan_photograph
 
@@ -228,11 +224,8 @@ def _load(models: Models, job: FileJob, seconds: dict[str, float], quiet: bool, 
     height, width = photo.rgb.shape[:2]
     if job.given is not None and not job.given.stretched:
         check_aspect(job.given.values.shape, (height, width))
-    name = DEFAULT_REFINER if models.model == "auto" else models.model
-    config = model_config(resolve(name, revision=models.revision, offline=models.offline))
-    if isinstance(config, RefinerConfig | BundleConfig):  # anything else is refused by the refiner itself
-        plan_photograph(config, height, width, job.request.tiling)
-    refiner = Refiner.load(models)
+    cut = partial(plan_photograph, height=height, width=width, tiling=job.request.tiling)
+    refiner = Refiner.load(models, cut)
     check_coarse_pass(refiner)
     seconds["load"] = time.perf_counter() - start
     return refiner

@@ -17,16 +17,15 @@ from typing import Literal, NamedTuple
 from prv2cli.datasets.samples import (
     ListedData,
     Sample,
-    below,
     check_root,
     disparity_to_depth,
-    find_split,
+    listed_files,
     mark_invalid,
     name_of,
     read_numbers,
     read_rgb,
-    read_split,
     read_text,
+    split_lines,
 )
 from prv2cli.errors import InputError
 from prv2cli.settings import Settings
@@ -65,8 +64,8 @@ class Booster(ListedData[_Files]):
                 for image in sorted((path.parent / "camera_00").glob("*.png"))
             ]
         else:
-            lines = read_split(find_split(root, config.split), 3, "a picture, its disparity and calibration")
-            files = [_Files(*(below(base, word) for word in line[:3])) for line in lines]
+            lines = split_lines(root, config.split, 3, "a picture, its disparity and calibration")
+            files = [_Files(*paths) for paths in listed_files(lines, base, 0, 1, 2)]
         super().__init__(
             [(name_of(entry.image, root), entry) for entry in files],
             f"data.root {root}: no picture of Booster (train/balanced/<scene>/camera_00/*.png, disp_00.npy)",

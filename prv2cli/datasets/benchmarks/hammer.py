@@ -22,6 +22,7 @@ from prv2cli.datasets.samples import (
     name_of,
     read_numbers,
     read_rgb,
+    thinned,
 )
 from prv2cli.settings import PositiveInt, Settings
 
@@ -41,13 +42,13 @@ class Hammer(ListedData[Path]):
 
     def __init__(self, config: HammerData) -> None:
         root = check_root(config.root)
-        sequences: dict[Path, list[Path]] = {}
-        for path in sorted(files_below(root)):
-            if path.suffix == ".png" and path.parent.name == "_gt" and path.parents[1].name == "polarization":
-                sequences.setdefault(path.parent, []).append(path)
-        depths = [path for frames in sequences.values() for path in frames[:: config.every]]
+        depths = (
+            path
+            for path in files_below(root)
+            if path.suffix == ".png" and path.parent.name == "_gt" and path.parents[1].name == "polarization"
+        )
         super().__init__(
-            [(name_of(_picture(path), root), path) for path in depths],
+            [(name_of(_picture(path), root), path) for path in thinned(depths, config.every)],
             f"data.root {root}: no HAMMER frame (<sequence>/polarization/_gt/*.png)",
         )
 

@@ -22,6 +22,7 @@ from prv2cli.datasets.samples import (
     mark_invalid,
     name_of,
     read_rgb,
+    thinned,
 )
 from prv2cli.errors import InputError
 from prv2cli.extras import import_h5py
@@ -46,10 +47,7 @@ class Spring(ListedData[Path]):
         import_h5py()  # said before anything is read
         places = (root / "spring" / "train", root / "train", root)
         base = next(place for place in places if place.is_dir())
-        sequences = sorted(base.glob("*/disp1_left"))
-        disparities = [
-            path for folder in sequences for path in sorted(folder.glob("*.dsp5"))[:: config.every]
-        ]
+        disparities = thinned(base.glob("*/disp1_left/*.dsp5"), config.every)
         super().__init__(
             [(name_of(_picture(path), root), path) for path in disparities],
             f"data.root {root}: no frame of Spring (train/<sequence>/disp1_left/*.dsp5)",

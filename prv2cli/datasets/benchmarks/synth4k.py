@@ -19,8 +19,8 @@ from prv2cli.datasets.arrays import read_mask
 from prv2cli.datasets.samples import (
     ListedData,
     Sample,
-    below,
     check_root,
+    listed_files,
     mark_invalid,
     name_of,
     read_numbers,
@@ -58,9 +58,11 @@ class Synth4K(ListedData[_Files]):
                 )
             lists = {config.game.lower(): lists[config.game.lower()]}
         files = [
-            _Files(below(root / "datasets" / game, line[0]), below(root / "datasets" / game, line[1]))
+            _Files(*paths)
             for game, path in lists.items()
-            for line in read_split(path, 2, "a picture and its depth")
+            for paths in listed_files(
+                read_split(path, 2, "a picture and its depth"), root / "datasets" / game, 0, 1
+            )
         ]
         super().__init__(
             [(name_of(entry.image, root / "datasets"), entry) for entry in files],

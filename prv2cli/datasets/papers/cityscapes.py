@@ -19,15 +19,14 @@ import numpy as np
 from prv2cli.datasets.samples import (
     ListedData,
     Sample,
-    below,
     check_root,
     disparity_to_depth,
-    find_split,
+    listed_files,
     name_of,
     read_json,
     read_numbers,
     read_rgb,
-    read_split,
+    split_lines,
 )
 from prv2cli.errors import InputError
 from prv2cli.settings import Settings
@@ -56,8 +55,8 @@ class Cityscapes(ListedData[Path]):
         if folder.is_dir():
             images = sorted(folder.glob("*/*_leftImg8bit.png"))
         else:
-            lines = read_split(find_split(root, config.split), 2, "a picture and a disparity")
-            images = [below(root, line[0]) for line in lines]
+            lines = split_lines(root, config.split, 2, "a picture and a disparity")
+            images = [image for (image,) in listed_files(lines, root, 0)]
         super().__init__(
             [(name_of(image, root), image) for image in images],
             f"data.root {root}: no Cityscapes sample (leftImg8bit/{config.split}/<city>/*_leftImg8bit.png)",

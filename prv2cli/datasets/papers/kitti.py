@@ -25,14 +25,13 @@ from prv2cli.datasets.samples import (
     below,
     check_root,
     files_below,
-    find_split,
     first_file,
     mark_invalid,
     name_of,
     read_numbers,
     read_rgb,
-    read_split,
     read_text,
+    split_lines,
 )
 from prv2cli.errors import InputError
 from prv2cli.settings import Settings
@@ -77,9 +76,7 @@ class Kitti(ListedData[_Files]):
     def __init__(self, config: KittiData) -> None:
         root, self._crop = check_root(config.root), config.benchmark_crop
         if config.split is not None:
-            lines = read_split(
-                find_split(root, config.split, "splits"), 2, "a picture and its depth (or None)"
-            )
+            lines = split_lines(root, config.split, 2, "a picture and its depth (or None)", "splits")
             files = [_listed(root, *line[:3]) for line in lines if line[1] != "None"]
         elif (root / "groundtruth_depth").is_dir():
             depths = sorted((root / "groundtruth_depth").glob("*.png"))

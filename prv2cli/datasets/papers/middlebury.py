@@ -20,13 +20,12 @@ from prv2cli.datasets.samples import (
     check_root,
     disparity_to_depth,
     files_below,
-    find_split,
     first_file,
     name_of,
     read_numbers,
     read_rgb,
-    read_split,
     read_text,
+    split_lines,
 )
 from prv2cli.errors import InputError
 from prv2cli.settings import Settings
@@ -51,7 +50,7 @@ class Middlebury(ListedData[Path]):
         if config.split is None:
             scenes = sorted({path.parent for path in files_below(root) if path.name in _DISPARITIES})
         else:
-            scenes = [root / line[0] for line in read_split(find_split(root, config.split), 1, "a scene")]
+            scenes = [root / line[0] for line in split_lines(root, config.split, 1, "a scene")]
         super().__init__(
             [(name_of(scene / "im0.png", root), scene) for scene in scenes],
             f"data.root {root}: no Middlebury scene (<scene>/im0.png, disp0.pfm, calib.txt)",

@@ -18,15 +18,14 @@ from typing import Literal, NamedTuple
 from prv2cli.datasets.samples import (
     ListedData,
     Sample,
-    below,
     check_root,
-    find_split,
+    listed_files,
     mark_invalid,
     name_of,
     read_json,
     read_numbers,
     read_rgb,
-    read_split,
+    split_lines,
 )
 from prv2cli.errors import InputError
 from prv2cli.resampling.maps import nearest
@@ -61,13 +60,11 @@ class ScanNetPP(ListedData[_Files]):
         if config.split is None:
             files = _in_scenes(sorted(path for path in scenes.iterdir() if path.is_dir()), config)
         else:
-            lines = read_split(
-                find_split(root, config.split, "splits"), 1, "a scene, or a picture and its depth"
-            )
+            lines = split_lines(root, config.split, 1, "a scene, or a picture and its depth", "splits")
             if all(len(line) == 1 for line in lines):
                 files = _in_scenes([scenes / line[0] for line in lines], config)
             elif all(len(line) > 1 for line in lines):
-                files = [_Files(below(root, line[0]), below(root, line[1])) for line in lines]
+                files = [_Files(*paths) for paths in listed_files(lines, root, 0, 1)]
             else:
                 raise InputError(
                     f"data.split {config.split}: some lines are scenes and some are pairs of files"

@@ -19,17 +19,16 @@ import numpy as np
 from prv2cli.datasets.samples import (
     ListedData,
     Sample,
-    below,
     check_root,
     disparity_to_depth,
-    find_split,
     first_file,
+    listed_files,
     mark_invalid,
     name_of,
     read_numbers,
     read_rgb,
-    read_split,
     read_text,
+    split_lines,
     unreadable,
 )
 from prv2cli.errors import InputError
@@ -58,9 +57,9 @@ class UnrealStereo4K(ListedData[_Files]):
             disparities = sorted(root.glob("*/Disp0/*.npy"))
             files = [_Files(path.parents[1] / "Image0" / f"{path.stem}.png", path) for path in disparities]
         else:
-            split = find_split(root, config.split, "splits")
-            lines = read_split(split, 4, "left picture, right picture, left disparity, right disparity")
-            files = [_Files(below(root, line[0]), below(root, line[2])) for line in lines]
+            what = "left picture, right picture, left disparity, right disparity"
+            lines = split_lines(root, config.split, 4, what, "splits")
+            files = [_Files(*paths) for paths in listed_files(lines, root, 0, 2)]
         super().__init__(
             [(name_of(pair.image, root), pair) for pair in files],
             f"data.root {root}: no UnrealStereo4K sample (<scene>/Disp0/*.npy)",

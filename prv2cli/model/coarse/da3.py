@@ -14,8 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from prv2cli.model.coarse.dinov2 import PATCH, create_vit, imagenet_statistics, patch_map, read_tokens
-from prv2cli.model.coarse.dpt import SIZES, DPTDecoder, to_one_channel
+from prv2cli.model.coarse.dpt import DPTDecoder, DPTNetwork, to_one_channel
 from prv2cli.model.coarse.output import CoarseOutput
 from prv2cli.model.config import Da3Config
 
@@ -34,32 +33,19 @@ class Da3Output(NamedTuple):
     features: list[Tensor]
 
 
-class Da3Coarse(nn.Module):
+class Da3Coarse(DPTNetwork):
     """(B, 3, h, w) RGB in 0..1, h and w multiples of 14 -> CoarseOutput, six feature maps.
 
     The depth is in units of the network's: see CANONICAL_FOCAL.
     """
 
-    mean: Tensor
-    std: Tensor
-
     def __init__(self, config: Da3Config) -> None:
-        super().__init__()
+        super().__init__(config.encoder)
         self.config = config
-        self.size = SIZES[config.encoder]
-        self.vit = create_vit(config.encoder)
         self.vit.norm.eps = _FINAL_NORM_EPS
         self.head = DPTDecoder(self.size)
         self.to_depth = nn.Sequential(*to_one_channel(self.size.width))
         self.to_sky = nn.Sequential(*to_one_channel(self.size.width))
-        mean, std = imagenet_statistics()
-        self.register_buffer("mean", mean, persistent=False)
-        self.register_buffer("std", std, persistent=False)
-
-    @property
-    def channels(self) -> tuple[int, ...]:
-        """Of the six feature maps, high resolution first."""
-        return (self.size.width // 2, *(self.size.width for _ in range(5)))
 
     def forward(self, rgb: Tensor) -> CoarseOutput:
         """Each picture's sky is put behind the rest of that picture, and is not valid."""
@@ -70,14 +56,8 @@ class Da3Coarse(nn.Module):
 
     def see(self, rgb: Tensor) -> Da3Output:
         """The two heads, before the rule about the sky."""
-        rows, columns = rgb.shape[-2] // PATCH, rgb.shape[-1] // PATCH
-        tokens = self.read_tokens(rgb)
-        features = self.head([patch_map(t, rows, columns) for t in tokens], rgb.shape[-2:])
+        features = self.head(self.read_maps(rgb), rgb.shape[-2:])
         return Da3Output(self.to_depth(features[0]).exp(), self.to_sky(features[0]).relu(), features)
-
-    def read_tokens(self, rgb: Tensor) -> list[Tensor]:
-        """The four intermediate layers after the final norm: (B, 1 + patches, C), the class token first."""
-        return read_tokens(self.vit, (rgb - self.mean) / self.std, self.size.taps)
 
 
 def fill_sky(depth: Tensor, sky: Tensor) -> tuple[Tensor, Tensor]:

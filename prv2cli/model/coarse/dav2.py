@@ -12,8 +12,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from prv2cli.model.coarse.dinov2 import PATCH, create_vit, imagenet_statistics, patch_map, read_tokens
-from prv2cli.model.coarse.dpt import SIZES, DPTDecoder, DPTSize, to_one_channel
+from prv2cli.model.coarse.dpt import DPTDecoder, DPTNetwork, DPTSize, to_one_channel
 from prv2cli.model.coarse.output import CoarseOutput
 from prv2cli.model.config import Dav2Config
 
@@ -26,33 +25,14 @@ class DPTHead(DPTDecoder):
         self.to_depth = nn.Sequential(*to_one_channel(size.width), nn.Sigmoid())
 
 
-class Dav2Coarse(nn.Module):
+class Dav2Coarse(DPTNetwork):
     """(B, 3, h, w) RGB in 0..1, h and w multiples of 14 -> CoarseOutput in metres, six feature maps."""
 
-    mean: Tensor
-    std: Tensor
-
     def __init__(self, config: Dav2Config) -> None:
-        super().__init__()
+        super().__init__(config.encoder)
         self.config = config
-        self.size = SIZES[config.encoder]
-        self.vit = create_vit(config.encoder)
         self.head = DPTHead(self.size)
-        mean, std = imagenet_statistics()
-        self.register_buffer("mean", mean, persistent=False)
-        self.register_buffer("std", std, persistent=False)
-
-    @property
-    def channels(self) -> tuple[int, ...]:
-        """Of the six feature maps, high resolution first."""
-        return (self.size.width // 2, *(self.size.width for _ in range(5)))
 
     def forward(self, rgb: Tensor) -> CoarseOutput:
-        rows, columns = rgb.shape[-2] // PATCH, rgb.shape[-1] // PATCH
-        maps = [patch_map(tokens, rows, columns) for tokens in self.read_tokens(rgb)]
-        features = self.head(maps, rgb.shape[-2:])
+        features = self.head(self.read_maps(rgb), rgb.shape[-2:])
         return CoarseOutput(self.head.to_depth(features[0]) * self.config.max_depth, features)
-
-    def read_tokens(self, rgb: Tensor) -> list[Tensor]:
-        """The four intermediate layers after the final norm: (B, 1 + patches, C), the class token first."""
-        return read_tokens(self.vit, (rgb - self.mean) / self.std, self.size.taps)

@@ -3,6 +3,8 @@
 four token maps ─ read ─ rescale to strides 3.5, 7, 14, 28 ─ project ─┐
      ┌────────────────────────────────────────────────────────────────┘
      └─ fusion blocks, from the lowest level up ─ reduce ─ at the input's size
+
+DPTNetwork is the DINOv2 that gives those tokens, as both have it.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from prv2cli.model.coarse.dinov2 import PATCH, create_vit, imagenet_statistics, patch_map, read_tokens
 from prv2cli.model.layers import conv3x3, resize
 
 
@@ -100,3 +103,36 @@ class DPTDecoder(nn.Module):
 def to_one_channel(width: int) -> list[nn.Module]:
     """The layers from a decoder's reduced map to one value a pixel, without the last activation."""
     return [conv3x3(width // 2, 32), nn.ReLU(), nn.Conv2d(32, 1, 1)]
+
+
+class DPTNetwork(nn.Module):
+    """DINOv2 of a size in SIZES with what reads it: all that the two Depth Anythings have in common but their heads."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, encoder: str) -> None:
+        super().__init__()
+        self.size = SIZES[encoder]
+        self.vit = create_vit(encoder)
+        mean, std = imagenet_statistics()
+        self.register_buffer("mean", mean, persistent=False)
+        self.register_buffer("std", std, persistent=False)
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Of the decoder's six feature maps, high resolution first."""
+        return (self.size.width // 2, *(self.size.width for _ in range(5)))
+
+    def read_tokens(self, rgb: Tensor) -> list[Tensor]:
+        """The four intermediate layers after the final norm: (B, 1 + patches, C), the class token first.
+
+        Args:
+            rgb: (B, 3, h, w) in 0..1, h and w multiples of 14.
+        """
+        return read_tokens(self.vit, (rgb - self.mean) / self.std, self.size.taps)
+
+    def read_maps(self, rgb: Tensor) -> list[Tensor]:
+        """The same of the patches alone, as maps: (B, C, h / 14, w / 14)."""
+        rows, columns = rgb.shape[-2] // PATCH, rgb.shape[-1] // PATCH
+        return [patch_map(tokens, rows, columns) for tokens in self.read_tokens(rgb)]

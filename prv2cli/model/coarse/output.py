@@ -26,3 +26,15 @@ class CoarseOutput(NamedTuple):
     focal: Tensor | None = None
     normals: Tensor | None = None
     log_doubt: Tensor | None = None
+
+    def of(self, image: int) -> CoarseOutput:
+        """What it says of one of the B images, as a batch of one."""
+        part = slice(image, image + 1)
+        return CoarseOutput(
+            depth=self.depth[part],
+            features=[level[part] for level in self.features],
+            valid=None if self.valid is None else self.valid[part],
+            focal=None if self.focal is None else self.focal[part],
+            normals=None if self.normals is None else self.normals[part],
+            log_doubt=None if self.log_doubt is None else self.log_doubt[part],
+        )

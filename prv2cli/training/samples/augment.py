@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from prv2cli.extras import import_opencv
+from prv2cli.photo.levels import to_8_bits
 from prv2cli.training.config.samples import AugmentConfig
 
 
@@ -60,7 +61,7 @@ def augment(
     if mirrored < config.flip:
         rgb, changed = rgb[:, ::-1], [values[:, ::-1] for values in changed]
     if camera < config.camera:
-        rgb = photograph(_as_bytes(rgb), rng)
+        rgb = photograph(to_8_bits(rgb), rng)
     if coloured < config.colour:
         rgb = _colour(rgb, config, curve)
     return np.ascontiguousarray(rgb), [np.ascontiguousarray(values) for values in changed]
@@ -92,7 +93,3 @@ def _rotate(
         np.asarray(channel.rotate(degrees, resample=Image.Resampling.BILINEAR)) for channel in channels
     ]
     return np.round(np.stack(bilinear, axis=-1)).astype(rgb.dtype), turned
-
-
-def _as_bytes(rgb: np.ndarray) -> np.ndarray:
-    return rgb if rgb.dtype == np.uint8 else np.round(rgb / 257).astype(np.uint8)

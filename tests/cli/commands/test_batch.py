@@ -15,12 +15,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from closed_folders import close_folder
 from fake_refiner import FakeRefiner
 from PIL import Image
 
 from prv2cli.cli import app
 from prv2cli.depth_files.read import read_depth
 from prv2cli.errors import OutputError
+from prv2cli.refine.request import Models
 
 TESTS = Path(__file__).parents[2]
 _PROGRAM = """
@@ -28,11 +30,11 @@ import sys, time
 sys.path.insert(0, {tests!r})
 from fake_refiner import FakeRefiner
 from prv2cli.refine.refiner import Refiner
-def load(cls, **options):
+def load(cls, models):
     print("loading", file=sys.stderr, flush=True)
     time.sleep({loading})
     return FakeRefiner(0.1)
-Refiner.from_pretrained = classmethod(load)
+Refiner.load = classmethod(load)
 from prv2cli.cli.app import main
 main(sys.argv[1:])
 """
@@ -55,12 +57,12 @@ def batch(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> Any:
     """Run `prv2 batch`: (exit code, stdout, stderr)."""
     from prv2cli.refine.refiner import Refiner
 
-    def load(*, coarse: str | None, **_: object) -> Any:
+    def load(models: Models) -> Any:
         refiner: Any = FakeRefiner()
-        refiner.coarse = refiner.coarse if coarse else None
+        refiner.coarse = refiner.coarse if models.coarse else None
         return refiner
 
-    monkeypatch.setattr(Refiner, "from_pretrained", load)
+    monkeypatch.setattr(Refiner, "load", load)
 
     def run(*arguments: object, stdin: bytes = b"") -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(stdin)))
@@ -223,14 +225,7 @@ def test_own_outputs_among_photographs_are_told(batch: Any, folder: Path) -> Non
 def test_what_cannot_be_seen_is_a_failure_and_the_rest_is_done(
     batch: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scandir = os.scandir
-
-    def closed(path: str) -> object:
-        if str(path).endswith("below"):
-            raise PermissionError(13, "Permission denied", str(path))
-        return scandir(path)
-
-    monkeypatch.setattr(os, "scandir", closed)
+    close_folder(monkeypatch, "below")
     code, out, err = batch("in", "-r", "--json", "-o", "out")
     assert code == 1
     assert "in/below: cannot be looked into" in err

@@ -169,7 +169,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> FakeRefiner:
     from prv2cli.refine.refiner import Refiner
 
     refiner = FakeRefiner()
-    monkeypatch.setattr(Refiner, "from_pretrained", lambda **options: refiner)
+    monkeypatch.setattr(Refiner, "load", lambda *_: refiner)
     return refiner
 
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -30,6 +31,7 @@ from prv2cli.depth_files.read import read_depth
 from prv2cli.errors import InputError
 from prv2cli.hub.registry import DEFAULT_COARSE, DEFAULT_REFINER
 from prv2cli.hub.resolve import resolve
+from prv2cli.refine.request import Models
 
 ROOT = Path(__file__).parents[3]
 HEIGHT, WIDTH = 90, 120
@@ -126,31 +128,31 @@ def loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
     Its metres are believed: the picture is no photograph, and it would call its depth relative.
     """
     from prv2cli import Refiner
-    from prv2cli.coarse.lite import take_at_its_word
 
-    load = Refiner.from_pretrained
+    load = Refiner.load
 
-    def load_once(*, model: str, coarse: str | None, device: str, precision: str, **_: Any) -> Any:
-        name = DEFAULT_REFINER if model == "auto" else model
-        network = DEFAULT_COARSE if coarse == "auto" else coarse
-        if (name, network) not in _LOADED:
-            _LOADED[name, network] = load(name, coarse=network, device=device, precision=precision)
-            if network == DEFAULT_COARSE:
-                take_at_its_word(_LOADED[name, network].coarse)
-        return _LOADED[name, network]
+    def load_once(models: Models, *_: object) -> Any:
+        name = DEFAULT_REFINER if models.model == "auto" else str(models.model)
+        network = DEFAULT_COARSE if models.coarse == "auto" else models.coarse
+        known = (name, None if network is None else str(network))
+        if known not in _LOADED:
+            _LOADED[known] = load(replace(models, model=name, coarse=network, trusting=True))
+        return _LOADED[known]
 
-    monkeypatch.setattr(Refiner, "from_pretrained", load_once)
+    monkeypatch.setattr(Refiner, "load", load_once)
 
 
 @pytest.fixture
 def never_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No model may be loaded."""
-    from prv2cli import Refiner
+    """No model may be loaded; what stands in its header may be read."""
+    from prv2cli.checkpoints import model_file
+    from prv2cli.refine import load
 
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("the model was loaded")
 
-    monkeypatch.setattr(Refiner, "from_pretrained", refuse)
+    monkeypatch.setattr(model_file, "check_values", refuse)
+    monkeypatch.setattr(load, "load_coarse", refuse)
 
 
 # --- start-up ---------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from closed_folders import close_folder
 from PIL import Image
 
 from prv2cli.depth_files.ours.metadata import DepthMetadata
@@ -103,14 +104,7 @@ def test_a_folder_that_may_not_be_looked_into_is_told(inputs: str) -> None:
 @pytest.mark.parametrize("inputs", ["in", "in/**/*.jpg", "in/*/*.jpg"])
 def test_a_folder_that_cannot_be_read_is_told(inputs: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """As above, for those who are root."""
-    scandir = os.scandir
-
-    def closed(path: str) -> object:
-        if str(path).endswith("below"):
-            raise PermissionError(13, "Permission denied", str(path))
-        return scandir(path)
-
-    monkeypatch.setattr(os, "scandir", closed)
+    close_folder(monkeypatch, "below")
     assert [str(path) for path, _ in _look(inputs).unseen] == ["in/below"]
 
 

@@ -1,0 +1,115 @@
+"""From a blended map to what the caller gets: all that is known of the run stands beside the depth.
+
+Views ─ Known.of (what of them is needed after the tiles) ─┐
+Blended ───────────────────── fuse ────────────────────────┴─ depth_of ─> Depth
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from prv2cli.choices import FocalOrigin
+from prv2cli.coarse.given import holes_of, pixels_in
+from prv2cli.coarse.network import CoarseDepth
+from prv2cli.model.config import RefinerConfig
+from prv2cli.model.depth_space import Scale
+from prv2cli.refine.fuse import Depth, fuse
+from prv2cli.refine.prepare import timed
+from prv2cli.refine.request import Subject
+from prv2cli.refine.sky import sky_of
+from prv2cli.refine.tiles.loop import TileLoop, View
+from prv2cli.tiling.blend import Blended
+from prv2cli.tiling.plan import TilePlan
+
+
+class Known(NamedTuple):
+    """What of a photograph's views is needed after its tiles.
+
+    coarse, scale, given: Prepared's of the first view. noise: standard deviation of what was taken out of the map.
+    views: how many went through the tiles. focal: in pixels, and who said it. filled: pixels with depth where the given
+    map has none.
+    """
+
+    coarse: CoarseDepth
+    scale: Scale
+    given: Tensor | None
+    noise: float
+    views: int
+    focal: tuple[float | None, FocalOrigin | None]
+    filled: int
+
+    @classmethod
+    def of(cls, views: Sequence[View], given_focal: float | None, subject: Subject) -> Known:
+        """`given_focal`: in pixels, as it was asked for, before what the photograph and the network say."""
+        ready = views[0].ready
+        focals: list[tuple[float | None, FocalOrigin]] = [
+            (given_focal, "given"),
+            (subject.focal_px, "exif"),
+            (ready.coarse.estimated_focal_px, "estimated"),
+        ]
+        known = [(focal, origin) for focal, origin in focals if focal is not None]
+        return cls(
+            ready.coarse,
+            ready.scale,
+            ready.given,
+            0.0 if ready.noise is None else float(ready.noise.std()),
+            len(views),
+            known[0] if known else (None, None),
+            _filled(subject),
+        )
+
+
+def depth_of(
+    blended: Blended,
+    plan: TilePlan,
+    known: Known,
+    config: RefinerConfig,
+    loop: TileLoop,
+    batch_size: int,
+    seconds: dict[str, float],
+) -> Depth:
+    """The blended map becomes the result, in place.
+
+    Args:
+        loop: what the tiles went through, `batch_size` at a time. seconds: by part, until here; "fuse" comes to it.
+    """
+    with timed(seconds, "fuse"):
+        sky = sky_of(known.coarse)
+        fused = fuse(blended, plan, known.scale, known.given, config, sky, noise=known.noise)
+    focal_px, focal_origin = known.focal
+    normals, seen = known.coarse.normals, known.coarse.seen
+    depth: Any = fused.depth
+    confidence: Any = fused.confidence
+    return Depth(
+        depth=depth,
+        coarse=known.coarse.values[0, 0].numpy(),
+        tiling=plan.description,
+        seam=fused.seam,
+        tiles=len(plan.tiles) * known.views,
+        batch_size=batch_size,
+        device=str(loop.device),
+        precision=str(loop.dtype).removeprefix("torch."),
+        unit=known.coarse.unit,
+        kind=known.coarse.kind,
+        affine=known.coarse.affine,
+        tta="flip" if known.views == 2 else None,
+        confidence=confidence,
+        masked=fused.masked,
+        filled=known.filled,
+        focal_px=focal_px,
+        focal_origin=focal_origin,
+        normals=None if normals is None else normals[0].numpy(),
+        seen=None if seen is None else seen[0, 0].numpy(),
+        seconds=seconds,
+    )
+
+
+def _filled(subject: Subject) -> int:
+    """How many pixels have depth where the given map has none."""
+    given = subject.given
+    if given is None or given.keep_holes:
+        return 0
+    return pixels_in(holes_of(given.values, given.unit), subject.size)
