@@ -45,7 +45,7 @@ from prv2cli.refine.request import GivenDepth, RefineRequest, Subject
 CHANGED, NEAR = 0.02, 0.05  # of a map's range: a change; an edge
 FAR = 400.0  # metres, of an inverse map at 0
 Figures = dict[str, float]
-CHOICE = (fuse.BLURRED, fuse.MOSTLY_BLURRED)
+CHOICE = fuse.BLURRED
 STEPS = ("all", "noise", "half-size", "back-projection", "shock filter", "own range", "choice")
 
 
@@ -77,7 +77,7 @@ def without(step: str, model: str) -> Refiner:
     refiner = Refiner(
         replace(checkpoint, config=checkpoint.config.model_copy(update=off)), None, device="cpu"
     )
-    fuse.BLURRED, fuse.MOSTLY_BLURRED = (1.0, 1.0) if step == "choice" else CHOICE
+    fuse.BLURRED = 1.0 if step == "choice" else CHOICE
     if step == "half-size":
         assert hasattr(Preparer, "_has_wide_edges")
         setattr(refiner.preparer, "_has_wide_edges", lambda *_: False)  # noqa: B010

@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from pathlib import Path
 import numpy as np
 from prv2cli.photo.read import read_photo
-from prv2cli.refine import prepare, refiner
+from prv2cli.refine import refiner
 from prv2cli.refine.request import Models
 
 spent = {}
@@ -36,7 +36,9 @@ def timed(seconds, part):
     spent[part] = spent.get(part, 0) + time.process_time() - start
     seconds[part] = 0.0
 
-prepare.timed = refiner.timed = timed
+for name, module in list(sys.modules.items()):
+    if name.startswith("prv2cli.refine") and hasattr(module, "timed"):
+        module.timed = timed
 photo, coarse, target = sys.argv[1:]
 rgb = read_photo(Path(photo)).rgb
 ours = refiner.Refiner.load(Models(coarse=coarse, device="cpu"))

@@ -28,9 +28,26 @@ def conv3x3(inputs: int, outputs: int, *, bias: bool = True, stride: int = 1) ->
     return nn.Conv2d(inputs, outputs, 3, stride, 1, bias=bias)
 
 
+def gelu(x: Tensor) -> Tensor:
+    """F.gelu, on a processor nearly twice as fast on a (B, C, H, W) map in channels_last memory.
+
+    torch hands it to oneDNN where the memory runs in the order of the axes, and does it by itself elsewhere.
+    """
+    if x.is_contiguous(memory_format=torch.channels_last):
+        return F.gelu(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+    return F.gelu(x)
+
+
+class Gelu(nn.Module):
+    """The function `gelu` as a layer."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return gelu(x)
+
+
 def conv_norm_gelu(inputs: int, outputs: int) -> nn.Sequential:
     """Conv3x3 (no bias) -> channel LayerNorm -> GELU, the unit of F2C."""
-    return nn.Sequential(conv3x3(inputs, outputs, bias=False), ChannelLayerNorm(outputs), nn.GELU())
+    return nn.Sequential(conv3x3(inputs, outputs, bias=False), ChannelLayerNorm(outputs), Gelu())
 
 
 def resize(x: Tensor, size: Sequence[int], align_corners: bool) -> Tensor:

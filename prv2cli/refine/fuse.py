@@ -28,9 +28,10 @@ from prv2cli.tiling.plan import TilePlan
 if TYPE_CHECKING:
     from prv2cli.choices import FocalOrigin, Kind, Unit
 
-BLURRED = 0.15  # of the difference between the maps that no blur explains: a blurred true map has 0.1
-WEAK_NOISE = 0.045  # of the spread: a map without it is as blurred as before
-MOSTLY_BLURRED = 0.35  # maps of networks and sensors have 0.4 and more
+BLURRED = (
+    0.15  # of the difference between the maps that no blur explains: blurred true maps have 0.05 to 0.13
+)
+WEAK_NOISE = 0.07  # of the spread: a map without it is as blurred as before
 
 
 @dataclass(frozen=True)
@@ -154,9 +155,10 @@ def correct(
         return
     grid = on_grid(refined, given)
     found = difference(grid)
-    if found.unexplained <= BLURRED and noise == 0:
+    blurred = found.unexplained <= BLURRED
+    if blurred and noise == 0:
         back_project(refined, grid, config.back_projection)
-    if found.unexplained <= MOSTLY_BLURRED or 0 < noise < WEAK_NOISE:
+    if blurred or 0 < noise < WEAK_NOISE:
         shock_filter(refined, config.shock_filter, scale.contrast)
-    if found.unexplained > BLURRED and config.own_range:
+    if not blurred and config.own_range:
         keep_in_range(refined, given, found.blur)

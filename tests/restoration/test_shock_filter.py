@@ -125,7 +125,7 @@ def test_the_shipped_refiner_uses_it(
     refiner: Refiner, photograph: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where the map counts as a blurred one."""
-    monkeypatch.setattr("prv2cli.refine.fuse.MOSTLY_BLURRED", np.inf)
+    monkeypatch.setattr("prv2cli.refine.fuse.BLURRED", np.inf)
     assert refiner.config.shock_filter > 0
     height, width = photograph.shape[:2]
     coarse = np.full((height // 8, width // 8), 3.0, np.float32)

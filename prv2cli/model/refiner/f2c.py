@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from prv2cli.model.config import F2CConfig
-from prv2cli.model.layers import conv3x3, conv_norm_gelu, resize
+from prv2cli.model.layers import Gelu, conv3x3, conv_norm_gelu, resize
 
 DEPTHS = 2  # the coarse depth and C2F's auxiliary depth
 
@@ -48,9 +48,9 @@ class F2C(nn.Module):
             self.decoder.append(
                 nn.Sequential(
                     conv3x3(inputs, hidden, bias=False),
-                    nn.GELU(),
+                    Gelu(),
                     conv3x3(hidden, outputs, bias=False),
-                    nn.GELU(),
+                    Gelu(),
                 )
             )
             below = outputs

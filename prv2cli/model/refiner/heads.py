@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from prv2cli.errors import ConfigError
 from prv2cli.model.config import HeadConfig
-from prv2cli.model.layers import conv3x3
+from prv2cli.model.layers import Gelu, conv3x3, gelu
 from prv2cli.model.refiner.surfaces import LocalFrame
 from prv2cli.model.shuffles import pixel_shuffle, pixel_unshuffle
 
@@ -45,9 +45,9 @@ class TwoSurfaceHead(nn.Module):
         self.enlarge = conv3x3(channels, (4 if stride == 4 else 1) * (width // 2))
         self.detail = nn.Sequential(
             conv3x3(width // 2 + tile_channels * unshuffled, width),
-            nn.GELU(),
+            Gelu(),
             conv3x3(width, width),
-            nn.GELU(),
+            Gelu(),
         )
         self.along = nn.ModuleList(
             nn.Conv2d(width, width, 3, padding=dilation, dilation=dilation) for dilation in config.dilations
@@ -70,7 +70,7 @@ class TwoSurfaceHead(nn.Module):
         pixels = pixel_unshuffle(tile, 2) if self.stride > 1 else tile
         x = self.detail(torch.cat([x, pixels], dim=1))
         for layer in self.along:
-            x = layer(F.gelu(x)).add_(x)
+            x = layer(gelu(x)).add_(x)
         out = self.to_surfaces(x).float()
         if self.stride > 1:
             out = pixel_shuffle(out, 2)

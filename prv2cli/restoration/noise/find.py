@@ -30,7 +30,7 @@ from prv2cli.restoration.noise.grain_pyramid import weak_noise
 REDUCTIONS = (1, 2, 4, 8, 16)
 SMALLEST = 12  # cells on the shorter side of what can be judged
 HARMLESS = 0.008  # of the map's spread: what is below does no harm, and sensors have it
-STRONG = 0.032  # from here on the photograph must say where surfaces end; below, the map itself tells
+STRONG = 0.022  # from here on the photograph must say where surfaces end; below, the map itself tells
 GAUSSIAN = 0.40  # quarter over median of the second differences: Gaussian noise has 0.47, structure less
 STRENGTH = 8.0  # of the solver, for each pixel that a grain is wide, at noise of TYPICAL
 FINE, FINE_STRONG = 8, 0.015  # cells: of finer grain there is more to average over, and less need be strong
