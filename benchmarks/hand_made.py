@@ -45,6 +45,7 @@ from prv2cli.refine.request import GivenDepth, RefineRequest, Subject
 CHANGED, NEAR = 0.02, 0.05  # of a map's range: a change; an edge
 FAR = 400.0  # metres, of an inverse map at 0
 Figures = dict[str, float]
+CONFIG = Path(__file__).parents[1] / "configs" / "refiner-s.yaml"
 CHOICE = fuse.BLURRED
 STEPS = ("all", "noise", "half-size", "back-projection", "shock filter", "own range", "choice")
 
@@ -111,7 +112,7 @@ def network_like(imitators: Path, scenes: int = 8) -> Iterator[Given]:
     from prv2cli.training.unseen import _held_out
 
     changes = [f"maps.imitators.cache={imitators}", f"maps.validation={scenes}", f"data.cache={imitators}"]
-    config = load_train_config(Path("configs/refiner-s.yaml"), changes)
+    config = load_train_config(CONFIG, changes)
     for case in _held_out(config):
         rgb = (case.rgb[0].permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
         values = case.coarse[0, 0].numpy()

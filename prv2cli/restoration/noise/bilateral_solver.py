@@ -133,7 +133,7 @@ def _grid(rgb: np.ndarray, shift: float) -> _Grid:
     height, width = rgb.shape[:2]
     levels = rgb.reshape(-1, 3).astype(np.float64) * 255
     y, x = (part.ravel() for part in np.mgrid[:height, :width])
-    parts = [y / PLACE, x / PLACE, levels @ _LUMA / LUMA, *(levels @ row / CHROMA + 20 for row in _CHROMA)]
+    parts = [y / PLACE, x / PLACE, levels @ _LUMA / LUMA, *((levels @ row + 128) / CHROMA for row in _CHROMA)]
     cells = np.stack([np.floor(part + shift).astype(np.int64) + 1 for part in parts])
     spans = cells.max(axis=1) + 2
     vertices, place = np.unique(np.ravel_multi_index(cells, spans), return_inverse=True)
