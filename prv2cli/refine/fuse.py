@@ -28,9 +28,7 @@ from prv2cli.tiling.plan import TilePlan
 if TYPE_CHECKING:
     from prv2cli.choices import FocalOrigin, Kind, Unit
 
-BLURRED = (
-    0.15  # of the difference between the maps that no blur explains: blurred true maps have 0.05 to 0.13
-)
+BLURRED = 0.15  # of the difference between the maps that no blur explains: blurred maps have up to 0.13
 WEAK_NOISE = 0.07  # of the spread: a map without it is as blurred as before
 
 

@@ -292,9 +292,8 @@ def _sigterm_interrupts() -> Iterator[None]:
     """SIGTERM ends a batch as Ctrl-C does, while the models load, too: temporaries removed, claims given back."""
 
     def interrupt(*_: object) -> None:
-        if hasattr(
-            signal, "alarm"
-        ):  # Ray's own handler came first and would abort the process in three seconds
+        # Ray's own handler came first and would abort the process in three seconds.
+        if hasattr(signal, "alarm"):
             signal.alarm(0)
         raise KeyboardInterrupt
 
