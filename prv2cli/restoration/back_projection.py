@@ -57,8 +57,8 @@ class Difference(NamedTuple):
     """Between a coarse map and the refined one.
 
     blur: standard deviation in pixels of the refined one; 0: none lies between the two.
-    unexplained: share of the squared difference that no blur explains. About 0.1 where the coarse map was a true one
-        that was blurred, 0.4 and more where a network or a sensor made it: what is wrong there is no blur, and to undo
+    unexplained: share of the squared difference that no blur explains. At most 0.13 where the coarse map was a true one
+        that was blurred, 0.17 and more where a network or a sensor made it: what is wrong there is no blur, and to undo
         one does harm.
     """
 
