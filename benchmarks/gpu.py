@@ -32,7 +32,7 @@ from prv2cli.machine.devices import choose_device
 from prv2cli.model.layers import crop_to_boxes
 from prv2cli.refine.refiner import Refiner
 from prv2cli.refine.request import GivenDepth, RefineRequest, Subject
-from prv2cli.refine.tiles.loop import to_pixels
+from prv2cli.refine.tiles.grid import to_pixels
 from prv2cli.resampling.guide import to_guide
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}

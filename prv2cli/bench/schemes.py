@@ -21,7 +21,8 @@ from prv2cli.coarse.network import CoarseDepth, CoarseNetwork
 from prv2cli.model.depth_space import MIN_METRES, PlainMetres
 from prv2cli.refine.refiner import Refiner
 from prv2cli.refine.request import GivenDepth, RefineRequest, Subject, Tiling
-from prv2cli.refine.tiles.loop import GridCanvas, Prepared, TileLoop
+from prv2cli.refine.tiles.grid import GridCanvas
+from prv2cli.refine.tiles.loop import Prepared, TileLoop
 from prv2cli.resampling.maps import bilinear
 from prv2cli.tiling.blend import Blender
 from prv2cli.tiling.plan import TilePlan

@@ -8,11 +8,12 @@ cannot make the machine reserve more memory than the file's own tensors justify.
 
 from __future__ import annotations
 
+import copy
 import json
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,6 +31,7 @@ from prv2cli.model.build import build_model
 from prv2cli.model.config import AnyModelConfig, BundleConfig, RefinerConfig, parse_model_config
 
 FORMAT = 1
+BLURRED = "blurred."  # before the names of a refiner's second set of tensors
 _HEADER_KEY = "prv2"
 # Numbers that building a model may make beyond those in its file: timm makes whole networks, some of them twice, and
 # then drops the stages that are not asked for.
@@ -39,20 +41,33 @@ _SPARE_MODEL = 2**29
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model file, read and checked. `sha256` is of the file's bytes, `name` what messages call it."""
+    """A model file, read and checked. `sha256` is of the file's bytes, `name` what messages call it.
+
+    blurred: of a refiner, a second set of the same tensors, for maps that were blurred and nothing else; most files
+        have none.
+    """
 
     config: AnyModelConfig
     tensors: dict[str, Tensor]
     provenance: dict[str, Any] = field(default_factory=dict)
     sha256: str = ""
     name: str = "the checkpoint"
+    blurred: dict[str, Tensor] = field(default_factory=dict)
 
-    def build(self) -> nn.Module:
-        """The model in eval mode, loaded strictly. Raises CheckpointError when tensors do not fit."""
+    @property
+    def stored(self) -> dict[str, Tensor]:
+        """All tensors by their names in the file."""
+        return self.tensors | {BLURRED + name: tensor for name, tensor in self.blurred.items()}
+
+    def build(self, like: nn.Module | None = None) -> nn.Module:
+        """The model in eval mode, loaded strictly. Raises CheckpointError when tensors do not fit.
+
+        like: a model of the same configuration that is built already: its copy is made in no time.
+        """
         stored = sum(tensor.numel() for tensor in self.tensors.values())
         try:
             with _at_most(stored):
-                model = build_model(without_downloads(self.config))
+                model = build_model(without_downloads(self.config)) if like is None else copy.deepcopy(like)
             load_strictly(model, self.tensors)
         except (CheckpointError, ConfigError) as error:  # the configuration is the file's, not the caller's
             raise CheckpointError(f"{self.name}: {error}") from error
@@ -61,6 +76,12 @@ class Checkpoint:
                 f"{self.name}: its configuration builds no model ({first_line(error)})"
             ) from error
         return model.eval()
+
+    def for_blurred(self) -> Checkpoint | None:
+        """The refiner for blurred maps, as a checkpoint of its own; None where the file has none."""
+        if not self.blurred:
+            return None
+        return replace(self, tensors=self.blurred, blurred={}, name=f"{self.name} ({BLURRED}*)")
 
     def part(self, name: Literal["coarse", "refiner"]) -> Checkpoint:
         """The coarse network or the refiner of a bundle, as a checkpoint of its own; tensors are shared.
@@ -72,7 +93,7 @@ class Checkpoint:
                 f"{self.name}: a model of kind {self.config.kind} is no bundle and has no {name}"
             )
         prefix = f"{name}."
-        tensors = {k.removeprefix(prefix): v for k, v in self.tensors.items() if k.startswith(prefix)}
+        tensors = _without_prefix(self.tensors, prefix)
         config = self.config.coarse if name == "coarse" else self.config.refiner
         return Checkpoint(config, tensors, self.provenance, self.sha256, self.name)
 
@@ -130,7 +151,13 @@ def read_checkpoint(path: Path, check: Callable[[AnyModelConfig], object] | None
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     for name, tensor in tensors.items():
         check_values(path, name, tensor)
-    return Checkpoint(config, tensors, header.get("provenance", {}), hash_file(path), str(path))
+    blurred = _without_prefix(tensors, BLURRED) if isinstance(config, RefinerConfig) else {}
+    own = {name: tensor for name, tensor in tensors.items() if not (blurred and name.startswith(BLURRED))}
+    return Checkpoint(config, own, header.get("provenance", {}), hash_file(path), str(path), blurred)
+
+
+def _without_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
 
 
 def read_config(path: Path) -> AnyModelConfig:

@@ -11,7 +11,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from prv2cli.checkpoints.model_file import Checkpoint, read_config, save_checkpoint
+import torch
+
+from prv2cli.checkpoints.model_file import Checkpoint, read_config, write_tensors
 from prv2cli.errors import OutputError, Prv2Error, UsageError
 from prv2cli.files.atomic import atomic_write, output_error
 from prv2cli.files.hashing import hash_file
@@ -37,7 +39,11 @@ def save_pretrained(checkpoint: Checkpoint, folder: str | Path, *, name: str, li
         raise OutputError(f"{folder}: cannot be made a folder ({error.strerror}); name another") from error
     target, card = folder / WEIGHTS_NAME, folder / CARD_NAME
     _check_own(target, card)
-    save_checkpoint(target, checkpoint.build(), checkpoint.config, checkpoint.provenance)
+    for model in (checkpoint, checkpoint.for_blurred()):
+        if model is not None:
+            model.build()  # refuses what is no model before anything is written
+    half = any(tensor.dtype == torch.float16 for tensor in checkpoint.stored.values())
+    write_tensors(target, checkpoint.stored, checkpoint.config, checkpoint.provenance, half=half)
     with atomic_write(card) as file:
         file.write((written_card(checkpoint) or model_card(checkpoint, name=name, licence=licence)).encode())
     return target
@@ -122,7 +128,7 @@ def written_card(checkpoint: Checkpoint) -> str | None:
 def model_card(checkpoint: Checkpoint, *, name: str, licence: str = "mit") -> str:
     """A model card in the Hub's format, from what the checkpoint knows of itself and nothing else."""
     config = checkpoint.config
-    parameters = sum(tensor.numel() for tensor in checkpoint.tensors.values())
+    parameters = sum(tensor.numel() for tensor in checkpoint.stored.values())
     lines = [
         "---",
         f"license: {licence}",

@@ -17,7 +17,7 @@ from prv2cli.files.disk_array import DiskArray, bands
 from prv2cli.model.config import RefinerConfig
 from prv2cli.model.depth_space import Affine, LogNormalisation, PlainMetres, Scale
 from prv2cli.refine.sky import Sky
-from prv2cli.restoration.back_projection import back_project, difference, on_grid
+from prv2cli.restoration.back_projection import Difference, back_project, difference, on_grid
 from prv2cli.restoration.change import add_change
 from prv2cli.restoration.own_range import keep_in_range
 from prv2cli.restoration.shock_filter import shock_filter
@@ -153,10 +153,15 @@ def correct(
         return
     grid = on_grid(refined, given)
     found = difference(grid)
-    blurred = found.unexplained <= BLURRED
+    blurred = is_blurred(found)
     if blurred and noise == 0:
         back_project(refined, grid, config.back_projection)
     if blurred or 0 < noise < WEAK_NOISE:
         shock_filter(refined, config.shock_filter, scale.contrast)
     if not blurred and config.own_range:
         keep_in_range(refined, given, found.blur)
+
+
+def is_blurred(found: Difference) -> bool:
+    """Whether a coarse map was blurred and nothing else, by what lies between it and the refined one."""
+    return found.unexplained <= BLURRED

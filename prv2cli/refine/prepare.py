@@ -28,6 +28,7 @@ from prv2cli.coarse.network import (
     bundle_input,
     positive_depth,
     predict_many,
+    takes_prompt,
 )
 from prv2cli.errors import UsageError
 from prv2cli.model.call_per_size import call_per_size
@@ -35,20 +36,25 @@ from prv2cli.model.coarse.output import CoarseOutput
 from prv2cli.model.config import BundleConfig, RefinerConfig
 from prv2cli.model.depth_space import MIN_METRES, Affine, LogNormalisation, PlainMetres, Scale
 from prv2cli.model.refiner.patchrefiner import SURFACE_WINDOW
+from prv2cli.refine.fuse import is_blurred
 from prv2cli.refine.request import GivenDepth, RefineRequest, Subject, Tiling
 from prv2cli.refine.sky import check_something_is_seen, put_behind
 from prv2cli.refine.tiles.authors import to_process
-from prv2cli.refine.tiles.loop import Prepared, TileLoop, View, by_tile_size, canvases_of, mirror, to_pixels
+from prv2cli.refine.tiles.grid import GridCanvas, View, canvases_of, mirror, to_pixels
+from prv2cli.refine.tiles.loop import Prepared, TileLoop
 from prv2cli.refine.tiles.plan import largest_tile, plan_photograph
+from prv2cli.refine.tiles.settled import edges_after
 from prv2cli.resampling.area import reduce_photograph, shrink
 from prv2cli.resampling.aspect import ASPECT_TOLERANCE
 from prv2cli.resampling.guide import guide_size, to_guide
-from prv2cli.restoration.back_projection import GRID_SIDE
+from prv2cli.restoration.back_projection import GRID_SIDE, difference, on_grid
 from prv2cli.restoration.character import character
 from prv2cli.restoration.edge_width import WIDE_EDGES, edge_width
 from prv2cli.restoration.noise.find import find_noise, without
 from prv2cli.tiling.blend import Blender
 from prv2cli.tiling.plan import REDUCED, TilePlan
+
+PILOT_SIDE = 512  # pixels on the longer side of the small edition by which a network is chosen
 
 
 class BundleCoarse:
@@ -80,12 +86,19 @@ class Preparer:
     Args:
         coarse: the network to run where no map is given: any, or a bundle's own; None where there is none.
         name: of the refiner, for messages.
+        blurred: the loop with the network for maps that were blurred and nothing else, if there is one.
     """
 
     def __init__(
-        self, config: RefinerConfig, loop: TileLoop, coarse: CoarseNetwork | BundleCoarse | None, name: str
+        self,
+        config: RefinerConfig,
+        loop: TileLoop,
+        coarse: CoarseNetwork | BundleCoarse | None,
+        name: str,
+        blurred: TileLoop | None = None,
     ) -> None:
         self.config, self._loop, self._coarse, self._name = config, loop, coarse, name
+        self._blurred = blurred
 
     def views(
         self, subjects: Sequence[Subject], request: RefineRequest, seconds: dict[str, float]
@@ -98,15 +111,15 @@ class Preparer:
         photos: list[Any] = [subject.rgb for subject in subjects]
         with timed(seconds, "coarse"):
             coarse = self._coarse_depths(subjects, request)
-        prepared = self._prepare(photos, coarse, request, seconds)
-        views = [[View(rgb, ready)] for rgb, ready in zip(photos, prepared, strict=True)]
+        with timed(seconds, "reduced"):
+            loops = [self._loop_for(*pair) for pair in zip(subjects, coarse, strict=True)]
+        views = [[view] for view in self._prepare(photos, coarse, loops, request, seconds)]
         if request.flip:  # after the others: what a pass at half size needs is held once
             seen = [mirror(rgb) for rgb in photos]
             with timed(seconds, "coarse"):
                 flipped = [self._mirrored(*pair) for pair in zip(seen, coarse, strict=True)]
-            prepared = self._prepare(seen, flipped, request, seconds)
-            for found, rgb, ready in zip(views, seen, prepared, strict=True):
-                found.append(View(rgb, ready, mirrored=True))
+            for found, view in zip(views, self._prepare(seen, flipped, loops, request, seconds), strict=True):
+                found.append(replace(view, mirrored=True))
         return views
 
     # --- coarse depth -----------------------------------------------------------------------------------------
@@ -157,21 +170,50 @@ class Preparer:
             return self._coarse.predict(seen)
         return replace(coarse, values=coarse.values.flip(-1))
 
+    # --- which network ----------------------------------------------------------------------------------------
+
+    def _loop_for(self, subject: Subject, coarse: CoarseDepth) -> TileLoop:
+        """The network for blurred maps behind a given map that is one; else the one for all maps.
+
+        A small edition of the photograph is refined to tell: what a blur leaves wrong is explained by it afterwards.
+        """
+        if self._blurred is None or subject.given is None or takes_prompt(self._coarse):
+            return self._loop
+        size = guide_size(*subject.size, 1, PILOT_SIDE)
+        if min(size) < self.config.tile_multiple:
+            return self._loop
+        view = self._prepare(
+            [reduce_photograph(subject.rgb, size)], [coarse], [self._loop], RefineRequest(), {}
+        )[0]
+        if view.ready.noise is not None:
+            return self._loop
+        blender = Blender(
+            plan_photograph(self.config, *size, Tiling(), largest=largest_tile(self._loop.device))
+        )
+        refine_into([blender], [[view]], self.config.tile_multiple, 0)
+        assert view.ready.given is not None
+        blurred = is_blurred(difference(on_grid(blender.finish().values, view.ready.given)))
+        return self._blurred if blurred else self._loop
+
     # --- guidance ---------------------------------------------------------------------------------------------
 
     def _prepare(
         self,
         photos: Sequence[Any],
         coarse: Sequence[CoarseDepth],
+        loops: Sequence[TileLoop],
         request: RefineRequest,
         seconds: dict[str, float],
-    ) -> list[Prepared]:
+    ) -> list[View]:
         with timed(seconds, "coarse"):
-            prepared = self._guided(photos, coarse)
+            prepared = self._guided(photos, coarse, loops)
         with timed(seconds, "reduced"):
-            return self._after_half_size(photos, prepared, request)
+            prepared = self._after_half_size(photos, prepared, loops, request)
+        return [View(*one) for one in zip(photos, prepared, loops, strict=True)]
 
-    def _guided(self, photos: Sequence[Any], coarse: Sequence[CoarseDepth]) -> list[Prepared]:
+    def _guided(
+        self, photos: Sequence[Any], coarse: Sequence[CoarseDepth], loops: Sequence[TileLoop]
+    ) -> list[Prepared]:
         """Photographs with their coarse depth, normalised, and the features that guide the tiles."""
         scales = [self._scale_of(one) for one in coarse]
         normalised = [scale.encode(one.values) for scale, one in zip(scales, coarse, strict=True)]
@@ -180,7 +222,7 @@ class Preparer:
         if isinstance(self._coarse, BundleCoarse):
             features = [one.features for one in coarse]
         else:
-            features = self._encode_images(photos, normalised)
+            features = self._encode_images(photos, normalised, loops)
         parts = zip(coarse, scales, normalised, features, noise, normalised, strict=True)
         return [Prepared(*one) for one in parts]
 
@@ -196,15 +238,23 @@ class Preparer:
             return None
         return find_noise(normalised, shrink(rgb, guide_size(rgb.shape[0], rgb.shape[1], 1, GRID_SIDE)))
 
-    def _encode_images(self, photos: Sequence[Any], normalised: Sequence[Tensor]) -> list[list[Tensor]]:
-        inputs, device = [], self._loop.device
+    def _encode_images(
+        self, photos: Sequence[Any], normalised: Sequence[Tensor], loops: Sequence[TileLoop]
+    ) -> list[list[Tensor]]:
+        inputs: list[list[Tensor]] = []
+        device = self._loop.device
         for rgb, depth in zip(photos, normalised, strict=True):
             size = self._guide_size(rgb)
             known = [shrink(rgb, size), to_guide(depth, size)]
             if self.config.coarse.character:
                 known.append(character(depth, rgb.shape, size, SURFACE_WINDOW))
             inputs.append([part.to(device) for part in known])
-        return call_per_size(self._loop.network.encode_image, inputs)
+        found: dict[int, list[Tensor]] = {}
+        for loop in dict.fromkeys(loops):
+            own = [i for i, other in enumerate(loops) if other is loop]
+            features = call_per_size(loop.network.encode_image, [inputs[i] for i in own])
+            found |= dict(zip(own, features, strict=True))
+        return [found[i] for i in range(len(photos))]
 
     def _guide_size(self, rgb: Any) -> tuple[int, int]:
         settings = self.config.coarse
@@ -213,7 +263,11 @@ class Preparer:
     # --- the pass at half size --------------------------------------------------------------------------------
 
     def _after_half_size(
-        self, photos: Sequence[Any], prepared: Sequence[Prepared], request: RefineRequest
+        self,
+        photos: Sequence[Any],
+        prepared: Sequence[Prepared],
+        loops: Sequence[TileLoop],
+        request: RefineRequest,
     ) -> list[Prepared]:
         """With the normalised log-depth (1, 1, h, w) of a pass at half size, where one is needed."""
         found = list(prepared)
@@ -224,12 +278,15 @@ class Preparer:
         }
         blenders = {i: Blender(plan) for i, plan in plans.items() if plan is not None}
         small = [reduce_photograph(photos[i], (b.plan.height, b.plan.width)) for i, b in blenders.items()]
-        views = [[View(rgb, found[i])] for rgb, i in zip(small, blenders, strict=True)]
+        views = [[View(rgb, found[i], loops[i])] for rgb, i in zip(small, blenders, strict=True)]
         # What is one pixel soft here is REDUCED pixels soft at the photograph's own size.
-        refine_into(self._loop, list(blenders.values()), views, request.batch_size, steeper=REDUCED)
+        multiple = self.config.tile_multiple
+        refine_into(list(blenders.values()), views, multiple, request.batch_size, steeper=REDUCED)
         for i, blender in blenders.items():
             result: Any = blender.finish().values
-            found[i] = replace(found[i], normalised=torch.from_numpy(result)[None, None])
+            scale = found[i].scale
+            edges = None if isinstance(scale, PlainMetres) else edges_after(result, scale.contrast)
+            found[i] = replace(found[i], normalised=torch.from_numpy(result)[None, None], edges=edges)
         return found
 
     def half_size_plan(self, height: int, width: int, tiling: Tiling) -> TilePlan | None:
@@ -253,19 +310,23 @@ class Preparer:
 
 
 def refine_into(
-    loop: TileLoop,
     blenders: Sequence[Blender],
     views: Sequence[Sequence[View]],
+    multiple: int,
     batch_size: int,
     progress: Any = lambda done, total: None,
     steeper: float = 1.0,
 ) -> list[int]:
-    """Refine every tile of every view of several photographs into their blenders; the batch size of each."""
-    work = [
-        canvas for seen, blender in zip(views, blenders, strict=True) for canvas in canvases_of(seen, blender)
-    ]
+    """Refine every tile of every view of several photographs into their blenders; the batch size of each.
+
+    Those with tiles of one size and one network share their batches. `multiple`: RefinerConfig.tile_multiple.
+    """
+    groups: dict[tuple[TileLoop, tuple[int, int]], list[GridCanvas]] = {}
+    for seen, blender in zip(views, blenders, strict=True):
+        for canvas in canvases_of(seen, blender, multiple):
+            groups.setdefault((seen[0].loop, canvas.tile_size), []).append(canvas)
     batches: dict[int, int] = {}
-    for group in by_tile_size(work):
+    for (loop, _), group in groups.items():
         batch = loop.run(group, batch_size, progress, steeper)
         batches |= {id(canvas.sink): batch for canvas in group}
     return [batches[id(blender)] for blender in blenders]

@@ -39,7 +39,8 @@ from prv2cli.refine.prepare import BundleCoarse, Preparer, refine_into, timed
 from prv2cli.refine.request import GivenDepth, Models, RefineRequest, Subject, Tiling
 from prv2cli.refine.result import Known, depth_of
 from prv2cli.refine.tiles.authors import PaperSetup, refine_paper
-from prv2cli.refine.tiles.loop import Progress, TileLoop, View, to_pixels
+from prv2cli.refine.tiles.grid import View, to_pixels
+from prv2cli.refine.tiles.loop import Progress, TileLoop
 from prv2cli.refine.tiles.plan import largest_tile, plan_photograph
 from prv2cli.tiling.blend import Blended, Blender
 from prv2cli.tiling.plan import TilePlan
@@ -76,7 +77,7 @@ class Refiner:
         if self.bundle is not None:
             if coarse is not None:
                 raise UsageError(f"{name} is a bundle: its refiner works with its own coarse network only")
-            own = BundleCoarse(self._on_device(refiner.part("coarse")), self.bundle, self.device)
+            own = BundleCoarse(self._on_device(refiner.part("coarse").build()), self.bundle, self.device)
             refiner = refiner.part("refiner")
         if not isinstance(refiner.config, RefinerConfig):
             raise CheckpointError(
@@ -88,14 +89,19 @@ class Refiner:
                 "and holds none; convert the two together with: prv2 models convert"
             )
         self.config = refiner.config
-        network = self._on_device(refiner)
-        assert isinstance(network, PatchRefiner)
-        self.loop = TileLoop(network, self.device, self.dtype)
-        self.preparer = Preparer(self.config, self.loop, own or coarse, name)
+        network, blurred = refiner.build(), refiner.for_blurred()
+        self.loop = self._loop_of(network)
+        for_blurred = None if blurred is None else self._loop_of(blurred.build(like=network))
+        self.preparer = Preparer(self.config, self.loop, own or coarse, name, for_blurred)
 
-    def _on_device(self, checkpoint: Checkpoint) -> nn.Module:
-        model: nn.Module = checkpoint.build().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return model.requires_grad_(False)
+    def _loop_of(self, network: nn.Module) -> TileLoop:
+        network = self._on_device(network)
+        assert isinstance(network, PatchRefiner)
+        return TileLoop(network, self.device, self.dtype)
+
+    def _on_device(self, model: nn.Module) -> nn.Module:
+        placed: nn.Module = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return placed.requires_grad_(False)
 
     @classmethod
     def from_pretrained(
@@ -286,7 +292,7 @@ class Refiner:
             blender = Blender(plan, folder, passes=request.views, compare=request.confidence)
             unfinished.callback(blender.close)
             blenders.append(blender)
-        batches = refine_into(self.loop, blenders, views, request.batch_size, progress)
+        batches = refine_into(blenders, views, self.config.tile_multiple, request.batch_size, progress)
         return [blender.finish() for blender in blenders], batches
 
     def _as_the_authors(self, subject: Subject, view: View, tiling: Tiling, progress: Progress) -> Blended:

@@ -20,7 +20,8 @@ from prv2cli.refine.fuse import Depth, fuse
 from prv2cli.refine.prepare import timed
 from prv2cli.refine.request import Subject
 from prv2cli.refine.sky import sky_of
-from prv2cli.refine.tiles.loop import TileLoop, View
+from prv2cli.refine.tiles.grid import View
+from prv2cli.refine.tiles.loop import TileLoop
 from prv2cli.tiling.blend import Blended
 from prv2cli.tiling.plan import TilePlan
 

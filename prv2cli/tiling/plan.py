@@ -95,7 +95,7 @@ def _normalised_spans(length: int, starts: Sequence[int], size: int, shared: int
     for i, start in enumerate(starts):
         left = starts[i - 1] + size - start if i else 0
         right = start + size - starts[i + 1] if i + 1 < len(starts) else 0
-        windows.append(_feather(size, left, right))
+        windows.append(feather(size, left, right))
     total = np.zeros(length, np.float64)
     for start, window in zip(starts, windows, strict=True):
         total[start : start + size] += window
@@ -105,7 +105,7 @@ def _normalised_spans(length: int, starts: Sequence[int], size: int, shared: int
     ]
 
 
-def _feather(size: int, left: int, right: int) -> np.ndarray:
+def feather(size: int, left: int, right: int) -> np.ndarray:
     """1 in the middle, a raised-cosine ramp over the overlap with each neighbour (0 = no neighbour there)."""
     window = np.ones(size)
     for overlap, side in ((left, window), (right, window[::-1])):

@@ -16,7 +16,13 @@ from small_refiners import SMALL_ENCODER, build, run, small_config
 from torch import Tensor
 from weights_files import GIGABYTE, peak_memory, refused
 
-from prv2cli.checkpoints.model_file import Checkpoint, load_strictly, read_checkpoint, save_checkpoint
+from prv2cli.checkpoints.model_file import (
+    Checkpoint,
+    load_strictly,
+    read_checkpoint,
+    save_checkpoint,
+    write_tensors,
+)
 from prv2cli.errors import CheckpointError
 from prv2cli.model.build import build_model
 from prv2cli.model.coarse.lite import LiteCoarse
@@ -63,6 +69,39 @@ def test_checkpoint_round_trip(saved: tuple[Path, PatchRefiner]) -> None:
     assert len(checkpoint.sha256) == 64
     with torch.inference_mode():
         assert torch.equal(run(again)[1], run(model)[1])
+
+
+def test_weights_for_blurred_maps_lie_beside_the_others(tensors: dict[str, Tensor], tmp_path: Path) -> None:
+    second = {name: tensor + 1 for name, tensor in tensors.items()}
+    both = Checkpoint(SMALL, tensors, {"data": "none"}, blurred=second)
+    path = tmp_path / "both.safetensors"
+    write_tensors(path, both.stored, SMALL, both.provenance)
+    again = read_checkpoint(path)
+    blurred = again.for_blurred()
+    assert blurred is not None
+    for found, wanted in ((again, tensors), (blurred, second)):
+        assert found.tensors.keys() == wanted.keys()
+        assert all(torch.equal(found.tensors[name], wanted[name]) for name in wanted)
+        found.build()
+    assert blurred.for_blurred() is None
+    assert (
+        read_checkpoint(write(tmp_path / "one.safetensors", tensors, SMALL.model_dump())).for_blurred()
+        is None
+    )
+
+
+def test_weights_for_blurred_maps_that_do_not_fit_are_told(
+    tensors: dict[str, Tensor], tmp_path: Path
+) -> None:
+    path = write(
+        tmp_path / "half.safetensors", tensors | {"blurred.head.bias": torch.zeros(3)}, SMALL.model_dump()
+    )
+    checkpoint = read_checkpoint(path)
+    checkpoint.build()
+    blurred = checkpoint.for_blurred()
+    assert blurred is not None
+    with pytest.raises(CheckpointError, match=r"half.safetensors \(blurred\.\*\): .* missing"):
+        blurred.build()
 
 
 def test_lite_checkpoint_round_trip(tmp_path: Path) -> None:

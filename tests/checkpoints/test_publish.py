@@ -34,8 +34,8 @@ def test_a_saved_model_is_the_model(checkpoint: Checkpoint, tmp_path: Path) -> N
     again = read_checkpoint(path)
     assert again.config == checkpoint.config
     assert again.provenance == checkpoint.provenance
-    assert again.tensors.keys() == checkpoint.tensors.keys()
-    assert all(torch.equal(again.tensors[name], checkpoint.tensors[name]) for name in again.tensors)
+    assert again.stored.keys() == checkpoint.stored.keys()
+    assert all(torch.equal(again.stored[name], tensor) for name, tensor in checkpoint.stored.items())
 
 
 def test_a_card_says_what_the_header_says(checkpoint: Checkpoint) -> None:

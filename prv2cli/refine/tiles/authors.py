@@ -145,7 +145,7 @@ class AuthorsBlender:
 
 @dataclass(frozen=True, eq=False)
 class AuthorsCanvas:
-    """A photograph on its way through the tile loop (tile_loop.Canvas).
+    """A photograph on its way through the tile loop (loop.Canvas).
 
     image: (1, 3, H, W) in 0..1. coarse: depth and features of the whole, on the device.
     """
@@ -156,11 +156,11 @@ class AuthorsCanvas:
 
     @property
     def tile_size(self) -> Size:
-        """See tile_loop.Canvas."""
+        """See loop.Canvas."""
         return self.sink.plan.setup.process
 
     def cutter(self, network: TileNetwork, device: torch.device) -> Cut:
-        """See tile_loop.Canvas."""
+        """See loop.Canvas."""
         plan, image = self.sink.plan, self.image.to(device)
         process = plan.setup.process
 
@@ -173,8 +173,13 @@ class AuthorsCanvas:
 
         return cut
 
-    def give(self, tile: AuthorsTile, values: np.ndarray) -> None:
-        """See tile_loop.Canvas."""
+    def piece(self, tile: AuthorsTile, *, whole: bool) -> AuthorsTile:
+        """See loop.Canvas."""
+        return tile
+
+    def give(self, tile: AuthorsTile, piece: AuthorsTile | None, values: np.ndarray | None) -> None:
+        """See loop.Canvas."""
+        assert values is not None
         self.sink.add(tile, values)
 
 

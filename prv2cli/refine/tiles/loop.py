@@ -22,10 +22,8 @@ from torch import Tensor
 
 from prv2cli.coarse.network import CoarseDepth
 from prv2cli.errors import DeviceError
-from prv2cli.files.disk_array import DiskArray, MirroredArray
 from prv2cli.machine.devices import free_memory
 from prv2cli.model.depth_space import Scale
-from prv2cli.model.layers import crop_to_boxes
 from prv2cli.refine.tiles.plan import BYTES_PER_TILE_PIXEL
 from prv2cli.tiling.plan import Tile, TilePlan
 
@@ -75,6 +73,7 @@ class Prepared:
         normalised: (1, 1, h, w), what the tiles refine, in the space of `scale`.
         noise: of the coarse map, where some was found (restoration/noise.py).
         given: (1, 1, h, w) the coarse map in that space, without the noise, before any pass.
+        edges: bool by cells of the photograph, where the pass at half size left something to do; None: everywhere.
     """
 
     coarse: CoarseDepth
@@ -83,13 +82,14 @@ class Prepared:
     features: list[Tensor]
     noise: Tensor | None = None
     given: Tensor | None = None
+    edges: np.ndarray | None = None
 
 
 Cut = Callable[[Sequence[Any]], list[Tensor]]
 
 
 class Canvas(Protocol):
-    """A photograph on its way, in any tiling: GridCanvas, or authors_tiling.AuthorsCanvas.
+    """A photograph on its way, in any tiling: grid.GridCanvas, or authors.AuthorsCanvas.
 
     Its tiles are those of `sink.plan`: in any order, or where they `sums_to_one` row by row from the top.
     """
@@ -108,51 +108,14 @@ class Canvas(Protocol):
         """What cuts some tiles: (B, 3, H, W) pixels in 0..1, coarse depth, then each guidance map, on the device."""
         ...
 
-    def give(self, tile: Any, values: np.ndarray) -> None:
-        """One tile's refined (rows, columns) values to the sink, in the sink's scale."""
+    def piece(self, tile: Any, *, whole: bool) -> Any | None:
+        """What of a tile the network is to see, a tile itself; None: nothing of it. `whole`: all of it or nothing."""
         ...
 
-
-@dataclass(frozen=True, eq=False)
-class GridCanvas:
-    """A canvas in our tiling: the (H, W, 3) pixels to cut, what was prepared of them, where the tiles go.
-
-    `mirrored`: it is the mirror image of the photograph whose tiles go to the same sink. `scale`: of the values in
-    the sink, where that is not the canvas's own.
-    """
-
-    rgb: Any
-    ready: Prepared
-    sink: TileSink
-    mirrored: bool = False
-    scale: Scale | None = None
-
-    @property
-    def tile_size(self) -> tuple[int, int]:
-        """See Canvas."""
-        first = self.sink.plan.tiles[0]
-        return first.rows.length, first.columns.length
-
-    def cutter(self, network: TileNetwork, device: torch.device) -> Cut:
-        """See Canvas."""
-        normalised, plan = self.ready.normalised.to(device), self.sink.plan
-
-        def cut(tiles: Sequence[Tile]) -> list[Tensor]:
-            batch = to_pixels([_cut_pixels(self.rgb, tile) for tile in tiles], device)
-            boxes = torch.tensor([tile.box(plan.height, plan.width) for tile in tiles], device=device)
-            index = torch.zeros(len(tiles), dtype=torch.long, device=device)
-            size = batch.shape[-2:]
-            coarse = crop_to_boxes(normalised, boxes, index, size)
-            return [batch, coarse, *network.crop(self.ready.features, boxes, index, size)]
-
-        return cut
-
-    def give(self, tile: Tile, values: np.ndarray) -> None:
-        """See Canvas."""
-        scale: Any = self.scale
-        if scale is not None:
-            values = scale.convert(values, self.ready.scale)
-        self.sink.add(tile, values, mirrored=self.mirrored)
+    def give(self, tile: Any, piece: Any | None, values: np.ndarray | None) -> None:
+        """One tile to the sink, in the sink's scale: its piece with the refined (rows, columns) values, the rest as
+        it was."""
+        ...
 
 
 class TileLoop:
@@ -183,13 +146,18 @@ class TileLoop:
         done, total = 0, len(work)
         while done < total:
             part = work[done : done + batch]
+            # Pieces of tiles differ in size, and do not fit into one batch.
+            pieces = [canvas.piece(tile, whole=batch > 1) for canvas, tile in part]
+            busy = [
+                (canvas, piece) for (canvas, _), piece in zip(part, pieces, strict=True) if piece is not None
+            ]
             try:
-                values = self._refine_batch(part, cutters, steeper)
+                values = iter(self._refine_batch(busy, cutters, steeper) if busy else ())
             except torch.OutOfMemoryError as error:
                 batch = self._smaller_batch(batch, part[0][0].tile_size, error)
                 continue
-            for (canvas, tile), value in zip(part, values, strict=True):
-                canvas.give(tile, value)
+            for (canvas, tile), piece in zip(part, pieces, strict=True):
+                canvas.give(tile, piece, None if piece is None else next(values))
             done += len(part)
             progress(done, total)
         return batch
@@ -242,53 +210,5 @@ def in_turn(canvases: Sequence[Canvas]) -> Iterator[tuple[Canvas, Any]]:
         yield from ((canvas, tile) for row in rows for canvas in shared for tile in row)
 
 
-def by_tile_size(canvases: Sequence[Canvas]) -> list[list[Canvas]]:
-    """The canvases in groups that may share a batch, in the order of their first members."""
-    groups: dict[tuple[int, int], list[Canvas]] = {}
-    for canvas in canvases:
-        groups.setdefault(canvas.tile_size, []).append(canvas)
-    return list(groups.values())
-
-
 def _joined(tensors: Sequence[Tensor]) -> Tensor:
     return tensors[0] if len(tensors) == 1 else torch.cat(list(tensors))
-
-
-def to_pixels(parts: Sequence[np.ndarray], device: torch.device) -> Tensor:
-    """(h, w, 3) uint8 or uint16 parts of one size -> (B, 3, h, w) float32 in 0..1, channels last as they were cut."""
-    pixels = torch.from_numpy(np.stack(parts)).to(device)
-    return pixels.permute(0, 3, 1, 2).float().div_(255.0 if parts[0].dtype == np.uint8 else 65535.0)
-
-
-def _cut_pixels(rgb: Any, tile: Tile) -> np.ndarray:
-    """The tile's (rows, columns, 3) pixels; beyond the image the border is repeated."""
-    rows, columns = tile.rows, tile.columns
-    part = rgb[rows.start : rows.start + rows.length, columns.start : columns.start + columns.length]
-    below, right = rows.length - part.shape[0], columns.length - part.shape[1]
-    return np.pad(part, ((0, below), (0, right), (0, 0)), mode="edge") if below or right else part
-
-
-# --- the views of a photograph --------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class View:
-    """A photograph, or its mirror image, ready for its tiles. `rgb`: (H, W, 3), in memory or on disk."""
-
-    rgb: Any
-    ready: Prepared
-    mirrored: bool = False
-
-
-def mirror(rgb: Any) -> Any:
-    """The photograph with left and right exchanged, without a copy: the same pixels, read from the other side."""
-    return MirroredArray(rgb) if isinstance(rgb, DiskArray) else rgb[:, ::-1]
-
-
-def canvases_of(views: Sequence[View], sink: TileSink) -> list[GridCanvas]:
-    """The views of one photograph on their way to one sink, which holds values in the scale of the first."""
-    first = views[0].ready.scale
-    return [
-        GridCanvas(view.rgb, view.ready, sink, view.mirrored, None if view.ready.scale is first else first)
-        for view in views
-    ]

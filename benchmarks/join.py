@@ -1,0 +1,49 @@
+"""Two refiners of one shape in one file: one for maps that were blurred and nothing else, one for all others.
+
+    python benchmarks/join.py REFINER --blurred BLURRED -o OUT
+
+What a blurred map lost can be undone exactly, what a network or a sensor has wrong cannot: weights for both give up a
+tenth of what weights for one reach. Which is used the program tells from the map itself (refine/prepare.py). The
+matrices are stored as 16-bit numbers, so that the two take the room of one.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+from prv2cli.checkpoints.model_file import BLURRED, Checkpoint, read_checkpoint, write_tensors
+from prv2cli.model.config import RefinerConfig
+from prv2cli.training.config.load import load_train_config
+from prv2cli.training.start import widened
+
+CONFIG = Path(__file__).parents[1] / "configs" / "refiner-s.yaml"
+OUTSIDE = ("denoise", "back_projection", "shock_filter", "own_range")
+
+
+def joined(refiner: Checkpoint, blurred: Checkpoint) -> Checkpoint:
+    """The refiner with the tensors of the other beside its own; what is done outside of the network as in CONFIG."""
+    recipe = load_train_config(CONFIG).model
+    assert isinstance(recipe, RefinerConfig)
+    config = refiner.config.model_copy(update={key: getattr(recipe, key) for key in OUTSIDE})
+    second = widened(blurred.tensors, refiner.build())
+    replace(refiner, tensors=second).build()  # refuses what is of another shape
+    told = {**refiner.provenance, BLURRED.rstrip("."): blurred.provenance}
+    return replace(refiner, config=config, blurred=second, provenance=told)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("refiner", type=Path)
+    parser.add_argument("--blurred", type=Path, required=True)
+    parser.add_argument("-o", "--out", type=Path, required=True)
+    args = parser.parse_args()
+    both = joined(read_checkpoint(args.refiner), read_checkpoint(args.blurred))
+    write_tensors(args.out, both.stored, both.config, both.provenance, half=True)
+
+
+if __name__ == "__main__":
+    main()

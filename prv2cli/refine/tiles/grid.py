@@ -1,0 +1,135 @@
+"""Photographs in our own tiling: one overlapped grid, whose tiles are cut here and given to their blender.
+
+A photograph and its mirror image are views; each view is a canvas of the tile loop, with the blender of its photograph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from prv2cli.files.disk_array import DiskArray, MirroredArray
+from prv2cli.model.depth_space import Scale
+from prv2cli.model.layers import crop_to_boxes
+from prv2cli.refine.tiles.loop import Cut, Prepared, TileLoop, TileNetwork, TileSink
+from prv2cli.refine.tiles.settled import piece_of
+from prv2cli.tiling.plan import Tile
+
+
+@dataclass(frozen=True, eq=False)
+class GridCanvas:
+    """A canvas in our tiling: the (H, W, 3) pixels to cut, what was prepared of them, where the tiles go.
+
+    `multiple`: of pixels that a side of a tile has. `mirrored`: it is the mirror image of the photograph whose tiles go
+    to the same sink. `scale`: of the values in the sink, where that is not the canvas's own.
+    """
+
+    rgb: Any
+    ready: Prepared
+    sink: TileSink
+    multiple: int = 1
+    mirrored: bool = False
+    scale: Scale | None = None
+
+    @property
+    def tile_size(self) -> tuple[int, int]:
+        """See Canvas."""
+        first = self.sink.plan.tiles[0]
+        return first.rows.length, first.columns.length
+
+    def cutter(self, network: TileNetwork, device: torch.device) -> Cut:
+        """See Canvas."""
+        normalised, plan = self.ready.normalised.to(device), self.sink.plan
+
+        def cut(tiles: Sequence[Tile]) -> list[Tensor]:
+            batch = to_pixels([_cut_pixels(self.rgb, tile) for tile in tiles], device)
+            boxes = torch.tensor([tile.box(plan.height, plan.width) for tile in tiles], device=device)
+            index = torch.zeros(len(tiles), dtype=torch.long, device=device)
+            size = batch.shape[-2:]
+            coarse = crop_to_boxes(normalised, boxes, index, size)
+            return [batch, coarse, *network.crop(self.ready.features, boxes, index, size)]
+
+        return cut
+
+    def piece(self, tile: Tile, *, whole: bool) -> Tile | None:
+        """See Canvas."""
+        if self.ready.edges is None:
+            return tile
+        piece = piece_of(tile, self.ready.edges, self.multiple)
+        return tile if whole and piece is not None else piece
+
+    def give(self, tile: Tile, piece: Tile | None, values: np.ndarray | None) -> None:
+        """See Canvas."""
+        if values is None or piece is not tile:
+            values = self._put_into_rest(tile, piece, values)
+        scale: Any = self.scale
+        if scale is not None:
+            values = scale.convert(values, self.ready.scale)
+        self.sink.add(tile, values, mirrored=self.mirrored)
+
+    def _put_into_rest(self, tile: Tile, piece: Tile | None, values: np.ndarray | None) -> np.ndarray:
+        """(rows, columns) values of a tile: what is refined already, with a piece of it refined once more."""
+        plan, size = self.sink.plan, (tile.rows.length, tile.columns.length)
+        box = torch.tensor([tile.box(plan.height, plan.width)])
+        rest = crop_to_boxes(self.ready.normalised.cpu(), box, torch.zeros(1, dtype=torch.long), size)[
+            0, 0
+        ].numpy()
+        if piece is not None and values is not None:
+            rows, columns = piece.rows, piece.columns
+            top, left = rows.start - tile.rows.start, columns.start - tile.columns.start
+            place = rest[top : top + rows.length, left : left + columns.length]
+            place += (values - place) * rows.window[:, None] * columns.window
+        return rest
+
+
+def to_pixels(parts: Sequence[np.ndarray], device: torch.device) -> Tensor:
+    """(h, w, 3) uint8 or uint16 parts of one size -> (B, 3, h, w) float32 in 0..1, channels last as they were cut."""
+    pixels = torch.from_numpy(np.stack(parts)).to(device)
+    return pixels.permute(0, 3, 1, 2).float().div_(255.0 if parts[0].dtype == np.uint8 else 65535.0)
+
+
+def _cut_pixels(rgb: Any, tile: Tile) -> np.ndarray:
+    """The tile's (rows, columns, 3) pixels; beyond the image the border is repeated."""
+    rows, columns = tile.rows, tile.columns
+    part = rgb[rows.start : rows.start + rows.length, columns.start : columns.start + columns.length]
+    below, right = rows.length - part.shape[0], columns.length - part.shape[1]
+    return np.pad(part, ((0, below), (0, right), (0, 0)), mode="edge") if below or right else part
+
+
+@dataclass(frozen=True)
+class View:
+    """A photograph, or its mirror image, ready for its tiles, and the loop that they go through.
+
+    `rgb`: (H, W, 3), in memory or on disk.
+    """
+
+    rgb: Any
+    ready: Prepared
+    loop: TileLoop
+    mirrored: bool = False
+
+
+def mirror(rgb: Any) -> Any:
+    """The photograph with left and right exchanged, without a copy: the same pixels, read from the other side."""
+    return MirroredArray(rgb) if isinstance(rgb, DiskArray) else rgb[:, ::-1]
+
+
+def canvases_of(views: Sequence[View], sink: TileSink, multiple: int) -> list[GridCanvas]:
+    """The views of one photograph on their way to one sink, which holds values in the scale of the first."""
+    first = views[0].ready.scale
+    return [
+        GridCanvas(
+            view.rgb,
+            view.ready,
+            sink,
+            multiple,
+            view.mirrored,
+            None if view.ready.scale is first else first,
+        )
+        for view in views
+    ]
