@@ -17,10 +17,10 @@ from prv2cli.files.disk_array import DiskArray, bands
 from prv2cli.model.config import RefinerConfig
 from prv2cli.model.depth_space import Affine, LogNormalisation, PlainMetres, Scale
 from prv2cli.refine.sky import Sky
-from prv2cli.restoration.back_projection import Difference, back_project, difference, on_grid
+from prv2cli.restoration.back_projection import back_project, difference, on_grid
 from prv2cli.restoration.change import add_change
 from prv2cli.restoration.own_range import keep_in_range
-from prv2cli.restoration.shock_filter import shock_filter
+from prv2cli.restoration.shock_filter import CLEAN_EDGE, EDGE, shock_filter
 from prv2cli.tiling.blend import Blended, MapArray, seam_excess
 from prv2cli.tiling.disagreement import to_confidence
 from prv2cli.tiling.plan import TilePlan
@@ -153,15 +153,10 @@ def correct(
         return
     grid = on_grid(refined, given)
     found = difference(grid)
-    blurred = is_blurred(found)
+    blurred = found.unexplained <= BLURRED
     if blurred and noise == 0:
         back_project(refined, grid, config.back_projection)
     if blurred or 0 < noise < WEAK_NOISE:
-        shock_filter(refined, config.shock_filter, scale.contrast)
+        shock_filter(refined, config.shock_filter, scale.contrast, EDGE if noise else CLEAN_EDGE)
     if not blurred and config.own_range:
         keep_in_range(refined, given, found.blur)
-
-
-def is_blurred(found: Difference) -> bool:
-    """Whether a coarse map was blurred and nothing else, by what lies between it and the refined one."""
-    return found.unexplained <= BLURRED

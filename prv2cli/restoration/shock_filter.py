@@ -19,6 +19,7 @@ from prv2cli.files.disk_array import DiskArray
 from prv2cli.resampling.extremes import largest_around, smallest_around
 
 EDGE = 0.03  # range of log-depth in 3 x 3 px from which a pixel moves all the way
+CLEAN_EDGE = 0.01  # the same where a map has no noise and no texture that could be taken for edges
 BLUR = (0.05, 0.24, 0.42, 0.24, 0.05)  # a Gaussian of 0.8 px, through which the bend is seen
 CLEAR_BEND = 0.05  # of that range: a bend that leaves no doubt about the side
 NEAR = 2  # px within which there must be bends both ways
@@ -27,13 +28,13 @@ BAND_PIXELS, BAND_ROWS = 1 << 18, 64  # of what is worked on at once: it stays i
 _TINY = 1e-9
 
 
-def shock_filter(values: np.ndarray | DiskArray, steps: int, spread: float) -> None:
+def shock_filter(values: np.ndarray | DiskArray, steps: int, spread: float, edge: float = EDGE) -> None:
     """Steepen the edges of a map in place, band by band.
 
     Args:
         values: (H, W) float32 normalised log-depth.
         steps: how many times; each moves a pixel by one at most. 0: nothing happens.
-        spread: log-depth of one unit of `values`.
+        spread: log-depth of one unit of `values`. edge: EDGE or CLEAN_EDGE.
     """
     if not steps:
         return
@@ -46,19 +47,19 @@ def shock_filter(values: np.ndarray | DiskArray, steps: int, spread: float) -> N
         above = block[max(0, last - reach) : last]
         x = torch.from_numpy(block)
         for _ in range(steps):
-            x = _step(x, spread)
+            x = _step(x, spread / edge)
         values[top : top + rows] = x[first:last].numpy()
 
 
-def _step(x: Tensor, spread: float) -> Tensor:
-    """(H, W) -> (H, W)."""
+def _step(x: Tensor, unit: float) -> Tensor:
+    """(H, W) -> (H, W). unit: edges, in the sense of EDGE, that one unit of x is."""
     nearest, farthest, bend = smallest_around(x, 1), largest_around(x, 1), _bend(x)
     extent = farthest - nearest
     one_way, other_way = largest_around(bend, NEAR), -smallest_around(bend, NEAR)
     # 0: all around bends one way. 1: the weaker bend is half as strong as the other at least.
     share = _share(2 * torch.minimum(one_way, other_way), torch.maximum(one_way, other_way))
     share *= _share(bend.abs(), CLEAR_BEND * extent)
-    share *= (extent * (spread / EDGE)).clamp_(0, 1).square_()  # relief, a third as high, hardly moves
+    share *= (extent * unit).clamp_(0, 1).square_()  # relief, a third as high, hardly moves
     return torch.lerp(x, torch.where(bend < 0, farthest, nearest), share)
 
 
