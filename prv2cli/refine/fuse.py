@@ -110,18 +110,19 @@ def fuse(
     sky: Sky | None = None,
     *,
     noise: float = 0.0,
+    estimated: bool = False,
 ) -> Fused:
     """The blended map in the space of `scale` becomes the depth, its disagreement the confidence, in place.
 
     In the sky both are NaN.
 
     Args:
-        given: Prepared's. noise: standard deviation of what was taken out of it.
+        given: Prepared's. noise: standard deviation of what was taken out of it. estimated: a network made it.
     """
     values, spread = blended
     seam = seam_excess(values, plan, floor=scale.floor)
     if given is not None and not isinstance(scale, PlainMetres):
-        correct(values, given, scale, config, noise=noise)
+        correct(values, given, scale, config, noise=noise, estimated=estimated)
         if spread is not None:
             add_change(spread, values, given)
     masked = 0
@@ -141,13 +142,20 @@ def fuse(
 
 
 def correct(
-    refined: MapArray, given: Tensor, scale: LogNormalisation | Affine, config: RefinerConfig, *, noise: float
+    refined: MapArray,
+    given: Tensor,
+    scale: LogNormalisation | Affine,
+    config: RefinerConfig,
+    *,
+    noise: float,
+    estimated: bool = False,
 ) -> None:
     """Do to the whole refined map, (H, W) in the space of `scale`, what no tile can do, in place.
 
     Back-projection and the shock filter undo a blur, and do harm where the map is wrong in other ways; there the
     refined map is kept to the coarse one's own range instead. How far it is a blurred one decides.
-    `noise`: what is otherwise wrong; by back-projection it would come back.
+    `noise`: what is otherwise wrong; by back-projection it would come back. A blurred map with weak noise is still to
+    be made sharp; what looks like noise in a network's map, which is `estimated`, is none, and to be left smooth.
     """
     if not (config.back_projection or config.shock_filter or config.own_range):
         return
@@ -156,7 +164,7 @@ def correct(
     blurred = found.unexplained <= BLURRED
     if blurred and noise == 0:
         back_project(refined, grid, config.back_projection)
-    if blurred or 0 < noise < WEAK_NOISE:
+    if blurred or (0 < noise < WEAK_NOISE and not estimated):
         shock_filter(refined, config.shock_filter, scale.contrast, EDGE if noise else CLEAN_EDGE)
     if not blurred and config.own_range:
         keep_in_range(refined, given, found.blur)

@@ -30,6 +30,7 @@ class Known(NamedTuple):
     """What of a photograph's views is needed after its tiles.
 
     coarse, scale, given: Prepared's of the first view. noise: standard deviation of what was taken out of the map.
+    estimated: a coarse network made the map.
     views: how many went through the tiles. focal: in pixels, and who said it. filled: pixels with depth where the given
     map has none.
     """
@@ -38,6 +39,7 @@ class Known(NamedTuple):
     scale: Scale
     given: Tensor | None
     noise: float
+    estimated: bool
     views: int
     focal: tuple[float | None, FocalOrigin | None]
     filled: int
@@ -57,6 +59,7 @@ class Known(NamedTuple):
             ready.scale,
             ready.given,
             0.0 if ready.noise is None else float(ready.noise.std()),
+            subject.given is None,
             len(views),
             known[0] if known else (None, None),
             _filled(subject),
@@ -79,7 +82,16 @@ def depth_of(
     """
     with timed(seconds, "fuse"):
         sky = sky_of(known.coarse)
-        fused = fuse(blended, plan, known.scale, known.given, config, sky, noise=known.noise)
+        fused = fuse(
+            blended,
+            plan,
+            known.scale,
+            known.given,
+            config,
+            sky,
+            noise=known.noise,
+            estimated=known.estimated,
+        )
     focal_px, focal_origin = known.focal
     normals, seen = known.coarse.normals, known.coarse.seen
     depth: Any = fused.depth

@@ -173,14 +173,13 @@ class AuthorsCanvas:
 
         return cut
 
-    def piece(self, tile: AuthorsTile, *, whole: bool) -> AuthorsTile:
+    def pieces(self, tile: AuthorsTile, *, whole: bool) -> list[AuthorsTile]:
         """See loop.Canvas."""
-        return tile
+        return [tile]
 
-    def give(self, tile: AuthorsTile, piece: AuthorsTile | None, values: np.ndarray | None) -> None:
+    def give(self, tile: AuthorsTile, pieces: Sequence[AuthorsTile], values: Sequence[np.ndarray]) -> None:
         """See loop.Canvas."""
-        assert values is not None
-        self.sink.add(tile, values)
+        self.sink.add(tile, values[0])
 
 
 def refine_paper(

@@ -17,7 +17,7 @@ from prv2cli.files.disk_array import DiskArray, MirroredArray
 from prv2cli.model.depth_space import Scale
 from prv2cli.model.layers import crop_to_boxes
 from prv2cli.refine.tiles.loop import Cut, Prepared, TileLoop, TileNetwork, TileSink
-from prv2cli.refine.tiles.settled import piece_of
+from prv2cli.refine.tiles.settled import pieces_of
 from prv2cli.tiling.plan import Tile
 
 
@@ -56,34 +56,30 @@ class GridCanvas:
 
         return cut
 
-    def piece(self, tile: Tile, *, whole: bool) -> Tile | None:
+    def pieces(self, tile: Tile, *, whole: bool) -> list[Tile]:
         """See Canvas."""
         if self.ready.edges is None:
-            return tile
-        piece = piece_of(tile, self.ready.edges, self.multiple)
-        return tile if whole and piece is not None else piece
+            return [tile]
+        found = pieces_of(tile, self.ready.edges, self.multiple)
+        return [tile] if whole and found else found
 
-    def give(self, tile: Tile, piece: Tile | None, values: np.ndarray | None) -> None:
+    def give(self, tile: Tile, pieces: Sequence[Tile], values: Sequence[np.ndarray]) -> None:
         """See Canvas."""
-        if values is None or piece is not tile:
-            values = self._put_into_rest(tile, piece, values)
+        whole = values[0] if pieces and pieces[0] is tile else self._with_pieces(tile, pieces, values)
         scale: Any = self.scale
         if scale is not None:
-            values = scale.convert(values, self.ready.scale)
-        self.sink.add(tile, values, mirrored=self.mirrored)
+            whole = scale.convert(whole, self.ready.scale)
+        self.sink.add(tile, whole, mirrored=self.mirrored)
 
-    def _put_into_rest(self, tile: Tile, piece: Tile | None, values: np.ndarray | None) -> np.ndarray:
-        """(rows, columns) values of a tile: what is refined already, with a piece of it refined once more."""
+    def _with_pieces(self, tile: Tile, pieces: Sequence[Tile], values: Sequence[np.ndarray]) -> np.ndarray:
+        """(rows, columns) of a tile: what is refined already, and pieces of it that are refined once more."""
         plan, size = self.sink.plan, (tile.rows.length, tile.columns.length)
-        box = torch.tensor([tile.box(plan.height, plan.width)])
-        rest = crop_to_boxes(self.ready.normalised.cpu(), box, torch.zeros(1, dtype=torch.long), size)[
-            0, 0
-        ].numpy()
-        if piece is not None and values is not None:
-            rows, columns = piece.rows, piece.columns
+        box, index = torch.tensor([tile.box(plan.height, plan.width)]), torch.zeros(1, dtype=torch.long)
+        rest = crop_to_boxes(self.ready.normalised.cpu(), box, index, size)[0, 0].numpy()
+        for (rows, columns), refined in zip(((p.rows, p.columns) for p in pieces), values, strict=True):
             top, left = rows.start - tile.rows.start, columns.start - tile.columns.start
             place = rest[top : top + rows.length, left : left + columns.length]
-            place += (values - place) * rows.window[:, None] * columns.window
+            place += (refined - place) * rows.window[:, None] * columns.window
         return rest
 
 

@@ -108,12 +108,15 @@ class Canvas(Protocol):
         """What cuts some tiles: (B, 3, H, W) pixels in 0..1, coarse depth, then each guidance map, on the device."""
         ...
 
-    def piece(self, tile: Any, *, whole: bool) -> Any | None:
-        """What of a tile the network is to see, a tile itself; None: nothing of it. `whole`: all of it or nothing."""
+    def pieces(self, tile: Any, *, whole: bool) -> Sequence[Any]:
+        """What of a tile the network is to see, tiles themselves: none of it, parts, or itself alone.
+
+        `whole`: all of it or nothing.
+        """
         ...
 
-    def give(self, tile: Any, piece: Any | None, values: np.ndarray | None) -> None:
-        """One tile to the sink, in the sink's scale: its piece with the refined (rows, columns) values, the rest as
+    def give(self, tile: Any, pieces: Sequence[Any], values: Sequence[np.ndarray]) -> None:
+        """One tile to the sink, in the sink's scale: its pieces as they were refined, (rows, columns) each, the rest as
         it was."""
         ...
 
@@ -146,18 +149,15 @@ class TileLoop:
         done, total = 0, len(work)
         while done < total:
             part = work[done : done + batch]
-            # Pieces of tiles differ in size, and do not fit into one batch.
-            pieces = [canvas.piece(tile, whole=batch > 1) for canvas, tile in part]
-            busy = [
-                (canvas, piece) for (canvas, _), piece in zip(part, pieces, strict=True) if piece is not None
-            ]
+            pieces = [canvas.pieces(tile, whole=batch > 1) for canvas, tile in part]
+            busy = [(one[0], piece) for one, found in zip(part, pieces, strict=True) for piece in found]
             try:
-                values = iter(self._refine_batch(busy, cutters, steeper) if busy else ())
+                values = iter(self._refine(busy, cutters, steeper, together=batch > 1))
             except torch.OutOfMemoryError as error:
                 batch = self._smaller_batch(batch, part[0][0].tile_size, error)
                 continue
-            for (canvas, tile), piece in zip(part, pieces, strict=True):
-                canvas.give(tile, piece, None if piece is None else next(values))
+            for (canvas, tile), found in zip(part, pieces, strict=True):
+                canvas.give(tile, found, [next(values) for _ in found])
             done += len(part)
             progress(done, total)
         return batch
@@ -184,6 +184,18 @@ class TileLoop:
                 "%s ran out of memory at %d tiles at a time; going on with fewer", self.device, batch
             )
         return batch // 2
+
+    def _refine(
+        self,
+        busy: Sequence[tuple[Canvas, Any]],
+        cutters: Mapping[int, Cut],
+        steeper: float,
+        *,
+        together: bool,
+    ) -> list[np.ndarray]:
+        """Refined values of each: in one batch, or, as pieces of tiles differ in size, one by one."""
+        groups = [busy] if together and busy else [[one] for one in busy]
+        return [value for group in groups for value in self._refine_batch(group, cutters, steeper)]
 
     def _refine_batch(
         self, part: Sequence[tuple[Canvas, Any]], cutters: Mapping[int, Cut], steeper: float

@@ -10,8 +10,8 @@ import pytest
 from prv2cli import Refiner
 from prv2cli.refine.request import GivenDepth, RefineRequest, Subject
 from prv2cli.refine.tiles.loop import TileLoop
-from prv2cli.refine.tiles.settled import AROUND, CELL, EDGE, edges_after, piece_of
-from prv2cli.tiling.plan import plan_tiles
+from prv2cli.refine.tiles.settled import AROUND, CELL, EDGE, edges_after, pieces_of
+from prv2cli.tiling.plan import Tile, plan_tiles
 
 MULTIPLE = 32
 
@@ -46,15 +46,13 @@ def test_sizes_that_no_cell_divides() -> None:
     half[36:, 58:] = 1
     edges = edges_after(half, 1.0)
     plan = plan_tiles(75, 123, (64, 64), 0.2, MULTIPLE)
-    pieces = [piece_of(tile, edges, MULTIPLE) for tile in plan.tiles]
-    assert [piece is not None for piece in pieces] == [False] * 5 + [True]
+    assert [len(pieces_of(tile, edges, MULTIPLE)) for tile in plan.tiles] == [0] * 5 + [1]
 
 
 def test_a_piece_holds_the_edges_and_their_surroundings() -> None:
     tile = plan_tiles(768, 768, (768, 768), 0.1, MULTIPLE).tiles[0]
     edges = _cells(30, 34, 50, 51, (96, 96))
-    piece = piece_of(tile, edges, MULTIPLE)
-    assert piece is not None
+    (piece,) = pieces_of(tile, edges, MULTIPLE)
     for span, first, last in ((piece.rows, 50, 51), (piece.columns, 30, 34)):
         assert span.length % MULTIPLE == 0
         assert span.start % MULTIPLE == 0
@@ -68,13 +66,46 @@ def test_a_piece_holds_the_edges_and_their_surroundings() -> None:
 
 def test_at_the_sides_of_its_tile_a_piece_does_not_fade() -> None:
     tile = plan_tiles(768, 768, (768, 768), 0.1, MULTIPLE).tiles[0]
-    piece = piece_of(tile, _cells(0, 2, 90, 96, (96, 96)), MULTIPLE)
-    assert piece is not None
+    (piece,) = pieces_of(tile, _cells(0, 2, 90, 96, (96, 96)), MULTIPLE)
     assert piece.columns.start == 0
     assert piece.columns.window[0] == 1
     assert piece.columns.window[-1] == 0
     assert piece.rows.start + piece.rows.length == 768
     assert piece.rows.window[-1] == 1
+
+
+def _pixels(pieces: list[Tile]) -> int:
+    return sum(piece.rows.length * piece.columns.length for piece in pieces)
+
+
+def test_edges_far_apart_are_pieces_of_their_own() -> None:
+    tile = plan_tiles(768, 768, (768, 768), 0.1, MULTIPLE).tiles[0]
+    near, far = _cells(0, 4, 0, 4, (96, 96)), _cells(90, 96, 80, 96, (96, 96))
+    both = pieces_of(tile, near | far, MULTIPLE)
+    apart = pieces_of(tile, near, MULTIPLE) + pieces_of(tile, far, MULTIPLE)
+    assert len(both) == 2
+    for found, wanted in zip(both, apart, strict=True):
+        assert found.box(768, 768) == wanted.box(768, 768)
+    beside = near | _cells(8, 12, 0, 4, (96, 96))
+    assert len(pieces_of(tile, beside, MULTIPLE)) == 1
+
+
+def test_every_edge_lies_in_a_piece_at_its_full_weight() -> None:
+    rng = np.random.default_rng(3)
+    plan = plan_tiles(900, 1300, (512, 512), 0.1, MULTIPLE)
+    for share in (0.0005, 0.005, 0.2):
+        edges = rng.random((113, 163)) < share
+        for tile in plan.tiles:
+            pieces = pieces_of(tile, edges, MULTIPLE)
+            assert _pixels(pieces) <= tile.rows.length * tile.columns.length
+            weight = np.zeros((tile.rows.length, tile.columns.length), np.float32)
+            for piece in pieces:
+                top, left = piece.rows.start - tile.rows.start, piece.columns.start - tile.columns.start
+                part = weight[top : top + piece.rows.length, left : left + piece.columns.length]
+                np.maximum(part, piece.rows.window[:, None] * piece.columns.window, out=part)
+            y = (np.arange(tile.rows.length) + tile.rows.start).clip(max=899) // CELL
+            x = (np.arange(tile.columns.length) + tile.columns.start).clip(max=1299) // CELL
+            assert (weight[edges[y][:, x]] == 1).all()
 
 
 @pytest.fixture
