@@ -60,9 +60,9 @@ def solve(rgb: np.ndarray, noisy: np.ndarray, strength: float) -> np.ndarray:
     Returns:
         (H, W) float32.
     """
-    trust, found = None, np.zeros(noisy.shape)
+    trust, found, places = None, np.zeros(noisy.shape), _places(rgb)
     for shift in SHIFTS:
-        problem = _Problem.of(_grid(rgb, shift), strength)
+        problem = _Problem.of(_grid(places, shift), strength)
         if trust is None:
             trust = _trust(noisy, problem.solve(noisy, np.ones(noisy.shape)))
         smooth = problem.solve(noisy, trust)
@@ -128,13 +128,18 @@ def _conjugate_gradients(
     return x
 
 
-def _grid(rgb: np.ndarray, shift: float) -> _Grid:
-    """`shift`: of the grid's corner, in its steps."""
+def _places(rgb: np.ndarray) -> np.ndarray:
+    """(5, N) place and colour of each pixel, in steps of the grid."""
     height, width = rgb.shape[:2]
     levels = rgb.reshape(-1, 3).astype(np.float64) * 255
     y, x = (part.ravel() for part in np.mgrid[:height, :width])
-    parts = [y / PLACE, x / PLACE, levels @ _LUMA / LUMA, *((levels @ row + 128) / CHROMA for row in _CHROMA)]
-    cells = np.stack([np.floor(part + shift).astype(np.int64) + 1 for part in parts])
+    colours = ((levels @ row + 128) / CHROMA for row in _CHROMA)
+    return np.stack([y / PLACE, x / PLACE, levels @ _LUMA / LUMA, *colours])
+
+
+def _grid(places: np.ndarray, shift: float) -> _Grid:
+    """`shift`: of the grid's corner, in its steps."""
+    cells = np.floor(places + shift).astype(np.int64) + 1
     spans = cells.max(axis=1) + 2
     vertices, place = np.unique(np.ravel_multi_index(cells, spans), return_inverse=True)
     neighbours = np.empty((2 * len(spans), len(vertices)), np.int64)

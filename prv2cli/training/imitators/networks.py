@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from prv2cli.model.layers import conv3x3, resize
+from prv2cli.model.layers import Gelu, conv3x3, resize
 from prv2cli.model.timm_pyramid import create_pyramid
 
 INPUTS = 4  # red, green, blue, blurred truth
@@ -103,16 +103,14 @@ class Patches(nn.Module):
             nn.Sequential(
                 nn.BatchNorm2d(width),
                 nn.Conv2d(width, 2 * width, 1),
-                nn.GELU(),
+                Gelu(),
                 nn.Conv2d(2 * width, width, 1),
             )
             for _ in self.spaces
         )
-        self.enlarge = nn.ModuleList(
-            nn.Sequential(conv3x3(i, i // 2), nn.GELU()) for i in (width, width // 2)
-        )
+        self.enlarge = nn.ModuleList(nn.Sequential(conv3x3(i, i // 2), Gelu()) for i in (width, width // 2))
         self.detail = nn.Conv2d(INPUTS, width // 4, 5, 2, 2)
-        self.out = nn.Sequential(conv3x3(width // 4, width // 4), nn.GELU(), conv3x3(width // 4, 1))
+        self.out = nn.Sequential(conv3x3(width // 4, width // 4), Gelu(), conv3x3(width // 4, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         detail, size = F.gelu(self.detail(x)), x.shape[-2:]

@@ -388,7 +388,7 @@ def _interrupt(folder: Path, number: signal.Signals, ready: Callable[[str], bool
     assert process.returncode == 130, err
     assert (out, err.splitlines()[-1]) == ("", "interrupted")
     assert "Traceback" not in err
-    assert seconds < 8  # two seconds on a machine that does nothing else
+    assert seconds < 25  # two on a machine that does nothing else
     deadline = time.monotonic() + 10
     while (alive := _marked(mark)) and time.monotonic() < deadline:
         time.sleep(0.1)
