@@ -156,7 +156,7 @@ def dry_run(
 
     The time is that of one tile of noise on this device, measured here, times the tiles of both passes, plus a
     fixed share for each pixel that is read, shrunk and written. It is less where the pass at half size is not
-    needed, and on a GPU that takes several tiles at a time.
+    needed, or leaves no edges to the other, and on a GPU that takes several tiles at a time.
 
     Raises:
         UsageError: impossible options. InputError: it fits neither way.

@@ -30,7 +30,7 @@ class Sensed(NamedTuple):
 
 def sense(depth: np.ndarray, rng: Rng) -> Sensed:
     """(H, W) true metres -> what one of the sensors says of it."""
-    kind = _SENSORS[int(rng.integers(len(_SENSORS)))]
+    kind = _SENSORS[int(rng.choice(len(_SENSORS), p=_SHARES))]
     sensed = kind(depth, rng)
     return sensed._replace(depth=np.clip(sensed.depth, *_LIMITS).astype(np.float32))
 
@@ -84,7 +84,7 @@ def stereo(depth: np.ndarray, rng: Rng) -> Sensed:
 
 
 def noisy_disparity(depth: np.ndarray, rng: Rng) -> Sensed:
-    factor = float(rng.choice((1, 2, 4, 8, 16), p=(0.1, 0.3, 0.3, 0.2, 0.1)))
+    factor = float(rng.choice((1, 2, 4, 8, 16), p=(0.05, 0.2, 0.25, 0.25, 0.25)))
     inverse = 1 / depth
     low = _sampled(inverse, factor) if rng.random() < 0.5 else _reduced(inverse, factor)
     # 8-bit levels: the nearest surface lies anywhere from 60 to 250; what is farther has more noise.
@@ -101,6 +101,7 @@ _SENSORS: tuple[Callable[[np.ndarray, Rng], Sensed], ...] = (
     stereo,
     noisy_disparity,
 )
+_SHARES = (0.2, 0.13, 0.17, 0.17, 0.33)
 
 
 # --- what they share --------------------------------------------------------------------------------------
