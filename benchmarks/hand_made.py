@@ -47,7 +47,16 @@ FAR = 400.0  # metres, of an inverse map at 0
 Figures = dict[str, float]
 CONFIG = Path(__file__).parents[1] / "configs" / "refiner-s.yaml"
 CHOICE = fuse.BLURRED
-STEPS = ("all", "noise", "half-size", "back-projection", "shock filter", "own range", "choice")
+STEPS = (
+    "all",
+    "noise",
+    "half-size",
+    "back-projection",
+    "shock filter",
+    "own range",
+    "choice",
+    "second weights",
+)
 
 
 class Given(NamedTuple):
@@ -75,6 +84,8 @@ def without(step: str, model: str) -> Refiner:
         "own range": {"own_range": False},
     }
     off = settings.get(step, {})
+    if step == "second weights":
+        checkpoint = replace(checkpoint, blurred={})
     refiner = Refiner(
         replace(checkpoint, config=checkpoint.config.model_copy(update=off)), None, device="cpu"
     )

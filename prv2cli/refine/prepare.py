@@ -46,10 +46,11 @@ from prv2cli.refine.tiles.settled import edges_after
 from prv2cli.resampling.area import reduce_photograph, shrink
 from prv2cli.resampling.aspect import ASPECT_TOLERANCE
 from prv2cli.resampling.guide import guide_size, to_guide
-from prv2cli.restoration.back_projection import GRID_SIDE, difference, on_grid
+from prv2cli.restoration.back_projection import difference, on_grid
 from prv2cli.restoration.character import character
 from prv2cli.restoration.edge_width import WIDE_EDGES, edge_width
 from prv2cli.restoration.noise.find import find_noise, without
+from prv2cli.restoration.noise.grain_pyramid import SIDE
 from prv2cli.tiling.blend import Blender
 from prv2cli.tiling.plan import REDUCED, TilePlan
 
@@ -236,7 +237,7 @@ class Preparer:
     def _noise_of(self, rgb: Any, normalised: Tensor) -> Tensor | None:
         if not self.config.denoise:
             return None
-        return find_noise(normalised, shrink(rgb, guide_size(rgb.shape[0], rgb.shape[1], 1, GRID_SIDE)))
+        return find_noise(normalised, shrink(rgb, guide_size(rgb.shape[0], rgb.shape[1], 1, SIDE)))
 
     def _encode_images(
         self, photos: Sequence[Any], normalised: Sequence[Tensor], loops: Sequence[TileLoop]

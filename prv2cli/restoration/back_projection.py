@@ -26,7 +26,9 @@ from prv2cli.files.disk_array import BAND_PIXELS, DiskArray, bands
 from prv2cli.resampling.guide import to_guide
 from prv2cli.restoration.blur import blur, blur_between, map_of, passed, ring_sums, rings, spectrum_of
 
-GRID_SIDE = 768  # cells on the longer side, at most
+GRID_SIDE = 512  # cells on the longer side, at most
+STRIDE = 1.8  # of a correction: steps that go a little too far arrive in half as many
+LOOKED_FOR = 2  # steps that look for the blur anew: what the others correct does not change it
 WINDOW = 0.9  # standard deviation of a (Gaussian) window, in those of the blur
 FLAT = 1e-3  # variance of normalised log-depth within a window below which there are not two surfaces to tell apart
 GAINS = (-0.5, 1.0)  # above -1: what was nearer stays nearer
@@ -133,24 +135,38 @@ def _borders(length: int, count: int) -> np.ndarray:
 def find_correction(cells: Cells, coarse: Tensor, steps: int) -> Correction | None:
     """From the refined map's cells and the coarse map on the same grid; None where no blur lies between the two."""
     gain, offset, corrected = torch.zeros_like(coarse), torch.zeros_like(coarse), cells.mean
-    for _ in range(steps):
-        sigma = blur_between(corrected, coarse)
-        if sigma < RESOLVED:
-            break
+    for step in range(steps):
+        if step < LOOKED_FOR:
+            sigma = blur_between(corrected, coarse)
+            if sigma < RESOLVED:
+                break
+            around = _Around.of(cells, WINDOW * sigma)
         missing = _without_noise(coarse - blur(corrected, sigma), sigma)
-        slope, level = _local_line(cells, missing, WINDOW * sigma)
-        gain = (gain + slope).clamp(*GAINS)
-        offset = offset + level
+        slope, level = around.line(missing)
+        gain = (gain + STRIDE * slope).clamp(*GAINS)
+        offset = offset + STRIDE * level
         corrected = (1 + gain) * cells.mean + offset
     return None if corrected is cells.mean else Correction(gain, offset)
 
 
-def _local_line(cells: Cells, missing: Tensor, window: float) -> tuple[Tensor, Tensor]:
-    """Slope and level of what is missing as a function of the depth, around each cell: a guided filter's two maps."""
-    mean, mean_missing = blur(cells.mean, window), blur(missing, window)
-    variance = (blur(cells.square, window) - mean.square()).clamp_min(0) + FLAT
-    slope = (blur(cells.mean * missing, window) - mean * mean_missing) / variance
-    return blur(slope, window), blur(mean_missing - slope * mean, window)
+class _Around(NamedTuple):
+    """The depth around each cell, in a window: its mean and variance, each (1, 1, rows, columns)."""
+
+    cells: Cells
+    window: float
+    mean: Tensor
+    variance: Tensor
+
+    @classmethod
+    def of(cls, cells: Cells, window: float) -> _Around:
+        mean = blur(cells.mean, window)
+        return cls(cells, window, mean, (blur(cells.square, window) - mean.square()).clamp_min(0) + FLAT)
+
+    def line(self, missing: Tensor) -> tuple[Tensor, Tensor]:
+        """Slope and level of what is missing as a function of the depth: a guided filter's two maps."""
+        mean_missing = blur(missing, self.window)
+        slope = (blur(self.cells.mean * missing, self.window) - self.mean * mean_missing) / self.variance
+        return blur(slope, self.window), blur(mean_missing - slope * self.mean, self.window)
 
 
 def _without_noise(missing: Tensor, sigma: float) -> Tensor:

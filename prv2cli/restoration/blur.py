@@ -5,6 +5,7 @@ Maps are mirrored to twice their size, so that their borders do not meet.
 
 from __future__ import annotations
 
+import functools
 import math
 
 import numpy as np
@@ -80,5 +81,9 @@ def spectrum_of(values: Tensor) -> tuple[Tensor, Tensor]:
     """Of (1, 1, h, w), mirrored to twice its size: the half spectrum, and the frequency of each entry per pixel."""
     mirrored = torch.cat([values, values.flip(-1)], dim=-1)
     mirrored = torch.cat([mirrored, mirrored.flip(-2)], dim=-2)
-    down, across = torch.fft.fftfreq(mirrored.shape[-2]), torch.fft.rfftfreq(mirrored.shape[-1])
-    return torch.fft.rfft2(mirrored), torch.hypot(down[:, None], across)
+    return torch.fft.rfft2(mirrored), _frequencies(*mirrored.shape[-2:])
+
+
+@functools.lru_cache(maxsize=1)  # the maps of one photograph are of one size
+def _frequencies(height: int, width: int) -> Tensor:
+    return torch.hypot(torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width))

@@ -19,8 +19,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from prv2cli.resampling.guide import guide_size, to_guide
-from prv2cli.restoration.back_projection import GRID_SIDE
 
+SIDE = 768  # cells on the longer side of the grid on which noise is found, at most
 SMALLEST = 16  # cells on the shorter side of a level
 LEVELS = 7
 RATIO = 0.45  # of a level's differences to those of the next coarser one, above which it holds noise
@@ -40,10 +40,10 @@ def weak_noise(depth: Tensor) -> Tensor | None:
         depth: (1, 1, h, w) normalised log-depth.
 
     Returns:
-        What to subtract, (1, 1, rows, columns) on a grid of at most GRID_SIDE cells each way; None: no noise.
+        What to subtract, (1, 1, rows, columns) on a grid of at most SIDE cells each way; None: no noise.
     """
     height, width = depth.shape[-2:]
-    levels = _pyramid(to_guide(depth, guide_size(height, width, 1, GRID_SIDE)))
+    levels = _pyramid(to_guide(depth, guide_size(height, width, 1, SIDE)))
     energies = [_mean_around(level.square(), WINDOW) for level in levels]
     noise = _noise_of([_quiet(energy) for energy in energies])
     if not any(noise):
