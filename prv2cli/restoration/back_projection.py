@@ -27,7 +27,7 @@ from prv2cli.resampling.guide import to_guide
 from prv2cli.restoration.blur import blur, blur_between, map_of, passed, ring_sums, rings, spectrum_of
 
 GRID_SIDE = 512  # cells on the longer side, at most
-STRIDE = 1.8  # of a correction: steps that go a little too far arrive in half as many
+STRIDE = 1.4  # of a correction: steps that go a little too far arrive in half as many
 LOOKED_FOR = 2  # steps that look for the blur anew: what the others correct does not change it
 WINDOW = 0.9  # standard deviation of a (Gaussian) window, in those of the blur
 FLAT = 1e-3  # variance of normalised log-depth within a window below which there are not two surfaces to tell apart
@@ -135,18 +135,25 @@ def _borders(length: int, count: int) -> np.ndarray:
 def find_correction(cells: Cells, coarse: Tensor, steps: int) -> Correction | None:
     """From the refined map's cells and the coarse map on the same grid; None where no blur lies between the two."""
     gain, offset, corrected = torch.zeros_like(coarse), torch.zeros_like(coarse), cells.mean
-    for step in range(steps):
+    found, least = None, float("inf")
+    for step in range(steps + 1):
         if step < LOOKED_FOR:
             sigma = blur_between(corrected, coarse)
             if sigma < RESOLVED:
                 break
             around = _Around.of(cells, WINDOW * sigma)
-        missing = _without_noise(coarse - blur(corrected, sigma), sigma)
-        slope, level = around.line(missing)
+        missing = coarse - blur(corrected, sigma)
+        left = float(missing.square().sum())
+        if left >= least:  # the map is wrong in a way that no such correction explains
+            break
+        found, least = (Correction(gain, offset) if step else None), left
+        if step == steps:
+            break
+        slope, level = around.line(_without_noise(missing, sigma))
         gain = (gain + STRIDE * slope).clamp(*GAINS)
         offset = offset + STRIDE * level
         corrected = (1 + gain) * cells.mean + offset
-    return None if corrected is cells.mean else Correction(gain, offset)
+    return found
 
 
 class _Around(NamedTuple):

@@ -220,3 +220,23 @@ def test_metres_are_refused(tmp_path: Path) -> None:
     raw = {"kind": "refiner", "depth_space": "metres", "back_projection": 2, "coarse": {"channels": [8] * 6}}
     with pytest.raises(ConfigError, match="back_projection works in depth_space: normalised-log only"):
         parse_model_config(raw, "x")
+
+
+@pytest.mark.parametrize("wrong", ["mirrored", "gain", "noise"])
+def test_a_map_that_no_blur_explains_is_not_made_worse(truth: np.ndarray, wrong: str) -> None:
+    """Corrections that lead nowhere end before they run away."""
+    refined = {
+        "mirrored": truth[::-1].copy(),
+        "gain": 8 * truth,
+        "noise": np.random.default_rng(0).standard_normal(truth.shape).astype(np.float32),
+    }[wrong]
+    coarse = blurred(truth)
+
+    def left(values: np.ndarray) -> float:
+        sigma = max(0.5, blur_between(torch.from_numpy(values)[None, None], coarse))
+        return float((blurred(values, sigma) - coarse).square().sum())
+
+    before, changed = left(refined), refined.copy()
+    corrected(changed, coarse, 12)
+    assert left(changed) <= 1.05 * before
+    assert np.abs(changed).max() < 4 * max(np.abs(refined).max(), np.abs(truth).max())
