@@ -173,9 +173,13 @@ class AuthorsCanvas:
 
         return cut
 
-    def pieces(self, tile: AuthorsTile, *, whole: bool) -> list[AuthorsTile]:
+    def pieces(self, tile: AuthorsTile) -> list[AuthorsTile]:
         """See loop.Canvas."""
         return [tile]
+
+    def size_of(self, piece: AuthorsTile) -> Size:
+        """See loop.Canvas."""
+        return self.tile_size
 
     def give(self, tile: AuthorsTile, pieces: Sequence[AuthorsTile], values: Sequence[np.ndarray]) -> None:
         """See loop.Canvas."""

@@ -56,12 +56,14 @@ class GridCanvas:
 
         return cut
 
-    def pieces(self, tile: Tile, *, whole: bool) -> list[Tile]:
+    def pieces(self, tile: Tile) -> list[Tile]:
         """See Canvas."""
-        if self.ready.edges is None:
-            return [tile]
-        found = pieces_of(tile, self.ready.edges, self.multiple)
-        return [tile] if whole and found else found
+        edges = self.ready.edges
+        return [tile] if edges is None else pieces_of(tile, edges, self.multiple)
+
+    def size_of(self, piece: Tile) -> tuple[int, int]:
+        """See Canvas."""
+        return piece.rows.length, piece.columns.length
 
     def give(self, tile: Tile, pieces: Sequence[Tile], values: Sequence[np.ndarray]) -> None:
         """See Canvas."""

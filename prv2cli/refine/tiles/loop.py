@@ -108,11 +108,12 @@ class Canvas(Protocol):
         """What cuts some tiles: (B, 3, H, W) pixels in 0..1, coarse depth, then each guidance map, on the device."""
         ...
 
-    def pieces(self, tile: Any, *, whole: bool) -> Sequence[Any]:
-        """What of a tile the network is to see, tiles themselves: none of it, parts, or itself alone.
+    def pieces(self, tile: Any) -> Sequence[Any]:
+        """What of a tile the network is to see, tiles themselves: none of it, parts, or itself alone."""
+        ...
 
-        `whole`: all of it or nothing.
-        """
+    def size_of(self, piece: Any) -> tuple[int, int]:
+        """Rows and columns of a piece as the network gets it."""
         ...
 
     def give(self, tile: Any, pieces: Sequence[Any], values: Sequence[np.ndarray]) -> None:
@@ -149,10 +150,10 @@ class TileLoop:
         done, total = 0, len(work)
         while done < total:
             part = work[done : done + batch]
-            pieces = [canvas.pieces(tile, whole=batch > 1) for canvas, tile in part]
+            pieces = [canvas.pieces(tile) for canvas, tile in part]
             busy = [(one[0], piece) for one, found in zip(part, pieces, strict=True) for piece in found]
             try:
-                values = iter(self._refine(busy, cutters, steeper, together=batch > 1))
+                values = iter(self._refine(busy, cutters, steeper, batch))
             except torch.OutOfMemoryError as error:
                 batch = self._smaller_batch(batch, part[0][0].tile_size, error)
                 continue
@@ -186,16 +187,19 @@ class TileLoop:
         return batch // 2
 
     def _refine(
-        self,
-        busy: Sequence[tuple[Canvas, Any]],
-        cutters: Mapping[int, Cut],
-        steeper: float,
-        *,
-        together: bool,
+        self, busy: Sequence[tuple[Canvas, Any]], cutters: Mapping[int, Cut], steeper: float, batch: int
     ) -> list[np.ndarray]:
-        """Refined values of each: in one batch, or, as pieces of tiles differ in size, one by one."""
-        groups = [busy] if together and busy else [[one] for one in busy]
-        return [value for group in groups for value in self._refine_batch(group, cutters, steeper)]
+        """Refined values of each piece; those of one size, up to `batch` of them, in one batch."""
+        alike: dict[tuple[int, int], list[int]] = {}
+        for number, (canvas, piece) in enumerate(busy):
+            alike.setdefault(canvas.size_of(piece), []).append(number)
+        found: dict[int, np.ndarray] = {}
+        for numbers in alike.values():
+            for first in range(0, len(numbers), batch):
+                some = numbers[first : first + batch]
+                values = self._refine_batch([busy[number] for number in some], cutters, steeper)
+                found |= dict(zip(some, values, strict=True))
+        return [found[number] for number in range(len(busy))]
 
     def _refine_batch(
         self, part: Sequence[tuple[Canvas, Any]], cutters: Mapping[int, Cut], steeper: float
