@@ -23,6 +23,13 @@ CONFIG = Path(__file__).parents[1] / "configs" / "refiner-s.yaml"
 OUTSIDE = ("denoise", "back_projection", "shock_filter", "own_range")
 
 
+def as_in_the_recipe(config: RefinerConfig) -> RefinerConfig:
+    """With what is done outside of the network as CONFIG has it."""
+    recipe = load_train_config(CONFIG).model
+    assert isinstance(recipe, RefinerConfig)
+    return config.model_copy(update={key: getattr(recipe, key) for key in OUTSIDE})
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -33,10 +40,8 @@ def main() -> None:
     parser.add_argument("-o", "--out", type=Path, required=True)
     args = parser.parse_args()
     begin, end = read_checkpoint(args.begin), read_checkpoint(args.end)
-    recipe = load_train_config(CONFIG).model
-    assert isinstance(recipe, RefinerConfig)
     assert isinstance(end.config, RefinerConfig)
-    config = end.config.model_copy(update={key: getattr(recipe, key) for key in OUTSIDE})
+    config = as_in_the_recipe(end.config)
     first = widened(begin.tensors, end.build())
     mixed = {
         name: first[name].float().lerp(tensor.float(), args.share).to(tensor.dtype)

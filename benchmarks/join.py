@@ -17,22 +17,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from interpolate import as_in_the_recipe
 from torch import Tensor
 
 from prv2cli.checkpoints.model_file import BLURRED, Checkpoint, read_checkpoint, write_tensors
 from prv2cli.model.config import RefinerConfig
-from prv2cli.training.config.load import load_train_config
 from prv2cli.training.start import widened
-
-CONFIG = Path(__file__).parents[1] / "configs" / "refiner-s.yaml"
-OUTSIDE = ("denoise", "back_projection", "shock_filter", "own_range")
 
 
 def joined(refiner: Checkpoint, blurred: Checkpoint, steeper: float) -> Checkpoint:
-    """The refiner with the tensors of the other beside its own; what is done outside of the network as in CONFIG."""
-    recipe = load_train_config(CONFIG).model
-    assert isinstance(recipe, RefinerConfig)
-    config = refiner.config.model_copy(update={key: getattr(recipe, key) for key in OUTSIDE})
+    """The refiner with the tensors of the other beside its own; the rest as in the recipe."""
+    assert isinstance(refiner.config, RefinerConfig)
+    config = as_in_the_recipe(refiner.config)
     second = steepened(widened(blurred.tensors, refiner.build()), steeper)
     replace(refiner, tensors=second).build()  # refuses what is of another shape
     told = {**refiner.provenance, BLURRED.rstrip("."): {**blurred.provenance, "steeper": steeper}}

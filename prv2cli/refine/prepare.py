@@ -191,7 +191,7 @@ class Preparer:
             return self._loop
         largest = largest_tile(self._loop.device)
         blender = Blender(plan_photograph(self.config, *size, Tiling(), largest=largest))
-        refine_into([blender], [[view]], self.config.tile_multiple, 0)
+        refine_into([blender], [[view]], 0)
         assert view.ready.given is not None
         found = difference(on_grid(blender.finish().values, view.ready.given))
         return self._blurred if found.unexplained <= PILOT_UNEXPLAINED else self._loop
@@ -281,13 +281,14 @@ class Preparer:
         small = [reduce_photograph(photos[i], (b.plan.height, b.plan.width)) for i, b in blenders.items()]
         views = [[View(rgb, found[i], loops[i])] for rgb, i in zip(small, blenders, strict=True)]
         # What is one pixel soft here is REDUCED pixels soft at the photograph's own size.
-        multiple = self.config.tile_multiple
-        refine_into(list(blenders.values()), views, multiple, request.batch_size, steeper=REDUCED)
+        refine_into(list(blenders.values()), views, request.batch_size, steeper=REDUCED)
         for i, blender in blenders.items():
             result: Any = blender.finish().values
             scale = found[i].scale
             edges = None if isinstance(scale, PlainMetres) else edges_after(result, scale.contrast)
-            found[i] = replace(found[i], normalised=torch.from_numpy(result)[None, None], edges=edges)
+            normalised = torch.from_numpy(result)[None, None]
+            multiple = self.config.tile_multiple
+            found[i] = replace(found[i], normalised=normalised, edges=edges, multiple=multiple)
         return found
 
     def half_size_plan(self, height: int, width: int, tiling: Tiling) -> TilePlan | None:
@@ -313,18 +314,17 @@ class Preparer:
 def refine_into(
     blenders: Sequence[Blender],
     views: Sequence[Sequence[View]],
-    multiple: int,
     batch_size: int,
     progress: Any = lambda done, total: None,
     steeper: float = 1.0,
 ) -> list[int]:
     """Refine every tile of every view of several photographs into their blenders; the batch size of each.
 
-    Those with tiles of one size and one network share their batches. `multiple`: RefinerConfig.tile_multiple.
+    Those with tiles of one size and one network share their batches.
     """
     groups: dict[tuple[TileLoop, tuple[int, int]], list[GridCanvas]] = {}
     for seen, blender in zip(views, blenders, strict=True):
-        for canvas in canvases_of(seen, blender, multiple):
+        for canvas in canvases_of(seen, blender):
             groups.setdefault((seen[0].loop, canvas.tile_size), []).append(canvas)
     batches: dict[int, int] = {}
     for (loop, _), group in groups.items():

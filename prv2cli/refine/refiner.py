@@ -292,7 +292,7 @@ class Refiner:
             blender = Blender(plan, folder, passes=request.views, compare=request.confidence)
             unfinished.callback(blender.close)
             blenders.append(blender)
-        batches = refine_into(blenders, views, self.config.tile_multiple, request.batch_size, progress)
+        batches = refine_into(blenders, views, request.batch_size, progress)
         return [blender.finish() for blender in blenders], batches
 
     def _as_the_authors(self, subject: Subject, view: View, tiling: Tiling, progress: Progress) -> Blended:

@@ -308,7 +308,7 @@ def test_together_they_are_what_each_is_alone(
     for rgb, found in zip(several, together, strict=True):
         alone = refiner.refine(rgb, tile=tile, batch_size=1)
         assert (found.tiling, found.tiles) == (alone.tiling, alone.tiles)
-        _assert_alike(found.depth, alone.depth)
+        assert _relative(found.depth, alone.depth).max() < 1e-3
         assert _relative(found.coarse, alone.coarse).max() < 1e-4
 
 
@@ -318,7 +318,7 @@ def test_the_pass_at_half_size_is_taken_together_too(
     monkeypatch.setattr("prv2cli.refine.prepare.WIDE_EDGES", 0.0)
     found = refiner.run([Subject(rgb) for rgb in several[:2]], RefineRequest.of(batch_size=4))
     for rgb, one in zip(several[:2], found, strict=True):
-        _assert_alike(one.depth, refiner.refine(rgb).depth)
+        assert _relative(one.depth, refiner.refine(rgb).depth).max() < 1e-3
     monkeypatch.setattr("prv2cli.refine.prepare.WIDE_EDGES", np.inf)
     plain = refiner.refine(several[0]).depth
     assert _relative(found[0].depth, plain).max() > 1e-3  # there was such a pass

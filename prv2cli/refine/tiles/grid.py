@@ -25,14 +25,13 @@ from prv2cli.tiling.plan import Tile
 class GridCanvas:
     """A canvas in our tiling: the (H, W, 3) pixels to cut, what was prepared of them, where the tiles go.
 
-    `multiple`: of pixels that a side of a tile has. `mirrored`: it is the mirror image of the photograph whose tiles go
-    to the same sink. `scale`: of the values in the sink, where that is not the canvas's own.
+    `mirrored`: it is the mirror image of the photograph whose tiles go to the same sink. `scale`: of the values in
+    the sink, where that is not the canvas's own.
     """
 
     rgb: Any
     ready: Prepared
     sink: TileSink
-    multiple: int = 1
     mirrored: bool = False
     scale: Scale | None = None
 
@@ -59,7 +58,7 @@ class GridCanvas:
     def pieces(self, tile: Tile) -> list[Tile]:
         """See Canvas."""
         edges = self.ready.edges
-        return [tile] if edges is None else pieces_of(tile, edges, self.multiple)
+        return [tile] if edges is None else pieces_of(tile, edges, self.ready.multiple)
 
     def size_of(self, piece: Tile) -> tuple[int, int]:
         """See Canvas."""
@@ -78,7 +77,8 @@ class GridCanvas:
         plan, size = self.sink.plan, (tile.rows.length, tile.columns.length)
         box, index = torch.tensor([tile.box(plan.height, plan.width)]), torch.zeros(1, dtype=torch.long)
         rest = crop_to_boxes(self.ready.normalised.cpu(), box, index, size)[0, 0].numpy()
-        for (rows, columns), refined in zip(((p.rows, p.columns) for p in pieces), values, strict=True):
+        for piece, refined in zip(pieces, values, strict=True):
+            rows, columns = piece.rows, piece.columns
             top, left = rows.start - tile.rows.start, columns.start - tile.columns.start
             place = rest[top : top + rows.length, left : left + columns.length]
             place += (refined - place) * rows.window[:, None] * columns.window
@@ -117,17 +117,10 @@ def mirror(rgb: Any) -> Any:
     return MirroredArray(rgb) if isinstance(rgb, DiskArray) else rgb[:, ::-1]
 
 
-def canvases_of(views: Sequence[View], sink: TileSink, multiple: int) -> list[GridCanvas]:
+def canvases_of(views: Sequence[View], sink: TileSink) -> list[GridCanvas]:
     """The views of one photograph on their way to one sink, which holds values in the scale of the first."""
     first = views[0].ready.scale
     return [
-        GridCanvas(
-            view.rgb,
-            view.ready,
-            sink,
-            multiple,
-            view.mirrored,
-            None if view.ready.scale is first else first,
-        )
+        GridCanvas(view.rgb, view.ready, sink, view.mirrored, None if view.ready.scale is first else first)
         for view in views
     ]

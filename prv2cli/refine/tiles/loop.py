@@ -74,6 +74,7 @@ class Prepared:
         noise: of the coarse map, where some was found (restoration/noise.py).
         given: (1, 1, h, w) the coarse map in that space, without the noise, before any pass.
         edges: bool by cells of the photograph, where the pass at half size left something to do; None: everywhere.
+        multiple: of pixels that the sides of what is refined there have.
     """
 
     coarse: CoarseDepth
@@ -83,6 +84,7 @@ class Prepared:
     noise: Tensor | None = None
     given: Tensor | None = None
     edges: np.ndarray | None = None
+    multiple: int = 1
 
 
 Cut = Callable[[Sequence[Any]], list[Tensor]]
