@@ -81,8 +81,8 @@ class RefinerConfig(Settings):
     back_projection: how many times the result is blurred, compared with the coarse map and corrected
     (restoration/back_projection.py); 0, as the authors have it, leaves it as the network gave it.
     shock_filter: how many times the edges of the result are steepened (restoration/shock_filter.py); 0 is the authors'.
-    own_range: whether behind a map that is no blurred one the result stays within the values that the map has around
-    (restoration/own_range.py); the authors do not.
+    own_range: whether the result stays within the values that the map has around, behind one that was only blurred on
+    the far side (restoration/own_range.py); the authors do not.
     """
 
     kind: Literal["refiner"] = "refiner"

@@ -152,8 +152,8 @@ def correct(
 ) -> None:
     """Do to the whole refined map, (H, W) in the space of `scale`, what no tile can do, in place.
 
-    Back-projection and the shock filter undo a blur, and do harm where the map is wrong in other ways; there the
-    refined map is kept to the coarse one's own range instead. How far it is a blurred one decides.
+    Back-projection and the shock filter undo a blur, and do harm where the map is wrong in other ways; how far it is a
+    blurred one decides, and also how closely the refined map is kept to the coarse one's own range.
     `noise`: what is otherwise wrong; by back-projection it would come back. A blurred map with weak noise is still to
     be made sharp; what looks like noise in a network's map, which is `estimated`, is none, and to be left smooth.
     """
@@ -164,7 +164,7 @@ def correct(
     blurred = found.unexplained <= BLURRED
     if blurred and noise == 0:
         back_project(refined, grid, config.back_projection)
+    if config.own_range:
+        keep_in_range(refined, given, found.blur, only_blurred=blurred)
     if blurred or (0 < noise < WEAK_NOISE and not estimated):
         shock_filter(refined, config.shock_filter, scale.contrast, EDGE if noise else CLEAN_EDGE)
-    if not blurred and config.own_range:
-        keep_in_range(refined, given, found.blur)

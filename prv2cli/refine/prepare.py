@@ -46,7 +46,7 @@ from prv2cli.refine.tiles.settled import edges_after
 from prv2cli.resampling.area import reduce_photograph, shrink
 from prv2cli.resampling.aspect import ASPECT_TOLERANCE
 from prv2cli.resampling.guide import guide_size, to_guide
-from prv2cli.restoration.back_projection import difference, on_grid
+from prv2cli.restoration.back_projection import Difference, difference, on_grid
 from prv2cli.restoration.character import character
 from prv2cli.restoration.edge_width import WIDE_EDGES, edge_width
 from prv2cli.restoration.noise.find import find_noise, without
@@ -55,9 +55,12 @@ from prv2cli.tiling.blend import Blender
 from prv2cli.tiling.plan import REDUCED, TilePlan
 
 PILOT_SIDE = 512  # pixels on the longer side of the small edition by which a network is chosen
-# Of what the network for blurred maps changes there: at most 0.11 behind maps at 1/6 to 1/16, 0.18 and more behind
-# twelve of networks and sensors, 0.12 and more behind those of a small network that no training saw.
+# Of the squares of what the network for blurred maps changes there: at most 0.11 behind maps at 1/6 to 1/16, 0.18 and
+# more behind twelve of networks and sensors, 0.12 and more behind those of a small network that no training saw.
 PILOT_UNEXPLAINED = 0.115
+# Of its absolute values, less where the blur is wide: 0.38 behind maps at 1/6 whose blur is 3 px there, 0.26 behind
+# those at 1/8 whose blur is 7 px; of smooth maps of small networks, with as wide a blur, two thirds have more.
+PILOT_SCATTERED, PILOT_NARROW, PILOT_LEAST = 0.19, 0.63, 0.24
 
 
 class BundleCoarse:
@@ -194,7 +197,7 @@ class Preparer:
         refine_into([blender], [[view]], 0)
         assert view.ready.given is not None
         found = difference(on_grid(blender.finish().values, view.ready.given))
-        return self._blurred if found.unexplained <= PILOT_UNEXPLAINED else self._loop
+        return self._blurred if _was_only_blurred(found) else self._loop
 
     # --- guidance ---------------------------------------------------------------------------------------------
 
@@ -331,6 +334,14 @@ def refine_into(
         batch = loop.run(group, batch_size, progress, steeper)
         batches |= {id(canvas.sink): batch for canvas in group}
     return [batches[id(blender)] for blender in blenders]
+
+
+def _was_only_blurred(found: Difference) -> bool:
+    """Whether a blur explains what the network for blurred maps changes of a small edition."""
+    if found.blur == 0:
+        return False
+    scattered = max(PILOT_LEAST, PILOT_SCATTERED + PILOT_NARROW / found.blur)
+    return found.unexplained <= PILOT_UNEXPLAINED and found.scattered <= scattered
 
 
 def _focal_px(output: CoarseOutput, seen: Sequence[int], photograph: Sequence[int]) -> float | None:

@@ -62,10 +62,12 @@ class Difference(NamedTuple):
     unexplained: share of the squared difference that no blur explains. At most 0.13 where the coarse map was a true one
         that was blurred, 0.17 and more where a network or a sensor made it: what is wrong there is no blur, and to undo
         one does harm.
+    scattered: the same of the absolute difference, in which what is a little wrong everywhere counts for more.
     """
 
     blur: float
     unexplained: float
+    scattered: float
 
 
 class Correction(NamedTuple):
@@ -102,11 +104,12 @@ def back_project(refined: np.ndarray | DiskArray, grid: OnGrid, steps: int) -> N
 def difference(grid: OnGrid) -> Difference:
     """What lies between a coarse map and the refined one: a blur, and what no blur explains."""
     cells, seen = grid.refined.mean, grid.coarse
-    sigma, changed = blur_between(cells, seen), float((seen - cells).square().sum())
-    if sigma == 0 or changed == 0:
-        return Difference(0.0, 1.0)
-    left = float((seen - blur(cells, sigma)).square().sum())
-    return Difference(sigma * grid.cell, left / changed)
+    sigma, changed = blur_between(cells, seen), seen - cells
+    if sigma == 0 or not changed.any():
+        return Difference(0.0, 1.0, 1.0)
+    left = seen - blur(cells, sigma)
+    squares = float(left.square().sum() / changed.square().sum())
+    return Difference(sigma * grid.cell, squares, float(left.abs().sum() / changed.abs().sum()))
 
 
 def average(values: np.ndarray | DiskArray, side: int = GRID_SIDE) -> Cells:

@@ -61,6 +61,15 @@ def _staircase(depth: np.ndarray, factor: int) -> GivenDepth:
     return GivenDepth(np.repeat(np.repeat(low, factor, axis=0), factor, axis=1))
 
 
+def _smooth_of_a_network(scene: Scene) -> GivenDepth:
+    """Edges as wide as a blur's, and the photograph's tones in the depth, 3 % of it."""
+    size = (SIZE // 4, SIZE // 4)
+    depth = Image.fromarray(_blurred(scene.depth, 16).values).resize(size, Image.Resampling.BICUBIC)
+    grey = np.asarray(Image.fromarray(scene.rgb).convert("L").resize(size, Image.Resampling.BOX), np.float32)
+    tones = (grey - grey.mean()) / grey.std()
+    return GivenDepth((np.asarray(depth) * np.exp(0.03 * tones)).astype(np.float32))
+
+
 @pytest.mark.parametrize("factor", [8, 16])
 def test_a_blurred_map_goes_through_its_own_network(
     both: Refiner, scene: Scene, taken: list[str], factor: int
@@ -71,6 +80,11 @@ def test_a_blurred_map_goes_through_its_own_network(
 
 def test_a_map_with_other_faults_does_not(both: Refiner, scene: Scene, taken: list[str]) -> None:
     both.run([Subject(scene.rgb, given=_staircase(scene.depth, 6))], RefineRequest())
+    assert set(taken) == {"all"}
+
+
+def test_the_smooth_map_of_a_network_does_not(both: Refiner, scene: Scene, taken: list[str]) -> None:
+    both.run([Subject(scene.rgb, given=_smooth_of_a_network(scene))], RefineRequest())
     assert set(taken) == {"all"}
 
 

@@ -128,6 +128,14 @@ def test_the_blur_is_told_in_pixels_of_a_map_larger_than_the_grid(truth: np.ndar
     assert found.unexplained < 0.05
 
 
+def test_small_faults_everywhere_are_scattered_more_than_unexplained(truth: np.ndarray) -> None:
+    faults = torch.from_numpy(np.random.default_rng(0).normal(0, 0.07, truth.shape).astype(np.float32))
+    clean, faulty = (difference(on_grid(truth, blurred(truth) + more)) for more in (0, faults))
+    assert clean.scattered < 0.1
+    assert faulty.unexplained < 0.1
+    assert faulty.scattered > 0.25
+
+
 def test_the_found_blur_has_no_jumps(truth: np.ndarray) -> None:
     sharp = torch.from_numpy(truth)[None, None]
     found = np.array([blur_between(sharp, blurred(truth, s)) for s in np.linspace(5, 7, 21)])

@@ -40,6 +40,15 @@ def test_an_edge_may_move_within_reach() -> None:
     np.testing.assert_array_equal(found, moved)
 
 
+def test_behind_a_blurred_map_only_the_far_side_is_cut_off() -> None:
+    refined = _two_surfaces(0.5, ramp=0.1)
+    refined[20:24, 10:14] = -3  # nearer than all around, as a wire before the near surface is
+    refined[20:24, -14:-10] = 3
+    keep_in_range(refined, _coarse(_two_surfaces(0.5)), 2.0, only_blurred=True)
+    assert float(refined[20:24, 10:14].max()) == -3
+    assert float(refined.max()) == pytest.approx(1 + SLACK)
+
+
 @pytest.mark.parametrize("size", [(23, 35), (HEIGHT, WIDTH), (300, 400)])
 def test_maps_of_any_size(size: tuple[int, int]) -> None:
     refined = np.full((HEIGHT, WIDTH), 5, np.float32)
