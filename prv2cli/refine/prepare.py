@@ -60,7 +60,7 @@ PILOT_SIDE = 512  # pixels on the longer side of the small edition by which a ne
 PILOT_UNEXPLAINED = 0.115
 # Of its absolute values, less where the blur is wide: 0.38 behind maps at 1/6 whose blur is 3 px there, 0.26 behind
 # those at 1/8 whose blur is 7 px; of smooth maps of small networks, with as wide a blur, two thirds have more.
-PILOT_SCATTERED, PILOT_NARROW, PILOT_LEAST = 0.19, 0.63, 0.24
+PILOT_SCATTERED, PILOT_NARROW, PILOT_LEAST = 0.2, 0.63, 0.26
 
 
 class BundleCoarse:
