@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import sys
 from typing import Annotated, Any
@@ -72,12 +73,13 @@ def main(arguments: list[str] | None = None) -> None:
     debug = "--debug" in arguments
     arguments = [a for a in arguments if a != "--debug"]
     guard_streams()
+    # When the process ends, to look through all of torch for garbage first takes it a third of a second.
+    atexit.register(gc.freeze)
     code = _run(arguments, debug)
     error = flush_stdout()
     if error is not None and code == 0:
         _tell(str(error))
         code = error.exit_code
-    gc.freeze()  # the process ends: to look through all of torch for garbage first takes it a third of a second
     sys.exit(code)
 
 
