@@ -1,6 +1,7 @@
 """What the steps that no network does are worth: each left out, behind coarse maps of several kinds.
 
-    python benchmarks/hand_made.py --data FOLDER [--real FOLDER] [--imitators FOLDER] [--model NAME_OR_PATH]
+    python benchmarks/hand_made.py [--data FOLDER] [--real FOLDER] [--imitators FOLDER [--scenes N]]
+        [--model NAME_OR_PATH] [--steps STEP ...]
 
 | step            | where                                                                                      |
 |-----------------|--------------------------------------------------------------------------------------------|
@@ -12,15 +13,17 @@
 | choice          | which of the last three happen: without, back-projection and shock filter behind all maps  |
 
 simulated: accuracy.py's maps at 1/8 and 1/16. noisy: --fault sensor's at 1/4. network-like (--imitators): maps of the
-network that training never sees, on held-out procedural scenes. real (--real): FOLDER/<name>/{case.json, photo.*,
-coarse.*}, without truth: how much changed away from edges, and how much lies outside what the coarse map has around.
+network that training never sees, on held-out procedural scenes, beside them the map itself and what is in it: every
+pixel at the value nearest to the truth among those that the map has within some pixels. real (--real):
+FOLDER/<name>/{case.json, photo.*, coarse.*}, without truth: how much changed away from edges, and how much lies
+outside what the coarse map has around.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -44,6 +47,7 @@ from prv2cli.refine.request import GivenDepth, RefineRequest, Subject
 
 CHANGED, NEAR = 0.02, 0.05  # of a map's range: a change; an edge
 FAR = 400.0  # metres, of an inverse map at 0
+REACHES = (2, 4)  # px within which the truth picks among the map's own values
 Figures = dict[str, float]
 CONFIG = Path(__file__).parents[1] / "configs" / "refiner-s.yaml"
 CHOICE = fuse.BLURRED
@@ -128,20 +132,43 @@ def network_like(imitators: Path, scenes: int = 8) -> Iterator[Given]:
         rgb = (case.rgb[0].permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
         values = case.coarse[0, 0].numpy()
         given = GivenDepth(values, "inverse", "relative")
-        yield Given("network-like", rgb, given, partial(_against, case.truth), case.truth)
+        yield Given("network-like", rgb, given, partial(_against, case.truth, values), case.truth)
 
 
 def _depth(inverse: np.ndarray) -> np.ndarray:
     return (1 / np.maximum(inverse, 1 / FAR)).astype(np.float32)
 
 
-def _against(truth: np.ndarray, inverse: np.ndarray) -> Figures:
+def _against(truth: np.ndarray, coarse: np.ndarray, inverse: np.ndarray) -> Figures:
     depth, mask = _depth(inverse), np.ones(truth.shape, bool)
+    edges = edge_abs_rel(depth, truth, mask)
     return {
         "AbsRel %": 100 * abs_rel(depth, truth, mask),
-        "edges %": 100 * edge_abs_rel(depth, truth, mask),
+        "edges %": 100 * edges,
+        "lower by % in the mean scene": 100 * (1 - edges / edge_abs_rel(_depth(coarse), truth, mask)),
         "F1": 100 * boundary_f1(depth, truth, mask),
     }
+
+
+def _picked(one: Given, reach: int) -> np.ndarray:
+    """(H, W) inverse depth: the coarse map's own value within `reach` pixels that is nearest to the truth."""
+    assert one.truth is not None
+    high, low = _around(one.given.values, reach)
+    return np.clip(1 / one.truth, low, high)
+
+
+def _in_the_maps(maps: Sequence[Given]) -> Iterator[str]:
+    """Rows of what the maps with known truth are worth, and of what is in them."""
+    known = [one for one in maps if one.truth is not None]
+    for reach in (0, *REACHES) if known else ():
+        name = f"the map, the best within {reach} px" if reach else "the map"
+        yield from _rows(name, {known[0].kind: [one.judge(_picked(one, reach)) for one in known]})
+
+
+def _rows(name: str, found: dict[str, list[Figures]]) -> Iterator[str]:
+    for kind, figures in found.items():
+        means = {key: np.nanmean([one[key] for one in figures]) for key in figures[0]}
+        yield f"| {name} | {kind} | {', '.join(f'{key} {mean:.2f}' for key, mean in means.items())} |"
 
 
 def real(folder: Path) -> Iterator[Given]:
@@ -184,24 +211,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", type=Path, required=True, help="folder of the scenes with truth")
+    parser.add_argument("--data", type=Path, help="folder of the scenes with truth")
     parser.add_argument("--real", type=Path, help="folder of real maps")
     parser.add_argument("--imitators", type=Path, help="where a training run keeps its imitators")
+    parser.add_argument("--scenes", type=int, default=8, help="held-out scenes behind them, an even number")
     parser.add_argument("--model", default="refiner-s", help="name or path of the refiner")
     parser.add_argument("--steps", nargs="+", choices=STEPS, default=list(STEPS))
     args = parser.parse_args()
-    maps = [*simulated(args.data), *noisy(args.data)]
-    maps += network_like(args.imitators) if args.imitators else []
+    maps = [*simulated(args.data), *noisy(args.data)] if args.data else []
+    maps += network_like(args.imitators, args.scenes) if args.imitators else []
     maps += real(args.real) if args.real else []
+    print(*_in_the_maps(maps), sep="\n", flush=True)
     for step in args.steps:
         refiner, found = without(step, args.model), dict[str, list[Figures]]()
         for one in maps:
             result = refiner.run([Subject(one.rgb, None, one.given)], RefineRequest())[0]
             found.setdefault(one.kind, []).append(one.judge(result.depth))
-        for kind, figures in found.items():
-            means = {name: np.nanmean([one[name] for one in figures]) for name in figures[0]}
-            told = ", ".join(f"{name} {mean:.2f}" for name, mean in means.items())
-            print(f"| {'all steps' if step == 'all' else f'without {step}'} | {kind} | {told} |", flush=True)
+        name = "all steps" if step == "all" else f"without {step}"
+        print(*_rows(name, found), sep="\n", flush=True)
 
 
 if __name__ == "__main__":
