@@ -28,7 +28,7 @@ import zlib
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import classical
 import cv2
@@ -307,9 +307,17 @@ def _parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def _earlier(path: Path, fault: str) -> dict[str, Any]:
+    """The scores of an earlier run behind the same maps."""
+    found = json.loads(path.read_text())
+    if found.get("fault") != fault:
+        raise SystemExit(f"--reuse {path}: it was measured with --fault {found.get('fault')}, not {fault}")
+    return dict(found["factors"])
+
+
 def main() -> None:
     args = _parse()
-    earlier = json.loads(args.reuse.read_text())["factors"] if args.reuse else {}
+    earlier = _earlier(args.reuse, args.fault) if args.reuse else {}
     refiner = None if args.classical_only else load_refiner(args.model)
     if args.fault == "sensor":
         factors = tuple(args.factors or sensor_noise.FACTORS)
@@ -337,7 +345,9 @@ def main() -> None:
             "passed": bool(verdicts) and all(v.passed for v in verdicts),
         }
     if args.json:
-        args.json.write_text(json.dumps({"model": args.model, "factors": report}, indent=1))
+        args.json.write_text(
+            json.dumps({"model": args.model, "fault": args.fault, "factors": report}, indent=1)
+        )
 
 
 if __name__ == "__main__":

@@ -30,10 +30,12 @@ from torch import Tensor
 from prv2cli.errors import DeviceError
 from prv2cli.machine.devices import choose_device
 from prv2cli.model.layers import crop_to_boxes
+from prv2cli.model.refiner.patchrefiner import SURFACE_WINDOW
 from prv2cli.refine.refiner import Refiner
 from prv2cli.refine.request import GivenDepth, RefineRequest, Subject
 from prv2cli.refine.tiles.grid import to_pixels
 from prv2cli.resampling.guide import to_guide
+from prv2cli.restoration.character import character
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 COMPILED = {"as it is": None, "compiled": "default", "CUDA graphs": "reduce-overhead"}
@@ -75,7 +77,10 @@ def tile_inputs(refiner: Refiner, side: int, count: int) -> tuple[Tensor, Tensor
     whole = to_pixels([rgb[::2, ::2]], device)
     depth = torch.from_numpy(coarse).log()[None, None].to(device)
     depth = (depth - depth.mean()) / depth.std()
-    features = network.encode_image(whole, to_guide(depth, whole.shape[-2:]))
+    known = [to_guide(depth, whole.shape[-2:])]
+    if refiner.config.coarse.character:
+        known.append(character(depth.cpu(), rgb.shape, whole.shape[-2:], SURFACE_WINDOW).to(device))
+    features = network.encode_image(whole, *known)
     boxes = torch.tensor([[0.0, 0.0, 0.5, 0.5]] * count, device=device)
     index = torch.zeros(count, dtype=torch.long, device=device)
     pixels = to_pixels([rgb[:side, :side]] * count, device)

@@ -5,12 +5,13 @@
 
 | step            | where                                                                                      |
 |-----------------|--------------------------------------------------------------------------------------------|
-| noise           | restoration/noise.py: noise is taken out before                                            |
+| noise           | restoration/noise/: noise is taken out before                                              |
 | half-size       | the pass at half size behind wide edges                                                    |
 | back-projection | restoration/back_projection.py                                                             |
 | shock filter    | restoration/shock_filter.py                                                                |
 | own range       | restoration/own_range.py                                                                   |
 | choice          | which of the last three happen: without, back-projection and shock filter behind all maps  |
+| second weights  | those for maps that were blurred and nothing else                                          |
 
 simulated: accuracy.py's maps at 1/8 and 1/16. noisy: --fault sensor's at 1/4. network-like (--imitators): maps of the
 network that training never sees, on held-out procedural scenes, beside them the map itself and what is in it: every

@@ -24,6 +24,7 @@ from prv2cli.cli.streams import close_stdout_quietly, emit, flush_stdout, guard_
 from prv2cli.cli.ui import INTERRUPTED, stderr
 from prv2cli.errors import Prv2Error
 from prv2cli.files.text import first_line, shown
+from prv2cli.machine.memory import ran_out_of_memory
 from prv2cli.version import __version__
 
 # By its version, Typer leans on click or carries a copy of it. BadParameter is the one name that both export:
@@ -116,7 +117,7 @@ def _tell(message: str) -> None:
 
 def _unexpected(error: Exception) -> str:
     """What nobody nearer has found words for: one line for what the outside world did, two for a fault of ours."""
-    if isinstance(error, MemoryError):
+    if ran_out_of_memory(error):
         return "not enough memory; close other programs, or use a smaller --tile"
     if isinstance(error, OSError) and error.strerror:
         return f"{shown(error.filename)}: {error.strerror}" if error.filename is not None else error.strerror

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from prv2cli.cli.streams import emit
@@ -29,12 +30,18 @@ def sentence(found: dict[str, Any], given: GivenDepth | None) -> str:
 
 def tell_estimate(job: FileJob, models: Models, *, as_json: bool) -> None:
     """--dry-run: what the run would take, on stdout."""
+    from prv2cli.coarse.aspect import check_aspect
+    from prv2cli.jobs.exports import memory_with
     from prv2cli.photo.header import read_header
     from prv2cli.refine.estimate import dry_run
     from prv2cli.refine.refiner import Refiner
 
     header = read_header(job.source, max_pixels=job.max_pixels, name=job.name)
-    found = dry_run(Refiner.load(models), header, job.request)
+    if job.given is not None and not job.given.stretched:
+        check_aspect(job.given.values.shape, (header.height, header.width))
+    exporting = partial(memory_with, header=header, targets=job.outputs.exports)
+    refiner = Refiner.load(models)
+    found = dry_run(refiner, header, job.request, map_pixels=job.map_pixels, exporting=exporting)
     facts = {
         "input": job.place,
         "width": header.width,

@@ -31,7 +31,9 @@ PrecisionOption = Annotated[
 ]
 QuietOption = Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only.")]
 VerboseOption = Annotated[bool, typer.Option("-v", "--verbose", help="Say more of what is done.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print JSON on stdout: one object, of a batch one line a photograph.")
+]
 
 
 def wide_console() -> Console:

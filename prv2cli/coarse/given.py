@@ -43,12 +43,16 @@ def given_coarse(
     Raises:
         InputError: no pixel is valid.
     """
-    found = torch.from_numpy(np.array(values, dtype=np.float32))[None, None]
-    seen = torch.from_numpy(~holes_of(values, unit))[None, None] if keep_holes else None
+    with np.errstate(over="ignore"):  # a float64 that no float32 holds is a hole
+        found = torch.from_numpy(np.array(values, dtype=np.float32))[None, None]
+    seen = torch.from_numpy(~holes_of(found[0, 0].numpy(), unit))[None, None] if keep_holes else None
     known = torch.isfinite(found)
-    below = bool((found[known] <= 0).any())
+    below = bool(((found <= 0) & known).any())
     affine = unit == "relative" and (kind == "inverse" or half_step > 0 or below)
     if not affine:
+        known &= found > 0
+        if half_step > 0 and known.any():
+            found = unstep(fill_holes(found, known, in_log=False), half_step)
         return CoarseDepth(positive_depth(CoarseDepth(found, kind, unit)), unit=unit, seen=seen, as_seen=True)
     if not known.any():
         raise InputError("the coarse depth map has no valid pixel (all are NaN or infinite)")

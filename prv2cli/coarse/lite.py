@@ -15,8 +15,6 @@ from prv2cli.model.coarse.output import CoarseOutput
 from prv2cli.model.config import LiteConfig
 from prv2cli.resampling.area import shrink
 
-SIZE_MULTIPLE = 32
-MOST_STRETCHED = 4  # times its long side that a strip may be shown at
 # Pixels, one of the network's last level: the truth that it learnt from ends before a photograph's corners, so that the
 # padding of its convolutions shows there.
 UNTRUE = 2
@@ -39,7 +37,7 @@ class LiteNetwork:
 
     @torch.inference_mode()
     def predict_many(self, photos: Sequence[np.ndarray]) -> list[CoarseDepth]:
-        sizes = [input_size(rgb.shape[0], rgb.shape[1], self.config) for rgb in photos]
+        sizes = [self.config.input_size(rgb.shape[0], rgb.shape[1]) for rgb in photos]
         inputs = [shrink(rgb, size).to(self.device) for rgb, size in zip(photos, sizes, strict=True)]
         outputs = forward_per_size(self.module, inputs)
         depths = [_without_margin(out.depth) for out in outputs]
@@ -70,13 +68,3 @@ def at_its_word(network: CoarseNetwork) -> CoarseNetwork:
         return network
     config = network.config.model_copy(update={"trusted": math.inf})
     return LiteNetwork(network.module, config, network.device, network.name, network.identity)
-
-
-def input_size(height: int, width: int, config: LiteConfig) -> tuple[int, int]:
-    """Size to which a photograph is resized for `lite`: its aspect kept, both sides multiples of 32."""
-    scale = config.long_side / max(height, width)
-    if config.pixels is not None:
-        scale = min(math.sqrt(config.pixels / (height * width)), MOST_STRETCHED * scale)
-    sides = (max(1, round(side * scale / SIZE_MULTIPLE)) * SIZE_MULTIPLE for side in (height, width))
-    rows, columns = sides
-    return rows, columns

@@ -119,7 +119,7 @@ def _from_snapshot(source: ModelFile, device: torch.device) -> CoarseNetwork:
 
 
 def _identity(source: ModelFile) -> str:
-    """What tells weights apart: the Hub's commit, whose bytes were checked already, else a sha256 of each file."""
+    """What tells networks apart: the Hub's commit, whose bytes were checked already, else a sha256 of each file."""
     if source.revision is not None:
         return source.revision
     files = sorted(source.path.glob("*.safetensors")) if source.path.is_dir() else [source.path]
@@ -131,4 +131,7 @@ def _built(
 ) -> CoarseNetwork:
     checkpoint = Checkpoint(config, tensors, name=source.name)
     module = checkpoint.build().to(device).requires_grad_(False)
-    return wrap(module, config, device, source.name, _identity(source))
+    identity = _identity(source)
+    if isinstance(config, Dav2Config) and source.entry is None and not source.path.is_dir():
+        identity += f" to {config.max_depth:g} m"  # which --scene said, not the file
+    return wrap(module, config, device, source.name, identity)

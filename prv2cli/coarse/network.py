@@ -1,7 +1,7 @@
 """Coarse networks as the pipeline sees them: a photograph in, its coarse depth out, whatever the network.
 
 lite, dav2, moge2, da3, zoedepth   our own modules, from a checkpoint   (a file each)
-hf:org/name                        whatever transformers loads          (transformers.py)
+hf:org/name                        whatever transformers loads          (transformers/)
 """
 
 from __future__ import annotations
@@ -64,12 +64,11 @@ class CoarseNetwork(Protocol):
 
 def positive_depth(coarse: CoarseDepth) -> Tensor:
     """(1, 1, h, w) depth, finite and > 0, holes filled. Raises InputError when no pixel is valid."""
-    values = coarse.values
+    # The least numbers of an inverse map may have no depth that a float holds: they are holes.
+    values = 1 / coarse.values if coarse.kind == "inverse" else coarse.values
     valid = torch.isfinite(values) & (values > 0)
     if not valid.any():
         raise InputError("the coarse depth map has no valid pixel (all are 0, negative, NaN or infinite)")
-    if coarse.kind == "inverse":
-        values = torch.where(valid, 1 / values, values)
     return fill_holes(values, valid)
 
 

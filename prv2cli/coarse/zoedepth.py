@@ -47,7 +47,7 @@ class ZoeDepthNetwork:
 def read_zoedepth(folder: Path, name: str) -> tuple[ZoeDepthConfig, dict[str, Tensor]]:
     """A ZoeDepth in transformers' layout -> the configuration and the tensors of a ZoeDepthCoarse.
 
-    Raises CheckpointError: another network, or files that cannot be loaded (see transformers_files.load_pretrained).
+    Raises CheckpointError: another network, or files that cannot be loaded (see transformers/files.py).
     """
     settings = read_settings(folder, name)
     if settings.get("model_type") != "zoedepth":

@@ -8,7 +8,8 @@ from typing import BinaryIO
 
 from prv2cli.choices import Dtype, Kind
 from prv2cli.depth_files.ours.encode import DEFAULT_SCALE, depth_format, stored_dtype
-from prv2cli.depth_files.ours.write import WriteReport, write_depth
+from prv2cli.depth_files.ours.encoding import Encoding, write
+from prv2cli.depth_files.ours.write import WriteReport
 from prv2cli.depth_files.read import read_depth
 from prv2cli.files.atomic import check_output
 
@@ -21,29 +22,23 @@ def convert(
     kind: Kind | None = None,
     relative: bool = False,
     out_scale: float = DEFAULT_SCALE,
-    dtype: Dtype = "uint16",
+    dtype: Dtype | None = None,
     inverse: bool | None = None,
     fmt: str | None = None,
     relative_flag: str | None = None,
 ) -> WriteReport:
-    """Read `source` as read_depth does and write it to `target` as write_depth does.
+    """Read `source` as read_depth does and write it to `target` as `encoding.write` does.
 
     `inverse` None keeps what the file holds. Model, focal length and the other provenance are carried along.
     Float to float of the same kind keeps every bit of a valid depth. `target` may be `source`.
     """
     fmt = depth_format(target if isinstance(target, Path) else Path("-"), fmt)
-    stored_dtype(fmt, dtype)
+    if dtype is not None:
+        stored_dtype(fmt, dtype)
     if isinstance(target, Path):
         check_output(target)
     depth = read_depth(source, scale=scale, kind=kind, relative=relative, relative_flag=relative_flag)
     keep = depth.metadata.kind == "inverse"
-    report = write_depth(
-        target,
-        depth.values,
-        depth.metadata,
-        fmt=fmt,
-        dtype=dtype,
-        scale=out_scale,
-        inverse=keep if inverse is None else inverse,
-    )
+    encoding = Encoding(fmt, dtype, out_scale, keep if inverse is None else inverse)
+    report = write(target, depth.values, depth.metadata, encoding, signed=depth.metadata.signed)
     return replace(report, notes=depth.notes)

@@ -21,7 +21,7 @@ from prv2cli.depth_files.embedded.levels import EmbeddedDepth
 from prv2cli.depth_files.embedded.read import read_embedded
 from prv2cli.depth_files.formats.picture import Picture, read_picture
 from prv2cli.depth_files.holes import find_holes
-from prv2cli.depth_files.ours.metadata import DepthMetadata, Kind, is_scale
+from prv2cli.depth_files.ours.metadata import DepthMetadata, Kind, check_scale
 from prv2cli.depth_files.read import decode_source, interpret, overruled, refuse_confidence, unit_needed
 from prv2cli.errors import InputError, Prv2Error, UsageError
 from prv2cli.files.once import read_once
@@ -120,8 +120,8 @@ def read_inside(
     Raises:
         What embedded.read.read_embedded raises; UsageError for an impossible scale.
     """
-    if scale is not None and not is_scale(scale):
-        raise UsageError(f"--coarse-scale {scale}: it must be a positive number")
+    if scale is not None:
+        check_scale("--coarse-scale", scale)
     found = read_embedded(photograph, label)
     values = found.values / np.float32(scale or 1)
     unit: Literal["metre", "relative"] = (

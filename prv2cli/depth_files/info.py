@@ -27,7 +27,10 @@ def depth_info(
         refuse_confidence(name, stored)
     metadata = interpret(name, stored, scale, kind, False, "--scale")
     holes, found = find_holes(stored, metadata)
-    values = to_values(stored.numbers, metadata.scale if metadata else 1.0, holes)
+    if metadata is None:
+        values = to_values(stored.numbers, 1.0, holes)
+    else:
+        values = to_values(stored.numbers, metadata.scale, holes, signed=metadata.signed)
     height, width = values.shape
     valid = values[~np.isnan(values)]
     info: dict[str, Any] = {

@@ -20,7 +20,7 @@ from prv2cli.choices import Kind
 from prv2cli.depth_files.decode import Stored, decode, read_text
 from prv2cli.depth_files.formats.rows import row_bands
 from prv2cli.depth_files.holes import find_holes
-from prv2cli.depth_files.ours.metadata import DepthMetadata, is_scale
+from prv2cli.depth_files.ours.metadata import DepthMetadata, check_scale
 from prv2cli.errors import InputError, Prv2Error, UsageError
 from prv2cli.files.parts import file_and_part
 from prv2cli.files.text import shown
@@ -30,7 +30,8 @@ _OTHERS = "unknown"  # the software of a file without our metadata
 
 @dataclass(frozen=True)
 class DepthMap:
-    """values: (H, W) float32 in `metadata.unit`, NaN = no depth, everything else finite and above 0.
+    """values: (H, W) float32 in `metadata.unit`, NaN = no depth, everything else finite and, unless `metadata.signed`,
+    above 0.
 
     notes: what a person should know of how it was read, such as the numbers that were taken for no depth.
     half_step: how far a value may be from the true one because integers were stored; 0 of floats.
@@ -52,7 +53,7 @@ def read_depth(
     relative_flag: str | None = None,
     any_unit: bool = False,
 ) -> DepthMap:
-    """Read a depth map by prv2 or by others; zero, negative, infinite and NaN all become NaN.
+    """Read a depth map by prv2 or by others; infinite and NaN become NaN, zero and negative too unless it is signed.
 
     A file by prv2 says its scale, unit and kind. Explicit arguments win over it: `scale` (stored numbers per
     metre, or per 1/metre) makes the unit physical, `kind` renames the unit with it, `relative` drops the
@@ -93,7 +94,7 @@ def depth_of(
     if metadata is None:
         raise UsageError(unit_needed(name, stored, kind, scale_flag, relative_flag))
     holes, found = find_holes(stored, metadata)
-    values = to_values(stored.numbers, metadata.scale, holes)
+    values = to_values(stored.numbers, metadata.scale, holes, signed=metadata.signed)
     if np.isnan(values).all():
         raise InputError(f"{name}: no pixel holds a valid depth (all are 0, negative, infinite or NaN)")
     half_step = 0.0 if stored.numbers.dtype.kind == "f" else 0.5 / metadata.scale
@@ -153,8 +154,8 @@ def interpret(
     name: str, stored: Stored, scale: float | None, kind: Kind | None, relative: bool, scale_flag: str
 ) -> DepthMetadata | None:
     """The metadata to read by, after the explicit arguments; None where the unit is not known."""
-    if scale is not None and not is_scale(scale):
-        raise UsageError(f"{scale_flag} {scale}: it must be a positive number")
+    if scale is not None:
+        check_scale(scale_flag, scale)
     metadata = stored.metadata
     if metadata is None:
         if scale is None and not relative:
@@ -194,17 +195,21 @@ def unit_needed(
     return f"{name} does not say its unit; give its numbers per metre: {ways}{relative}"
 
 
-def to_values(numbers: np.ndarray, scale: float, holes: np.ndarray | None = None) -> np.ndarray:
+def to_values(
+    numbers: np.ndarray, scale: float, holes: np.ndarray | None = None, *, signed: bool = False
+) -> np.ndarray:
     """(H, W) float32: numbers / scale, NaN = no depth. In bands: float64 never exists for the whole map.
 
-    holes: (H, W) bool, more pixels without depth.
+    holes: (H, W) bool, more pixels without depth. signed: 0 and less are values, too.
     """
     values = np.empty(numbers.shape, np.float32)
     with np.errstate(all="ignore"):
         for rows in row_bands(*numbers.shape):
             band = numbers[rows]
             values[rows] = band if scale == 1 else band.astype(np.float64) / scale
-            bad = ~(np.isfinite(values[rows]) & (values[rows] > 0))
+            bad = ~np.isfinite(values[rows])
+            if not signed:
+                bad |= ~(values[rows] > 0)
             if holes is not None:
                 bad |= holes[rows]
             values[rows][bad] = np.nan

@@ -17,6 +17,7 @@ import numpy as np
 from prv2cli.choices import Kind, Resize
 from prv2cli.datasets.folder import READ_SUFFIXES, files_by_stem
 from prv2cli.datasets.samples import left_out
+from prv2cli.depth_files.formats.rows import far_end
 from prv2cli.depth_files.read import read_depth
 from prv2cli.errors import InputError, UsageError
 from prv2cli.evaluation.config import Measuring
@@ -157,7 +158,11 @@ def _read(
     depth = read_depth(path, scale=reading.scale, kind=reading.kind, relative=relative, scale_flag=flag)
     for note in depth.notes:
         tell(note)
-    values = 1 / depth.values if depth.metadata.kind == "inverse" else depth.values
+    values = depth.values
+    if depth.metadata.signed:
+        values = np.maximum(values, far_end(values))
+    if depth.metadata.kind == "inverse":
+        values = 1 / values
     return values, depth.metadata.unit.removeprefix("1/")
 
 

@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from prv2cli.depth_files.formats.exr import EXR_KEY
+from prv2cli.depth_files.ours.metadata import SOFTWARE
 from prv2cli.export.normals import normals_in_bands
 from prv2cli.export.targets import MADE_BY
 from prv2cli.export.view import View
@@ -36,7 +37,10 @@ def write_layers(
     channels |= _normals(view, ("N.X", "N.Y", "N.Z"), np.float16, radius, directx)
     if view.confidence is not None:
         channels["confidence"] = np.nan_to_num(view.confidence, nan=0.0).astype(np.float16)
-    about = replace(view.metadata.as_kind("depth"), version=__version__, scale=1.0, invalid=0.0, clipped=0)
+    about = replace(
+        view.metadata.as_kind("depth"), software=SOFTWARE, version=__version__
+    )  # whoever wrote it
+    about = replace(about, scale=1.0, invalid=0.0, clipped=0)
     _write(file, channels, {EXR_KEY: about.to_json()})
     return sorted(channels)
 

@@ -115,9 +115,17 @@ def is_ours(path: Path) -> bool:
     """Whether a regular file says that prv2 wrote it."""
     if is_by_prv2(path):
         return True
+    return MADE_BY.split()[0].encode() in _head(path) and path.suffix.lower() in (*KIND_OF, ".mtl")
+
+
+def written(target: Target) -> tuple[Path, ...]:
+    """The files that belong to an export that is there: of an .obj with a texture three, else one."""
+    return target.places if b"mtllib" in _head(target.path) else (target.path,)
+
+
+def _head(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
-            head = file.read(_HEAD)
+            return file.read(_HEAD)
     except OSError:
-        return False
-    return MADE_BY.split()[0].encode() in head and path.suffix.lower() in (*KIND_OF, ".mtl")
+        return b""

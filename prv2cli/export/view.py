@@ -77,8 +77,11 @@ class View:
 
     def _values(self, step: int, rows: slice = slice(None)) -> np.ndarray:
         values = np.array(self.depth[self._every(step, rows)], np.float32)
-        with np.errstate(all="ignore"):
-            values[~(np.isfinite(values) & (values > 0))] = np.nan
+        # Without a unit there is no space, only closeness, and what is 0 and less is the farthest of a picture.
+        known = np.isfinite(values)
+        if not (self.metadata.signed and self.metadata.kind == "inverse"):
+            known &= np.nan_to_num(values) > 0
+        values[~known] = np.nan
         return values
 
     def _every(self, step: int, rows: slice = slice(None)) -> tuple[slice, slice]:

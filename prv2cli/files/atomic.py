@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from prv2cli.errors import DiskFullError, OutputError
-from prv2cli.files.text import shown
+from prv2cli.files.text import first_line, shown
 
 TEMP_SUFFIX = ".prv2tmp"
 _DAY = 86400.0  # seconds
@@ -84,7 +84,7 @@ def output_error(target: object, exc: BaseException) -> OutputError:
     elif code is not None:
         reason = f"cannot be written: {os.strerror(code)}"
     else:
-        reason = f"cannot be written: {shown((str(exc).splitlines() or [type(exc).__name__])[0])}"
+        reason = f"cannot be written: {shown(first_line(exc))}"
     return OutputError(f"{target}: {reason}")
 
 
@@ -161,7 +161,16 @@ def is_running(pid: int) -> bool:
 
 
 def _machine() -> str:
-    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
+    return hashlib.sha256(machine().encode()).hexdigest()[:8]
+
+
+def machine() -> str:
+    """What tells this machine's processes from another's: in a container they are numbered anew."""
+    try:
+        space = str(Path("/proc/self/ns/pid").readlink())
+    except OSError:  # no Linux
+        space = ""
+    return f"{socket.gethostname()} {space}".strip()
 
 
 def _sync_folder(folder: Path) -> None:

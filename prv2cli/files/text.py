@@ -26,4 +26,4 @@ def _escaped(match: re.Match[str]) -> str:
 
 def first_line(error: BaseException) -> str:
     """What an error says, without the stack traces that torch puts below."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -317,7 +317,9 @@ def _from_hub(found: _Source, cache: RepoCache, revision: str, branch: str, seco
         logger.info("%s: %s/%s at %.12s", found.name, found.repo, name, commit)
         path = download(remote, cache, expected)
         cache.trust(commit, name, expected or hash_file(path))
-    cache.settle(branch, commit, names if _is_folder(names) else None)
+    # The Hub was asked for a commit that was recorded before: where the branch is now, it did not say.
+    settled = branch if revision == branch else commit
+    cache.settle(settled, commit, names if _is_folder(names) else None)
     return _model_file(found, cache, commit, names)
 
 

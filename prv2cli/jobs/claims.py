@@ -11,14 +11,13 @@ import hashlib
 import json
 import os
 import secrets
-import socket
 import threading
 import time
 from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
-from prv2cli.files.atomic import is_running, output_error
+from prv2cli.files.atomic import is_running, machine, output_error
 
 FOLDER = ".prv2-claims"
 EXPIRES_SECONDS = 60.0
@@ -76,7 +75,7 @@ class Claims:
                 self._take_over(claim)
 
     def _create(self, claim: Path) -> bool:
-        owner = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.time()}
+        owner = {"host": machine(), "pid": os.getpid(), "since": time.time()}
         file = self._new_file(claim)
         if file is None:
             return False
@@ -140,6 +139,6 @@ def _has_ended(owner: str) -> bool:
     """Whether a claim's owner ran on this machine and does not any more; False where it does not say."""
     try:
         process = json.loads(owner)
-        return process["host"] == socket.gethostname() and not is_running(int(process["pid"]))
+        return process["host"] == machine() and not is_running(int(process["pid"]))
     except (ValueError, LookupError, TypeError, ArithmeticError, RecursionError):
         return False

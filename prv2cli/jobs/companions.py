@@ -12,7 +12,7 @@ from prv2cli.depth_files.ours.preview import preview_format
 from prv2cli.depth_files.ours.recognise import is_by_prv2
 from prv2cli.depth_files.read import read_depth_metadata
 from prv2cli.errors import Prv2Error, UsageError
-from prv2cli.export.targets import Target, check_extras, is_ours
+from prv2cli.export.targets import Target, check_extras, is_ours, written
 from prv2cli.files.protected import Protected, place_key
 from prv2cli.files.text import shown
 from prv2cli.jobs.one_photo import Outputs
@@ -45,7 +45,7 @@ class Companions:
             if "{stem}" not in template:
                 raise UsageError(
                     f"{flag} {shown(template)}: every photograph would have the same; use {{stem}} in it, as in "
-                    f"{{stem}}_{flag.lstrip('-')}{PurePath(template).suffix}"
+                    f"{{stem}}_{shown(PurePath(template).name)}"
                 )
             if PurePath(template).name != template:
                 raise UsageError(f"{flag} {shown(template)}: it lies beside the depth map; name no folder")
@@ -81,7 +81,7 @@ class Companions:
                 if found is None or _made_from(found) != _made_from(depth):
                     return False
             since = target.stat().st_mtime_ns
-            exports = [export.path for export in self._exports_beside(target)]
+            exports = [path for export in self._exports_beside(target) for path in written(export)]
             looks = [] if preview is None else [preview]
             return (
                 all(map(is_by_prv2, looks))

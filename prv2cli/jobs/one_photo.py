@@ -15,8 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
-import numpy as np
-
 from prv2cli.depth_files.ours.encoding import Encoding, check_encoding, check_on_disk, write
 from prv2cli.depth_files.ours.preview import preview_format, write_preview
 from prv2cli.depth_files.ours.recognise import is_by_prv2
@@ -24,7 +22,6 @@ from prv2cli.depth_files.ours.write import WriteReport
 from prv2cli.errors import InputError, Prv2Error
 from prv2cli.export.targets import Target, check_extras
 from prv2cli.export.targets import check_on_disk as check_exports_on_disk
-from prv2cli.files.disk_array import DiskArray, bands
 from prv2cli.jobs.comparison import comparison_format, write_comparison
 from prv2cli.jobs.exports import check_exports, memory_with, write_exports
 from prv2cli.jobs.report import confidence_summary, describe, describe_confidence, summary
@@ -39,8 +36,6 @@ if TYPE_CHECKING:
     from prv2cli.refine.fuse import Depth
     from prv2cli.refine.refiner import Refiner
     from prv2cli.refine.tiles.loop import Progress
-
-FARTHEST = 1e-3  # of the largest inverse depth: as far as can be told
 
 
 @dataclass(frozen=True)
@@ -105,6 +100,11 @@ class FileJob:
             return str(self.source)
         return "-" if self.name is None or self.name.startswith("<") else self.name
 
+    @property
+    def map_pixels(self) -> int:
+        """Of the given map; 0 without one."""
+        return 0 if self.given is None else self.given.values.size
+
     def subject(self, photo: Photo) -> Subject:
         """The decoded photograph as the refiner takes it."""
         return Subject(photo.rgb, photo.focal_px, self.given)
@@ -135,7 +135,9 @@ def needs_of(job: FileJob, *, on_host: bool = True, coarse_peak: int = 0) -> Nee
         header = read_header(job.source, max_pixels=job.max_pixels)
     except Prv2Error:
         return None
-    memory = memory_for(header, job.request, on_host=on_host, coarse_peak=coarse_peak)
+    memory = memory_for(
+        header, job.request, on_host=on_host, coarse_peak=coarse_peak, map_pixels=job.map_pixels
+    )
     return Needs(header, memory_with(memory, header, job.outputs.exports))
 
 
@@ -197,9 +199,6 @@ def save(
                 on_band=on_band,
             )
             told = confidence_summary(outputs.confidence, result.confidence, certain)
-        stored_inverse = outputs.encoding.inverse
-        if result.affine and (result.kind == "inverse") != stored_inverse:
-            _lift_above_zero(result.depth)
         report = write(
             outputs.depth,
             result.depth,
@@ -222,14 +221,6 @@ def save(
         companions["compare"] = str(outputs.compare)
     exports = {"exports": exported} if outputs.exports else {}
     return Saved(report, {**places, **found, **companions, **exports})
-
-
-def _lift_above_zero(values: np.ndarray | DiskArray) -> None:
-    """Before a map without a zero is turned over: what is below a thousandth of the largest value becomes that."""
-    largest = max(float(np.fmax.reduce(values[rows], axis=None, initial=0)) for rows in bands(*values.shape))
-    floor = max(largest, 1e-12) * FARTHEST
-    for rows in bands(*values.shape):
-        values[rows] = np.maximum(values[rows], floor)
 
 
 def refine_file(

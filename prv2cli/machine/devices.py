@@ -38,7 +38,8 @@ def choose_device(name: str) -> torch.device:
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        usable = torch.backends.mps.is_available() and _metal_samples_maps()
+        return torch.device("mps" if usable else "cpu")
     kind, _, index = name.partition(":")
     if kind == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -46,7 +47,27 @@ def choose_device(name: str) -> torch.device:
             raise DeviceError(f"--device {name}: {count} CUDA device(s) found here; use --device auto or cpu")
     elif kind == "mps" and not torch.backends.mps.is_available():
         raise DeviceError("--device mps: this machine has no Metal device; use --device auto or cpu")
+    elif kind == "mps" and not _metal_samples_maps():
+        raise DeviceError(
+            "--device mps: this PyTorch cannot sample maps up to their border on Metal; install a newer one, "
+            "or use --device auto or cpu"
+        )
     return torch.device(name)
+
+
+def _metal_samples_maps() -> bool:
+    """Whether Metal has what every tile is cut with: not in all versions of torch that prv2 runs with."""
+    import torch
+    from torch.nn import functional as F
+
+    try:
+        values = torch.zeros(1, 1, 2, 2, device="mps")
+        F.grid_sample(
+            values, torch.zeros(1, 1, 1, 2, device="mps"), padding_mode="border", align_corners=False
+        )
+    except RuntimeError:  # NotImplementedError is one
+        return False
+    return True
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype:
@@ -79,7 +100,8 @@ def free_memory(device: torch.device) -> int:
     import torch
 
     if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0]) + kept  # torch keeps what it has freed, for itself
     if device.type == "mps":
         return int(torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory())
     return available_host_memory()

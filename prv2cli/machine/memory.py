@@ -36,6 +36,14 @@ def resident_memory() -> int:
         return 0
 
 
+def ran_out_of_memory(error: BaseException) -> bool:
+    """Whether memory of the machine or of a device was exhausted. torch has a class for CUDA alone, else words."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    words = ("out of memory", "can't allocate memory")
+    return isinstance(error, RuntimeError) and any(some in str(error) for some in words)
+
+
 def keep_freed_memory() -> None:
     """Let the process keep up to 256 MB of what it frees; nothing happens where the C library is not glibc.
 

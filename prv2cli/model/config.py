@@ -6,12 +6,15 @@ tile after space-to-depth), level k has 2^k times its stride.
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
 from prv2cli.settings import PositiveInt, Settings, explain
 
+LITE_STRIDE = 32  # px, of lite's last level
+MOST_STRETCHED = 4  # times its long side that lite may be shown a strip at
 BlockIndex = Annotated[int, Field(ge=0, le=39, strict=True)]
 Count = Annotated[int, Field(ge=0, le=16, strict=True)]
 FiveLevels = tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt, PositiveInt]
@@ -77,7 +80,7 @@ class CoarseFeaturesConfig(Settings):
 class RefinerConfig(Settings):
     """A whole refiner: encoder, C2F, F2C, head, and the depth space it works in.
 
-    denoise: whether noise in the coarse map is taken out before (restoration/noise.py); the authors do not.
+    denoise: whether noise in the coarse map is taken out before (restoration/noise/); the authors do not.
     back_projection: how many times the result is blurred, compared with the coarse map and corrected
     (restoration/back_projection.py); 0, as the authors have it, leaves it as the network gave it.
     shock_filter: how many times the edges of the result are steepened (restoration/shock_filter.py); 0 is the authors'.
@@ -142,6 +145,14 @@ class LiteConfig(Settings):
     max_depth: Annotated[float, Field(gt=0)] = 200.0
     doubt: bool = False
     trusted: Annotated[float, Field(gt=0)] = 0.35
+
+    def input_size(self, height: int, width: int) -> tuple[int, int]:
+        """Rows and columns at which a photograph is shown to it: its aspect kept, both multiples of LITE_STRIDE."""
+        scale = self.long_side / max(height, width)
+        if self.pixels is not None:
+            scale = min(math.sqrt(self.pixels / (height * width)), MOST_STRETCHED * scale)
+        rows, columns = (max(1, round(side * scale / LITE_STRIDE)) * LITE_STRIDE for side in (height, width))
+        return rows, columns
 
 
 class Dav2Config(Settings):

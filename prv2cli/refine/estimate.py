@@ -9,6 +9,7 @@ The figures per pixel are what the code allocates, counted at its worst moment a
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -30,6 +31,7 @@ _PROGRAM = 800_000_000  # torch, the shipped networks, one coarse pass
 _REDUCING = 10  # bytes a pixel, beside the photograph, while it is brought to half size
 _REDUCED_MAP = 1  # the result of the pass at half size: float32 for every fourth pixel
 _RESULT = 4
+_GIVEN = 20  # a given map, its holes filled, normalised, and what its own pyramids and masks take
 _COMPARED = 8  # the smallest and the largest prediction of each pixel, for the confidence
 _ROWS_HELD = 2.5  # the rows of a row of tiles, and their copies while they move on
 _SHARE = 0.9  # of the available memory that is taken
@@ -70,13 +72,19 @@ class Estimate:
 
 
 def memory_for(
-    header: Header, request: RefineRequest, *, on_host: bool = True, coarse_peak: int = 0
+    header: Header,
+    request: RefineRequest,
+    *,
+    on_host: bool = True,
+    coarse_peak: int = 0,
+    map_pixels: int = 0,
 ) -> Memory:
     """Peak memory of refining a photograph as it is asked for.
 
     Args:
         on_host: the networks run in main memory; on a GPU, tiles and coarse passes take none of it.
         coarse_peak: bytes of the process during a pass of the coarse network, where it takes more than the shipped one.
+        map_pixels: of a given map, which may be as large as the photograph.
     """
     pixels, rgb = header.pixels, header.rgb_bytes
     tile, largest = request.tiling.tile, TILE_SIZES[0]
@@ -91,6 +99,7 @@ def memory_for(
     in_bands = max(header.decoding_bands + _PROGRAM // 4, working + pixels * reduced + held)
     if on_host:  # the coarse pass comes before the tiles
         in_memory, in_bands = max(in_memory, coarse_peak + rgb), max(in_bands, coarse_peak)
+    in_memory, in_bands = in_memory + map_pixels * _GIVEN, in_bands + map_pixels * _GIVEN
     photograph = max(header.decoding + rgb, rgb + pixels * most)
     results = _RESULT * (2 if request.confidence else 1)
     return Memory(in_memory, in_bands, rgb + rgb // 4 * request.views + pixels * results, photograph)
@@ -149,10 +158,12 @@ def dry_run(
     header: Header,
     request: RefineRequest,
     *,
+    map_pixels: int = 0,
+    exporting: Callable[[Memory], Memory] = lambda memory: memory,
     timed: bool = True,
     available: int | None = None,
 ) -> Estimate:
-    """Tiles, memory and time of refining a photograph.
+    """Tiles, memory and time of refining a photograph; `exporting`: what other files of the depth add to the memory.
 
     The time is that of one tile of noise on this device, measured here, times the tiles of both passes, plus a
     fixed share for each pixel that is read, shrunk and written. It is less where the pass at half size is not
@@ -168,7 +179,8 @@ def dry_run(
     host = refiner.device.type == "cpu"
     tile = _tile_size(full)
     as_cut = replace(request, tiling=replace(request.tiling, tile=tile))
-    memory = memory_for(header, as_cut, on_host=host, coarse_peak=refiner.coarse_peak)
+    peak = refiner.coarse_peak
+    memory = exporting(memory_for(header, as_cut, on_host=host, coarse_peak=peak, map_pixels=map_pixels))
     way = choose_way(header, memory, available)
     seconds = None
     if timed:

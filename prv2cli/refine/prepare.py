@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -161,6 +162,10 @@ class Preparer:
             given.values, given.kind, given.unit, given.half_step, keep_holes=given.keep_holes
         )
 
+    def is_estimated(self, subject: Subject) -> bool:
+        """Whether a coarse network makes the coarse depth of a photograph, with a given map as its prompt or not."""
+        return subject.given is None or takes_prompt(self._coarse)
+
     def _network(self) -> CoarseNetwork:
         if self._coarse is None:
             raise UsageError("no coarse network was loaded: give a coarse depth map (--coarse-depth FILE)")
@@ -183,7 +188,7 @@ class Preparer:
 
         A small edition of the photograph is refined to tell: a blur explains all of what that changes, or not.
         """
-        if self._blurred is None or subject.given is None or takes_prompt(self._coarse):
+        if self._blurred is None or self.is_estimated(subject):
             return self._loop
         size = guide_size(*subject.size, 1, PILOT_SIDE)
         if min(size) < self.config.tile_multiple:
@@ -240,7 +245,8 @@ class Preparer:
     def _noise_of(self, rgb: Any, normalised: Tensor) -> Tensor | None:
         if not self.config.denoise:
             return None
-        return find_noise(normalised, shrink(rgb, guide_size(rgb.shape[0], rgb.shape[1], 1, SIDE)))
+        size = guide_size(rgb.shape[0], rgb.shape[1], 1, SIDE)
+        return find_noise(normalised, size, partial(shrink, rgb, size))
 
     def _encode_images(
         self, photos: Sequence[Any], normalised: Sequence[Tensor], loops: Sequence[TileLoop]

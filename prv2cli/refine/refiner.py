@@ -145,13 +145,15 @@ class Refiner:
         logger.info("refiner %s; coarse %s", name, coarse.name if coarse else "none of its own")
         return cls(refiner, coarse, device=models.device, precision=models.precision, name=name)
 
-    def save_pretrained(self, folder: str | Path) -> Path:
+    def save_pretrained(self, folder: str | Path, *, licence: str | None = None) -> Path:
         """Write the refiner (of a bundle: both networks) and a model card to a folder; see publish.py."""
-        return save_pretrained(self.checkpoint, folder, name=self.name)
+        return save_pretrained(self.checkpoint, folder, name=self.name, licence=licence)
 
-    def push_to_hub(self, repo_id: str, *, private: bool = False, token: str | None = None) -> str:
+    def push_to_hub(
+        self, repo_id: str, *, private: bool = False, token: str | None = None, licence: str | None = None
+    ) -> str:
         """Upload the refiner (of a bundle: both networks) with a model card; returns the commit. See publish.py."""
-        return push_to_hub(self.checkpoint, repo_id, private=private, token=token)
+        return push_to_hub(self.checkpoint, repo_id, private=private, token=token, licence=licence)
 
     def __call__(self, rgb: np.ndarray, **options: Any) -> Depth:
         """The same as refine()."""
@@ -231,7 +233,7 @@ class Refiner:
             with timed(seconds, "tiles"):
                 blended, batches = self._through_tiles(subjects, plans, views, request, progress, unfinished)
             known = [
-                Known.of(seen, request.focal_px, subject)
+                Known.of(seen, request.focal_px, subject, estimated=self.preparer.is_estimated(subject))
                 for seen, subject in zip(views, subjects, strict=True)
             ]
             del views  # the results of the passes at half size are large

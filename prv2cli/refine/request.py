@@ -6,6 +6,7 @@ photographs ─────── Subject (pixels, focal length, map) ───�
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,10 @@ class RefineRequest:
     def __post_init__(self) -> None:
         if self.tta not in ("auto", "none", "flip"):
             raise UsageError(f"--tta {self.tta}: use flip, none or auto")
+        if self.batch_size < 0:
+            raise UsageError(f"--batch-size {self.batch_size}: it must be 0 (from the free memory) or more")
+        if self.focal_px is not None and not 0 < self.focal_px < math.inf:
+            raise UsageError(f"--focal-px {self.focal_px}: it must be a positive number of pixels")
 
     @classmethod
     def of(

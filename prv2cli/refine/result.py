@@ -45,7 +45,9 @@ class Known(NamedTuple):
     filled: int
 
     @classmethod
-    def of(cls, views: Sequence[View], given_focal: float | None, subject: Subject) -> Known:
+    def of(
+        cls, views: Sequence[View], given_focal: float | None, subject: Subject, *, estimated: bool
+    ) -> Known:
         """`given_focal`: in pixels, as it was asked for, before what the photograph and the network say."""
         ready = views[0].ready
         focals: list[tuple[float | None, FocalOrigin]] = [
@@ -59,10 +61,10 @@ class Known(NamedTuple):
             ready.scale,
             ready.given,
             0.0 if ready.noise is None else float(ready.noise.std()),
-            subject.given is None,
+            estimated,
             len(views),
             known[0] if known else (None, None),
-            _filled(subject),
+            0 if estimated else _filled(subject),
         )
 
 

@@ -30,9 +30,9 @@ def reduce_photograph(rgb: np.ndarray | DiskArray, size: tuple[int, int]) -> np.
     """(H, W, 3) uint8 or uint16 -> (*size, 3) of the same type, area-averaged; on disk where both are large."""
     if isinstance(rgb, DiskArray):
         return reduce_on_disk(rgb, size)
-    scale = 255 if rgb.dtype == np.uint8 else 65535
-    small = shrink(rgb, size)[0].permute(1, 2, 0).numpy()
-    return np.round(small * scale).astype(rgb.dtype)
+    if rgb.dtype == np.uint8:
+        return np.asarray(_average(rgb, size))
+    return np.round(shrink(rgb, size)[0].permute(1, 2, 0).numpy() * 65535).astype(rgb.dtype)
 
 
 def shrink(rgb: np.ndarray | DiskArray, size: tuple[int, int]) -> Tensor:

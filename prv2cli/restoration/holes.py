@@ -16,16 +16,19 @@ def fill_holes(depth: Tensor, valid: Tensor, *, in_log: bool = True) -> Tensor:
     if bool(valid.all()):
         return depth
     weight = valid.float()
-    known = torch.where(valid, depth, torch.ones_like(depth))
-    levels = [((known.log() if in_log else known) * weight, weight)]
-    while min(levels[-1][0].shape[-2:]) > 1 or max(levels[-1][0].shape[-2:]) > 1:
-        total, weight = levels[-1]
-        levels.append((_halve(total), _halve(weight)))
-    filled = levels[-1][0] / levels[-1][1].clamp_min(1e-12)
-    for total, weight in reversed(levels[:-1]):
+    total = torch.where(valid, depth, 1.0 if in_log else 0.0)
+    if in_log:
+        total.log_()
+    coarser: list[tuple[Tensor, Tensor]] = []  # not the finest level, which may be as large as the photograph
+    while max(total.shape[-2:]) > 1:
+        total, weight = _halve(total), _halve(weight)
+        coarser.append((total, weight))
+    filled = total / weight.clamp_min(1e-12)
+    for total, weight in reversed(coarser[:-1]):
         below = F.interpolate(filled, size=total.shape[-2:], mode="bilinear", align_corners=False)
         filled = torch.where(weight > 0, total / weight.clamp_min(1e-12), below)
-    return torch.where(valid, depth, filled.exp() if in_log else filled)
+    below = F.interpolate(filled, size=depth.shape[-2:], mode="bilinear", align_corners=False)
+    return torch.where(valid, depth, below.exp_() if in_log else below)
 
 
 def _halve(x: Tensor) -> Tensor:

@@ -14,7 +14,6 @@ from torch.nn import functional as F
 SMALLEST = 24  # cells on the shorter side of the coarsest level
 LARGEST = 3_000_000  # pixels of the finest level that is worked on; above, the next coarser one is enlarged
 ROUNDS = 12  # at each level
-JPEG_LEVELS = 8  # a JPEG's first quantisation step is of a block's sum, eight times its mean
 
 
 def unstep(values: Tensor, half: float) -> Tensor:
@@ -38,11 +37,6 @@ def unstep(values: Tensor, half: float) -> Tensor:
             for _ in range(ROUNDS):
                 found = _between(_averaged(found), level, half)
     return found
-
-
-def jpeg_half_step(first_quantum: int) -> float:
-    """Half a step, in grey levels, of a JPEG whose luminance table begins with `first_quantum`."""
-    return 0.5 + first_quantum / JPEG_LEVELS
 
 
 def _between(found: Tensor, stored: Tensor, half: float) -> Tensor:

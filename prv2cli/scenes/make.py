@@ -44,7 +44,7 @@ class _Stage(NamedTuple):
 
 
 def make_scene(
-    seed: int | tuple[int, int], size: int = 384, supersample: int = 2, style: Style = "any"
+    seed: int | tuple[int, ...], size: int = 384, supersample: int = 2, style: Style = "any"
 ) -> Scene:
     """Draw the scene of a seed; it depends on nothing else.
 

@@ -26,7 +26,8 @@ from prv2cli.model.layers import resize
 from prv2cli.refine.asked import AskedRefiner
 from prv2cli.refine.refiner import Refiner
 from prv2cli.refine.request import RefineRequest, Tiling
-from prv2cli.resampling.area import shrink
+from prv2cli.refine.tiles.authors import to_process
+from prv2cli.refine.tiles.grid import to_pixels
 from prv2cli.training.config.evaluation import EvaluationConfig
 from prv2cli.training.config.run import TrainConfig
 from prv2cli.training.stages.pretrain import predict_from_noise
@@ -74,7 +75,7 @@ def make_evaluator(
     if config.maps.validation:
         from prv2cli.training.unseen import UnseenMaps
 
-        return UnseenMaps(config)
+        return UnseenMaps(config, device)
     return None
 
 
@@ -135,7 +136,7 @@ class Evaluator:
 
     @torch.inference_mode()
     def _from_noise(self, module: nn.Module, rgb: np.ndarray) -> np.ndarray:
-        image = shrink(rgb, self.config.process_size).to(self.device)
+        image = to_process(to_pixels([rgb], self.device), self.config.process_size)
         depth = predict_from_noise(module, image, [self.config.seed])  # type: ignore[arg-type]
         return resize(depth.float().cpu(), rgb.shape[:2], True)[0, 0].numpy()
 

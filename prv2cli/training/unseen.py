@@ -55,10 +55,10 @@ class Figures:
 
 
 class UnseenMaps:
-    """Measures the model at every `save_every` steps, before the first one too."""
+    """Measures the model at every `save_every` steps, and at the last one."""
 
-    def __init__(self, config: TrainConfig) -> None:
-        self.config = config
+    def __init__(self, config: TrainConfig, device: torch.device) -> None:
+        self.config, self.device = config, device
         self._cases: list[_Case] | None = None
 
     def due(self, step: int) -> bool:
@@ -85,26 +85,26 @@ class UnseenMaps:
 
     def _refine(self, model: PatchRefiner, case: _Case) -> Tensor:
         norm = Affine.of(case.coarse)
-        coarse = norm.encode(case.coarse)
+        coarse, rgb = norm.encode(case.coarse).to(self.device), case.rgb.to(self.device)
         size = tuple(side // GUIDE_STRIDE for side in coarse.shape[-2:])
         told = []
         if self.config.tells_character:
             told = [character(coarse, coarse.shape[-2:], size, SURFACE_WINDOW)]
-        features = model.encode_image(to_guide(case.rgb, size), to_guide(coarse, size), *told)
-        whole = torch.tensor([[0.0, 0.0, 1.0, 1.0]])
-        cropped = model.crop(features, whole, torch.zeros(1, dtype=torch.long), coarse.shape[-2:])
-        refined = model.refine_cropped(case.rgb, coarse, cropped)
-        return norm.centre - refined * norm.spread
+        features = model.encode_image(to_guide(rgb, size), to_guide(coarse, size), *told)
+        whole, first = torch.tensor([[0.0, 0.0, 1.0, 1.0]]), torch.zeros(1, dtype=torch.long)
+        cropped = model.crop(features, whole.to(self.device), first.to(self.device), coarse.shape[-2:])
+        refined = model.refine_cropped(rgb, coarse, cropped)
+        return norm.centre - refined.cpu() * norm.spread
 
 
 def _held_out(config: TrainConfig) -> list[_Case]:
     assert isinstance(config.data, SceneDataConfig)
     count = config.maps.validation
-    scenes = config.data.model_copy(update={"seed": SEED, "scenes": count, "still_lifes": count})
+    # Every other one is a still life; their number is even.
+    scenes = config.data.model_copy(update={"seed": SEED, "scenes": count // 2, "still_lifes": count // 2})
     pool, imitator, cases = ScenePool(scenes), load_unseen(config.maps.imitators), []
     pool.make(1)
-    # Every other one a still life; the input's sizes in turn.
-    for number, index in enumerate(i + kind * count for i in range(count // 2) for kind in (0, 1)):
+    for number, index in enumerate(i + kind * (count // 2) for i in range(count // 2) for kind in (0, 1)):
         rgb, depth = (torch.from_numpy(np.ascontiguousarray(part)) for part in pool.load(index))
         image = rgb.permute(2, 0, 1)[None].float() / 255
         size = UNSEEN.sizes[number % len(UNSEEN.sizes)]

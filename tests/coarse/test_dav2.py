@@ -45,12 +45,25 @@ def noise(height: int, width: int, seed: int = 2) -> np.ndarray:
     return bgr[..., ::-1]
 
 
+def _published(folder: Path) -> ModelFile:
+    """A file as the authors publish it: it does not say its range."""
+    path = folder / "depth_anything_v2_metric_hypersim_vits.pth"
+    torch.save(Golden.load("dav2_vits").state(), path)
+    return ModelFile(path, path.name, None, None)
+
+
+def test_the_range_that_a_scene_says_is_part_of_the_identity(tmp_path: Path) -> None:
+    """What a batch goes by: depth four times as far is another depth."""
+    file = _published(tmp_path)
+    found = [load_coarse(file, torch.device("cpu"), scene=scene).identity for scene in ("indoor", "outdoor")]
+    assert found[0] != found[1]
+
+
 @pytest.fixture(scope="module")
 def module(tmp_path_factory: pytest.TempPathFactory) -> Dav2Coarse:
     """The indoor network, from a file as the authors publish it."""
-    path = tmp_path_factory.mktemp("authors") / "depth_anything_v2_metric_hypersim_vits.pth"
-    torch.save(Golden.load("dav2_vits").state(), path)
-    network = load_coarse(ModelFile(path, path.name, None, None), torch.device("cpu"), scene="indoor")
+    file = _published(tmp_path_factory.mktemp("authors"))
+    network = load_coarse(file, torch.device("cpu"), scene="indoor")
     assert isinstance(network, Dav2Network)
     assert isinstance(network.module, Dav2Coarse)
     assert network.config == Dav2Config(encoder="vits", max_depth=20, input_size=518)

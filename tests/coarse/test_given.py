@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from prv2cli.choices import Unit
+from prv2cli.choices import Kind, Unit
 from prv2cli.coarse.given import given_coarse
 from prv2cli.errors import InputError
 
@@ -50,3 +50,24 @@ def test_steps_are_taken_out() -> None:
 def test_nothing_valid(unit: Unit) -> None:
     with pytest.raises(InputError, match="no valid pixel"):
         given_coarse(np.full((2, 3), np.nan), "inverse", unit)
+
+
+@pytest.mark.parametrize("kind", ["depth", "inverse"])
+def test_steps_of_metres_are_taken_out_too(kind: Kind) -> None:
+    levels = np.repeat(np.arange(1, 13, dtype=np.float32), 10)[None].repeat(60, axis=0)
+    levels[:5, :5] = 0
+    found = given_coarse(levels, kind, "metre", 0.5).values[0, 0].numpy()
+    stored = found if kind == "depth" else 1 / found
+    assert len(np.unique(found[30])) > 60
+    assert np.abs(stored - levels)[levels > 0].max() <= 0.5 + 1e-5
+    assert np.isfinite(found).all()
+
+
+def test_what_no_float_can_hold_is_a_hole() -> None:
+    """The tail of a blurred disparity: its depth is no number."""
+    values = np.full((8, 8), 0.5)
+    values[0, 0], values[7, 7] = 1e-39, 1e300
+    found = given_coarse(values, "inverse", "metre", keep_holes=True)
+    np.testing.assert_allclose(found.values.numpy(), 2.0, rtol=1e-6)
+    assert found.seen is not None
+    assert not found.seen[0, 0, 7, 7]

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from prv2cli.coarse.lite import LiteNetwork, at_its_word, input_size
+from prv2cli.coarse.lite import LiteNetwork, at_its_word
 from prv2cli.coarse.load import load_coarse
 from prv2cli.coarse.network import forward_per_size
 from prv2cli.hub.resolve import resolve
@@ -114,7 +114,7 @@ def test_the_mean_with_the_mirrored_photograph_has_no_side() -> None:
 def test_a_photograph_is_shown_at_a_long_side_or_with_so_many_pixels(
     shape: tuple[int, int], changes: dict[str, int], size: tuple[int, int]
 ) -> None:
-    assert input_size(*shape, LiteConfig.model_validate({"long_side": 256} | changes)) == size
+    assert LiteConfig.model_validate({"long_side": 256} | changes).input_size(*shape) == size
 
 
 def test_each_photograph_gets_all_that_was_said_of_it() -> None:

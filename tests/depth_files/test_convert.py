@@ -24,6 +24,7 @@ from PIL import Image
 
 from prv2cli.depth_files.convert import convert
 from prv2cli.depth_files.info import depth_info
+from prv2cli.depth_files.ours.metadata import DepthMetadata
 from prv2cli.depth_files.ours.write import write_depth
 from prv2cli.depth_files.read import read_depth
 
@@ -78,3 +79,37 @@ def test_convert_remembers_what_was_clipped(folder: Path) -> None:
     assert read_depth(folder / "b.npy").metadata.clipped == 2
     assert convert(folder / "b.npy", folder / "c.png", out_scale=1000).clipped == 2
     assert read_depth(folder / "c.png").metadata.clipped == 2
+
+
+def test_far_pixels_of_a_map_without_a_zero_stay(folder: Path) -> None:
+    """Floats that prv2 wrote of a relative inverse map: 0 and less are the farthest, not holes."""
+    values = np.array([[-0.5, 0, 0.25, 2, np.nan]], np.float32)
+    about = DepthMetadata(unit="1/relative", kind="inverse")
+    write_depth(folder / "a.npy", values, about, inverse=True, signed=True)
+    info = depth_info(folder / "a.npy")
+    assert (info["invalid"], info["min"]) == (1, -0.5)
+    np.testing.assert_array_equal(read_depth(folder / "a.npy").values, values)
+    assert convert(folder / "a.npy", folder / "b.tif").invalid == 1
+    np.testing.assert_array_equal(
+        read_depth(folder / "b.tif").values, values
+    )  # floats: there is no 16-bit scale
+    assert convert(folder / "b.tif", folder / "c.npy", inverse=False).invalid == 1
+    depth = read_depth(folder / "c.npy")
+    assert depth.metadata.unit == "relative"
+    np.testing.assert_allclose(depth.values, [[500, 500, 4, 0.5, np.nan]], rtol=1e-6)
+    # Told a scale, they are metres, which have a zero.
+    assert np.isnan(read_depth(folder / "a.npy", scale=1).values).sum() == 3
+
+
+def test_a_map_of_others_has_no_depth_at_zero(folder: Path) -> None:
+    np.save(folder / "a.npy", np.array([[-0.5, 0, 0.25]], np.float32))
+    assert np.isnan(read_depth(folder / "a.npy", relative=True).values).sum() == 2
+
+
+def test_a_relative_map_is_not_rounded_to_the_steps_of_metres(folder: Path) -> None:
+    values = np.linspace(0.001, 1, 200, dtype=np.float32).reshape(10, 20)
+    np.save(folder / "a.npy", values)
+    convert(folder / "a.npy", folder / "b.tif", relative=True)
+    np.testing.assert_array_equal(read_depth(folder / "b.tif").values, values)
+    convert(folder / "a.npy", folder / "c.tif", relative=True, dtype="uint16")
+    assert depth_info(folder / "c.tif")["dtype"] == "uint16"

@@ -10,7 +10,7 @@ import numpy as np
 import OpenEXR
 from views import camera, colours, plane, view_of
 
-from prv2cli.depth_files.ours.metadata import DepthMetadata
+from prv2cli.depth_files.ours.metadata import SOFTWARE, DepthMetadata
 from prv2cli.depth_files.read import read_depth
 from prv2cli.export.targets import Target, named_target
 from prv2cli.export.view import View
@@ -88,6 +88,13 @@ def test_it_is_a_depth_file_of_metres_for_prv2(tmp_path: Path) -> None:
     found = read_depth(path)
     assert (found.metadata.unit, found.metadata.kind, found.metadata.focal_px) == ("metre", "depth", 120.0)
     np.testing.assert_allclose(found.values, view.depth, rtol=1e-6)
+
+
+def test_so_it_is_when_another_program_wrote_the_depth(tmp_path: Path) -> None:
+    path = tmp_path / "theirs.exr"
+    view = replace(slanted(), metadata=DepthMetadata(software="unknown", version="unknown"))
+    export(view, [Target("layers", path)])
+    assert read_depth(path).metadata.software == SOFTWARE
 
 
 def test_what_is_too_far_for_a_float_is_no_depth(tmp_path: Path) -> None:

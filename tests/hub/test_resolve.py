@@ -151,6 +151,17 @@ def test_a_branch_that_moves_is_followed_only_on_demand(server: HubServer) -> No
     assert resolve("org/name").revision == second
 
 
+def test_a_branch_that_another_program_moved_is_not_set_back(server: HubServer, cache: Path) -> None:
+    first = server.add_repo("org/name", {OURS: CONTENT})
+    found = resolve("org/name")
+    branch = cache / "models--org--name/refs/main"
+    assert branch.read_text() == first
+    branch.write_text("b" * 40)  # as hf download does when the branch has moved
+    found.path.unlink()
+    assert resolve("org/name").revision == first
+    assert branch.read_text() == "b" * 40
+
+
 def test_a_transformers_repository_is_a_folder_without_pickles_or_code(
     server: HubServer, cache: Path
 ) -> None:

@@ -84,6 +84,9 @@ def test_exports_lie_there_too_and_are_made_again(jobs: list[Job]) -> None:
     jobs[0].target.with_name("a.glb").unlink()
     os.utime(jobs[1].target.with_name("b_n.png"), (1, 1))
     assert _run(jobs, settings) == ["done"] * 2
+    jobs[0].target.with_name("a.mtl").unlink()  # of what came with an .obj, too
+    assert sorted(_run(jobs, settings)) == ["done", "skipped"]
+    assert jobs[0].target.with_name("a.mtl").exists()
     jobs[0].target.with_name("a.glb").write_bytes(b"of another program")
     assert sorted(_run(jobs, settings)) == ["failed", "skipped"]
     assert jobs[0].target.with_name("a.glb").read_bytes() == b"of another program"

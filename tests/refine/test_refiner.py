@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from typing import Any
 
 import numpy as np
@@ -182,7 +183,17 @@ def test_impossible_options_are_named(
         refiner.refine(photograph, **options)
 
 
+@pytest.mark.parametrize(
+    "exhausted",
+    [
+        torch.OutOfMemoryError("pretended"),
+        RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"),
+    ],
+    ids=["CUDA", "Metal", "CPU"],
+)
 def test_out_of_memory_halves_the_batch_and_says_so_once(
+    exhausted: Exception,
     refiner: Refiner,
     photograph: np.ndarray,
     coarse: np.ndarray,
@@ -195,10 +206,12 @@ def test_out_of_memory_halves_the_batch_and_says_so_once(
     def stingy(self: Any, part: Any, *rest: Any) -> Any:
         seen.append(len(part))
         if len(part) > 2:
-            raise torch.OutOfMemoryError("pretended")
+            raise exhausted
         return real(self, part, *rest)
 
     monkeypatch.setattr(TileLoop, "_refine_batch", stingy)
+    for loop in (refiner.loop, refiner.preparer._blurred):
+        monkeypatch.setattr(loop, "_said_out_of_memory", False)
     with caplog.at_level(logging.WARNING, "prv2cli"):
         result = refiner.refine(photograph, coarse_depth=coarse, tile=128, batch_size=8)
         refiner.refine(photograph, coarse_depth=coarse, tile=128, batch_size=8)
@@ -218,6 +231,23 @@ def test_no_memory_for_one_tile_is_one_clear_error(
     monkeypatch.setattr(TileLoop, "_refine_batch", empty)
     with pytest.raises(DeviceError, match="--tile"):
         refiner.refine(photograph)
+
+
+def test_another_failure_of_a_tile_is_no_want_of_memory(
+    refiner: Refiner, photograph: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(self: Any, *_: object) -> None:
+        raise RuntimeError("sizes do not match")
+
+    monkeypatch.setattr(TileLoop, "_refine_batch", broken)
+    with pytest.raises(RuntimeError, match="sizes do not match"):
+        refiner.refine(photograph)
+
+
+@pytest.mark.parametrize("wrong", [{"batch_size": -1}, {"focal_px": 0.0}, {"focal_px": math.nan}])
+def test_a_request_that_cannot_be_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=r"--batch-size|--focal-px"):
+        RefineRequest.of(**wrong)
 
 
 def test_coarse_and_refiner_are_not_confused(refiner: Refiner) -> None:

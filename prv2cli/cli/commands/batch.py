@@ -141,8 +141,7 @@ def batch(
     from prv2cli.export.targets import parse_target
     from prv2cli.jobs.batch import BatchSettings
     from prv2cli.jobs.companions import Companions, without_clashes
-    from prv2cli.jobs.planning.outputs import SUFFIX_OF, check_template, plan
-    from prv2cli.jobs.planning.outputs import shard as part_of
+    from prv2cli.jobs.planning.outputs import SUFFIX_OF, Shard, check_template, plan
 
     with _sigterm_interrupts():
         configure_logging(quiet=shared.quiet, verbose=shared.verbose)
@@ -165,8 +164,8 @@ def batch(
         jobs, clashing = without_clashes(planned.jobs, companions, protected)
         if pairs is not None:
             jobs = [replace(job, coarse_depth=pairs.map_of[job.source]) for job in jobs]
-        if shard is not None:
-            jobs = part_of(jobs, shard)
+        part = Shard.parse(shard or "1/1")
+        jobs = [job for job in jobs if part.has_job(job, folder)]
         settings = BatchSettings(
             encoding,
             request,
@@ -183,7 +182,9 @@ def batch(
         teller = Teller(len(jobs), folder, as_json=shared.json, quiet=shared.quiet)
         teller.left_out([*found.left_out, *(pairs.left_out if pairs else ())])
         unseen = [*found.unseen, *(pairs.unseen if pairs else ())]
-        teller.failed([*unseen, *(pairs.unpaired if pairs else ()), *planned.refused, *clashing])
+        refused = [one for one in (*planned.refused, *clashing) if part.has_job(one[0], folder)]
+        unpaired = [one for one in (pairs.unpaired if pairs else ()) if part.has(one[0].name)]
+        teller.failed([*unseen, *unpaired, *refused])
         return teller.run(start if jobs else None)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from prv2cli.choices import Kind
+from prv2cli.cli.options import MaxPixelsOption
 from prv2cli.cli.refine_report import export_sentence
 from prv2cli.cli.streams import binary_stdin, emit
 from prv2cli.cli.ui import JsonOption, QuietOption, say
@@ -123,6 +124,7 @@ def export(
             rich_help_panel=WHAT,
         ),
     ] = "2,98",
+    max_pixels: MaxPixelsOption = None,
     overwrite: Annotated[bool, typer.Option(help="Replace existing outputs.")] = True,
     json: JsonOption = False,
     quiet: QuietOption = False,
@@ -134,6 +136,7 @@ def export(
     from prv2cli.export.view import read_view
     from prv2cli.export.write import Options
     from prv2cli.export.write import export as write_exports
+    from prv2cli.photo.opening import MAX_PIXELS_DEFAULT
 
     targets = _targets(output or [], normals, picture)
     low, high = _pair("--percentiles", percentiles)
@@ -154,6 +157,7 @@ def export(
         fov=fov,
         principal=None if principal is None else _pair("--principal", principal),
         confidence=confidence,
+        max_pixels=max_pixels or MAX_PIXELS_DEFAULT,
     )
     for note in view.notes:
         say(note, quiet=quiet)

@@ -45,7 +45,10 @@ def convert(
         bool, typer.Option("--relative", help="FILE has no physical unit, and OUT will say so.")
     ] = False,
     depth_scale: Annotated[float, typer.Option(help="Numbers per metre of a 16-bit OUT.")] = 256.0,
-    dtype: Annotated[Dtype, typer.Option(help="Of a TIFF.")] = "uint16",
+    dtype: Annotated[
+        Dtype | None,
+        typer.Option(help="Of a TIFF.", show_default="uint16, without a unit float32"),
+    ] = None,
     inverse: Annotated[
         bool | None,
         typer.Option(

@@ -137,7 +137,9 @@ def refine(
         return
     seconds: dict[str, float] = {}
     load = partial(_load, models, job, seconds, quiet)
-    saved = refine_file(job, _way(job), load, seconds, partial(progress_bar, "tiles", quiet=quiet))
+    saved = refine_file(
+        job, _way(job, models.device), load, seconds, partial(progress_bar, "tiles", quiet=quiet)
+    )
     seconds["total"] = time.perf_counter() - start
     found = {**saved.summary, "seconds": rounded(seconds)}
     if found["unit"].endswith("relative") and given is None:
@@ -198,13 +200,19 @@ def _outputs(
 # --- a job in this process --------------------------------------------------------------------------------
 
 
-def _way(job: FileJob) -> Way:
+def _way(job: FileJob, device: str) -> Way:
     """Whether the photograph fits in memory. Raises InputError where it does not even fit in bands."""
     from prv2cli.jobs.one_photo import needs_of
-    from prv2cli.refine.estimate import choose_way
+    from prv2cli.refine.estimate import choose_way, fits_in_memory
 
     needs = needs_of(job)
-    return "memory" if needs is None else choose_way(*needs)
+    if needs is None or fits_in_memory(needs.memory):
+        return "memory"
+    from prv2cli.machine.devices import choose_device  # torch, which most photographs are decoded without
+
+    needs = needs_of(job, on_host=choose_device(device).type == "cpu")
+    assert needs is not None
+    return choose_way(*needs)
 
 
 def _load(models: Models, job: FileJob, seconds: dict[str, float], quiet: bool, photo: Photo) -> Refiner:

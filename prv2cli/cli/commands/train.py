@@ -32,12 +32,13 @@ def train(
     """
     from prv2cli.extras import import_opencv
     from prv2cli.training.config.load import load_train_config
+    from prv2cli.training.config.mixture import MixtureData
     from prv2cli.training.config.scenes import SceneDataConfig
 
     settings = load_train_config(config, overrides or [])
     folder = out or Path("runs") / config.stem
     # A missing extra, a wrong device or place: all said before anything runs.
-    if isinstance(settings.data, SceneDataConfig) or settings.augment.camera > 0:
+    if isinstance(settings.data, SceneDataConfig | MixtureData) or settings.augment.camera > 0:
         import_opencv()
     if settings.tensorboard:
         from prv2cli.training.logs import import_tensorboard
@@ -82,7 +83,7 @@ def _check_models(folder: Path, config: Path, settings: TrainConfig) -> None:
     from prv2cli.errors import OutputError, Prv2Error, UsageError
     from prv2cli.files.protected import Protected
     from prv2cli.training.logs import LOG
-    from prv2cli.training.loop.state import BEST, LAST, STATE
+    from prv2cli.training.loop.state import BEST, LAST, PLATEAU, STATE
 
     inputs = Protected()
     inputs.add("--config", config)
@@ -92,7 +93,7 @@ def _check_models(folder: Path, config: Path, settings: TrainConfig) -> None:
         ("transfer.teacher", settings.transfer.teacher),
     ):
         inputs.add(key, None if model is None else Path(model), inside=True)
-    for name in (LAST, BEST, STATE, LOG):
+    for name in (LAST, BEST, STATE, PLATEAU, LOG):
         what = inputs.at(folder / name)
         if what is not None:
             raise UsageError(f"--out {folder}: {name} in it is the file of {what}; name another folder")

@@ -19,10 +19,21 @@ INTEGER_LEVEL = 4  # zlib: on depth, 10 % larger files than level 6 in a third o
 FLOAT_LEVEL = 1  # higher levels gain 1 % on float32 depth for twice the time
 
 
+FAR_END = 1e-3  # of the largest number of a map without a zero: as little as can be told
+
+
 def row_bands(height: int, width: int) -> Iterator[slice]:
     """Slices of rows of about BAND_PIXELS pixels each."""
     step = max(1, BAND_PIXELS // width)
     return (slice(y, min(y + step, height)) for y in range(0, height, step))
+
+
+def far_end(values: np.ndarray) -> float:
+    """The least number of a map without a zero of its own when it is turned over: 1/0 is no number."""
+    largest = max(
+        float(np.fmax.reduce(values[rows], axis=None, initial=0)) for rows in row_bands(*values.shape)
+    )
+    return max(largest, 1e-12) * FAR_END
 
 
 @dataclass
@@ -32,7 +43,8 @@ class Rows:
     uint16: round(depth * scale), 0 = no depth, TOP = that or more; a depth that would round to 0 becomes 1.
     float32: the value itself, NaN = no depth. `invert` stores 1/depth instead.
     No depth is anything that is not finite and above 0; in a `signed` map, which has no zero of its own, anything that
-    is not finite: a float is then stored as it is, and an integer at 0 and below becomes 1.
+    is not finite: a float is then stored as it is, and an integer at 0 and below becomes 1. What is less than `least`
+    counts as that.
     `on_band` is called before each band; what it raises ends the encoding.
     """
 
@@ -41,6 +53,7 @@ class Rows:
     scale: float = 1.0
     invert: bool = False
     signed: bool = False
+    least: float | None = None
     clipped: int = 0  # larger than TOP
     invalid: int = 0
     rounded: int = 0  # below FINE, where rounding may pass 1 %
@@ -74,6 +87,8 @@ class Rows:
         for rows in row_bands(*self.shape):
             self.on_band()
             band = np.ascontiguousarray(self.depth[rows])
+            if self.least is not None:
+                band = np.maximum(band, self.least)
             if self.invert:
                 with np.errstate(all="ignore"):
                     band = np.reciprocal(band, dtype=np.float64)

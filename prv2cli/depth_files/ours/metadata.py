@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal, get_args
 
 from prv2cli.choices import FocalOrigin, Kind
-from prv2cli.errors import InputError
+from prv2cli.errors import InputError, UsageError
 from prv2cli.files.text import shown
 from prv2cli.version import __version__
 
@@ -94,10 +94,22 @@ class DepthMetadata:
         later = {key: data.pop(key) for key in list(data) if key not in known}
         return cls(**{**data, "extra": {**later, **data.get("extra", {})}})
 
+    @property
+    def signed(self) -> bool:
+        """Whether 0 and less are values, the farthest or the nearest: in floats that prv2 wrote without a unit."""
+        return self.software == SOFTWARE and self.unit.endswith("relative") and math.isnan(self.invalid)
+
     def as_kind(self, kind: Kind) -> DepthMetadata:
         """The same map called `kind`, with the unit that belongs to it."""
         physical = self.unit.removeprefix("1/")
         return replace(self, kind=kind, unit=physical if kind == "depth" else f"1/{physical}")
+
+
+def check_scale(flag: str, number: float) -> None:
+    """Raises UsageError where a number cannot be the stored steps per unit of a file."""
+    if not is_scale(number):
+        least, most = _SCALE_RANGE
+        raise UsageError(f"{flag} {number:g}: it must be a positive number, {least:g} to {most:g}")
 
 
 def is_scale(number: float) -> bool:

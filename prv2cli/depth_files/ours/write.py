@@ -17,10 +17,10 @@ from typing import BinaryIO
 import numpy as np
 
 from prv2cli.choices import Dtype
-from prv2cli.depth_files.formats.rows import Rows
+from prv2cli.depth_files.formats.rows import Rows, far_end
 from prv2cli.depth_files.formats.tiff import encode_tiled_tiff
 from prv2cli.depth_files.ours.encode import DEFAULT_SCALE, ENCODERS, depth_format, stored_dtype
-from prv2cli.depth_files.ours.metadata import SOFTWARE, Content, DepthMetadata, is_scale
+from prv2cli.depth_files.ours.metadata import SOFTWARE, Content, DepthMetadata, check_scale
 from prv2cli.errors import UsageError
 from prv2cli.extras import import_openexr
 from prv2cli.files.atomic import atomic_write, check_output, output_error
@@ -70,8 +70,7 @@ def write_depth(
     """
     fmt = depth_format(target if isinstance(target, Path) else Path("-"), fmt)
     stored = stored_dtype(fmt, dtype)
-    if not is_scale(scale):
-        raise UsageError(f"--depth-scale {scale}: it must be a positive number")
+    check_scale("--depth-scale", scale)
     if depth.ndim != 2 or depth.size == 0 or depth.dtype.kind not in "fiu":
         raise UsageError(f"a depth map is a 2-D array of numbers, not {depth.dtype} of shape {depth.shape}")
     if fmt == "exr":
@@ -83,7 +82,9 @@ def write_depth(
         kind = "inverse" if inverse else "depth"
         metadata = metadata.as_kind(kind)
     invert = kind != given
-    rows = Rows(depth, stored, scale, invert, signed and not invert, on_band=on_band)
+    # What is turned over has a zero: what lies at it or beyond becomes the farthest that can be told, or the nearest.
+    least = far_end(depth) if signed and invert else None
+    rows = Rows(depth, stored, scale, invert, signed and not invert, least, on_band=on_band)
     text = _describe(rows, metadata).to_json()
     with ExitStack() as now:
         file = (pending or now).enter_context(opened_for_writing(target))

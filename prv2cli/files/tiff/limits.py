@@ -76,13 +76,17 @@ def check_expansion(file: BinaryIO, page: Any) -> None:
     if code not in (*_DEFLATE, _LZMA) or importlib.util.find_spec("imagecodecs") is not None:
         return
     most = math.prod(page.chunks) * page.dtype.itemsize + _SLACK
-    for start, count in zip(page.dataoffsets, page.databytecounts, strict=False):
-        file.seek(start)
-        data = file.read(count)
-        if page.fillorder == 2:
-            data = data.translate(_BITS_REVERSED)
+    for index in range(min(len(page.dataoffsets), len(page.databytecounts))):
+        data = read_segment(file, page, index)
         if (_inflates if code in _DEFLATE else _expands)(data, most):
             raise ValueError("a strip or tile unpacks to more than the picture")
+
+
+def read_segment(file: BinaryIO, page: Any, index: int) -> bytes:
+    """The bytes of a strip or tile, their bits in the usual order."""
+    file.seek(page.dataoffsets[index])
+    data = file.read(page.databytecounts[index])
+    return data.translate(_BITS_REVERSED) if page.fillorder == 2 else data
 
 
 def _inflates(data: bytes, most: int) -> bool:

@@ -19,12 +19,13 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image, TiffImagePlugin, features
 
+from prv2cli.files.tiff.limits import read_segment
+
 _PLAIN = 1
 _OF_BYTES = (5, 8, 32773, 32946, 34925, 50000)  # LZW, Deflate, PackBits, Deflate, LZMA, ZSTD
 _NOT_EVERYWHERE = (34925, 50000, 50001)  # LZMA, ZSTD, WebP: libtiff can be built without
 _HORIZONTAL, _FLOATING = 2, 3
 _PREDICTED = (5, 8, 32946, 34925, 50000)  # with others the tag means nothing, as in libtiff
-_BITS_REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 _SHORT, _LONG = 3, 4
 
 
@@ -76,18 +77,12 @@ def read_segments(file: BinaryIO, page: Any) -> np.ndarray:
         plane, row, column = np.unravel_index(index, (planes, down, across))
         top, left = int(row) * rows, int(column) * columns
         tall = rows if page.is_tiled else min(rows, height - top)
-        data = _segment(file, page, index)
+        data = read_segment(file, page, index)
         if not data:  # a strip that was left out holds nothing
             continue
         part = _numbers(data, page, (tall, columns, samples), dtype)
         out[plane, 0, top : top + tall, left : left + columns] = part[: height - top, : width - left]
     return out
-
-
-def _segment(file: BinaryIO, page: Any, index: int) -> bytes:
-    file.seek(page.dataoffsets[index])
-    data = file.read(page.databytecounts[index])
-    return data.translate(_BITS_REVERSED) if page.fillorder == 2 else data
 
 
 def _numbers(data: bytes, page: Any, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> np.ndarray:

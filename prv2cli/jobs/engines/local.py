@@ -37,6 +37,7 @@ from prv2cli.jobs.exports import check_exports
 from prv2cli.jobs.given import map_sha256
 from prv2cli.jobs.one_photo import FileJob, Saved, needs_of, refine_file, save
 from prv2cli.jobs.report import rounded
+from prv2cli.machine.memory import ran_out_of_memory
 from prv2cli.machine.threads import Worker
 from prv2cli.photo.opening import label_of, read_once
 from prv2cli.photo.read import Photo, read_photo
@@ -329,7 +330,7 @@ class LocalEngine:
 
 def _reason(error: Exception) -> str:
     """What the outside world did, or for a fault of ours its kind, too."""
-    if isinstance(error, MemoryError):
+    if ran_out_of_memory(error):
         return "not enough memory; close other programs, or use a smaller --tile"
     return first_line(error) if isinstance(error, OSError) else f"{type(error).__name__}: {first_line(error)}"
 

@@ -25,6 +25,7 @@ from typing import Any, NoReturn
 
 from prv2cli.errors import DeviceError, EngineError, MissingEngineError, Prv2Error, UsageError
 from prv2cli.files.atomic import output_error, remove_leftovers
+from prv2cli.files.text import first_line
 from prv2cli.jobs.batch import BatchSettings, Job, Outcome, failed
 from prv2cli.jobs.claims import Claims
 from prv2cli.jobs.engines.local import LocalEngine
@@ -235,7 +236,7 @@ class RayEngine:
             self._starter.submit(begin).result()
         except Exception as error:
             raise EngineError(
-                f"--engine ray: no Ray at RAY_ADDRESS={address}: {_first_line(error)} "
+                f"--engine ray: no Ray at RAY_ADDRESS={address}: {first_line(error)} "
                 "(a cluster that asks for a token needs RAY_AUTH_MODE=token)"
             ) from error
 
@@ -268,7 +269,7 @@ class RayEngine:
             joined: Joined = self._hear(promise)
         except self._ray.exceptions.RayError as error:
             raise EngineError(
-                f"--engine ray: a worker cannot start: {_first_line(error)} "
+                f"--engine ray: a worker cannot start: {first_line(error)} "
                 "(prv2cli[ray] of this version must be installed on every node)"
             ) from error
         first = self._joined[0] if self._joined else Joined(socket.gethostname(), {"prv2": __version__})
@@ -352,11 +353,7 @@ def _reach(address: str) -> None:
     try:
         socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
     except (OSError, OverflowError) as error:
-        raise EngineError(f"--engine ray: no Ray at RAY_ADDRESS={address}: {_first_line(error)}") from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise EngineError(f"--engine ray: no Ray at RAY_ADDRESS={address}: {first_line(error)}") from error
 
 
 def _layout(ray: Any, workers: int | None, jobs: int, device: str) -> Layout:

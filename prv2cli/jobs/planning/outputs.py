@@ -9,7 +9,7 @@ import hashlib
 import os
 import string
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
@@ -117,20 +117,32 @@ def check_template(
         raise UsageError(f"{flag} {template!r}: leads out of the folder")
 
 
-def shard(jobs: Sequence[Job], text: str) -> list[Job]:
-    """The I-th of N parts of the jobs, I from 1: by a hash of each output's name, so that every part is stable.
+@dataclass(frozen=True)
+class Shard:
+    """The I-th of N parts of a batch, I from 1: by a hash of each name, so that every part is stable.
 
-    Raises UsageError for anything but I/N with 1 <= I <= N.
+    Names are those below the output folder, which may be another one, or lie elsewhere, on each machine.
     """
-    index, _, count = text.partition("/")
-    if not (index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
-        raise UsageError(f"--shard {text}: write I/N with I from 1 to N, e.g. 1/4")
-    wanted, parts = int(index) - 1, int(count)
-    return [job for job in jobs if _number(job) % parts == wanted]
 
+    index: int
+    count: int
 
-def _number(job: Job) -> int:
-    return int.from_bytes(hashlib.sha256(os.fsencode(job.target)).digest()[:8], "big")
+    @classmethod
+    def parse(cls, text: str) -> Shard:
+        """Raises UsageError for anything but I/N with 1 <= I <= N."""
+        index, _, count = text.partition("/")
+        if not (index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
+            raise UsageError(f"--shard {text}: write I/N with I from 1 to N, e.g. 1/4")
+        return cls(int(index), int(count))
+
+    def has(self, name: str | Path) -> bool:
+        """Whether what goes by this name belongs to the part."""
+        number = int.from_bytes(hashlib.sha256(os.fsencode(name)).digest()[:8], "big")
+        return number % self.count == self.index - 1
+
+    def has_job(self, job: Job, folder: Path) -> bool:
+        """Whether the output of a job below the output folder does."""
+        return self.has(os.path.relpath(job.target, folder))
 
 
 def name_of(photo: Path, template: str) -> str | None:

@@ -108,6 +108,8 @@ def to_one_channel(width: int) -> list[nn.Module]:
 class DPTNetwork(nn.Module):
     """DINOv2 of a size in SIZES with what reads it: all that the two Depth Anythings have in common but their heads."""
 
+    ENCODER = "vit"  # the part with a rate of its own
+
     mean: Tensor
     std: Tensor
 

@@ -56,6 +56,8 @@ class _Doubt(nn.Module):
 class LiteCoarse(nn.Module):
     """(B, 3, h, w) RGB in 0..1, h and w multiples of 32 -> CoarseOutput: depth (B, 1, h, w) and six feature maps."""
 
+    ENCODER = "network"  # the part with a rate of its own
+
     def __init__(self, config: LiteConfig) -> None:
         super().__init__()
         self.config = config

@@ -117,6 +117,8 @@ class ConvStack(nn.Module):
 class Moge2Coarse(nn.Module):
     """(B, 3, h, w) RGB in 0..1 of any size -> CoarseOutput in metres at that size, six feature maps."""
 
+    ENCODER = "vit"  # the part with a rate of its own
+
     mean: Tensor
     std: Tensor
 

@@ -38,6 +38,8 @@ class ZoeDepthCoarse(nn.Module):
     MissingExtraError without transformers.
     """
 
+    ENCODER = "network.backbone"  # the part with a rate of its own
+
     def __init__(self, config: ZoeDepthConfig) -> None:
         super().__init__()
         self.config = config

@@ -55,6 +55,8 @@ class LightEncoder(nn.Module):
         pixel_channels: of the space-to-depth tile that level 0 may look at.
     """
 
+    ENCODER = "network"  # the part with a rate of its own
+
     mean: Tensor
     std: Tensor
 

@@ -1,6 +1,6 @@
 """Colours that a file states without a profile: primaries and a transfer curve, as the ICC profile that says the same.
 
-PNG's gAMA and cHRM, cICP (also of AVIF and HEIC) -> icc_profile -> colour.plan_srgb, as for any profile
+PNG's gAMA and cHRM, cICP, HEIC's nclx -> icc_profile -> colour.plan_srgb, as for any profile
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from prv2cli.extras import import_pillow_heif
+from prv2cli.photo.colour.coded import Coded, from_code
 from prv2cli.photo.stored import Band, CheckSize, Stored, unpremultiplied
 
 
@@ -46,17 +47,15 @@ def decode_heic(file: BinaryIO, check: CheckSize) -> Stored:
     except Exception:  # as in pillow.with_metadata
         exif = {}
     model = "L" if mode.startswith("L") else "RGB"
-    icc, notes = info.get("icc_profile"), _heic_notes(info)
-    return Stored(width, height, model, deep, band, icc=icc, exif=exif, notes=notes)
+    coded = _coded_colours(info)
+    icc = info.get("icc_profile") or coded.icc
+    return Stored(width, height, model, deep, band, icc=icc, exif=exif, notes=coded.notes)
 
 
-def _heic_notes(info: Mapping[str, Any]) -> tuple[str, ...]:
-    """Say it when colours are coded in a way that is not converted: HDR, or a wide gamut."""
+def _coded_colours(info: Mapping[str, Any]) -> Coded:
+    """What the colours are by their code, where no profile says it."""
     coding = info.get("nclx_profile")
     if info.get("icc_profile") or not isinstance(coding, Mapping):
-        return ()
-    if int(coding.get("transfer_characteristics", 1)) in (16, 18):  # PQ, HLG
-        return ("HDR colours (PQ or HLG) read as they are, without tone mapping",)
-    if int(coding.get("color_primaries", 1)) in (9, 11, 12):  # Rec. 2020, P3
-        return ("wide-gamut colours without a profile read as sRGB",)
-    return ()
+        return Coded(None)
+    found = from_code(int(coding.get("color_primaries", 1)), int(coding.get("transfer_characteristics", 1)))
+    return found or Coded(None)

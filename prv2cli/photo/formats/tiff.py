@@ -1,6 +1,6 @@
 """Decode TIFF: 8-bit pictures with Pillow, 16-bit and float ones with tifffile.
 
-tifffile alone does not undo LZW, PackBits, ZSTD and the predictor of floats: files/tiff_segments does.
+tifffile alone does not undo LZW, PackBits, ZSTD and the predictor of floats: files/tiff/segments.py does.
 """
 
 from __future__ import annotations

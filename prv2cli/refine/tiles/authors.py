@@ -246,7 +246,10 @@ def crop_coarse(coarse: CoarseOutput, boxes: Tensor, process: Size) -> CoarseOut
     def crop(whole: Tensor) -> Tensor:
         height, width = whole.shape[-2:]
         extent = torch.tensor([width, height, width, height], dtype=boxes.dtype)
-        fractions = (boxes * (height / process[0]) / extent).to(whole.device)
+        fractions = boxes * (height / process[0]) / extent
+        if whole.device.type == "mps":  # which knows no float64
+            fractions = fractions.float()
+        fractions = fractions.to(whole.device)
         return crop_to_boxes(whole, fractions, index, (height, width))
 
     return CoarseOutput(crop(coarse.depth), [crop(feature) for feature in coarse.features])

@@ -87,7 +87,10 @@ class GridCanvas:
 
 def to_pixels(parts: Sequence[np.ndarray], device: torch.device) -> Tensor:
     """(h, w, 3) uint8 or uint16 parts of one size -> (B, 3, h, w) float32 in 0..1, channels last as they were cut."""
-    pixels = torch.from_numpy(np.stack(parts)).to(device)
+    pixels = torch.from_numpy(np.stack(parts))
+    if device.type == "mps" and pixels.dtype == torch.uint16:  # which Metal does not know
+        pixels = pixels.float()
+    pixels = pixels.to(device)
     return pixels.permute(0, 3, 1, 2).float().div_(255.0 if parts[0].dtype == np.uint8 else 65535.0)
 
 

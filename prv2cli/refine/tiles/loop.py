@@ -23,6 +23,7 @@ from torch import Tensor
 from prv2cli.coarse.network import CoarseDepth
 from prv2cli.errors import DeviceError
 from prv2cli.machine.devices import free_memory
+from prv2cli.machine.memory import ran_out_of_memory
 from prv2cli.model.depth_space import Scale
 from prv2cli.refine.tiles.plan import BYTES_PER_TILE_PIXEL
 from prv2cli.tiling.plan import Tile, TilePlan
@@ -71,7 +72,7 @@ class Prepared:
 
     Attributes:
         normalised: (1, 1, h, w), what the tiles refine, in the space of `scale`.
-        noise: of the coarse map, where some was found (restoration/noise.py).
+        noise: of the coarse map, where some was found (restoration/noise/).
         given: (1, 1, h, w) the coarse map in that space, without the noise, before any pass.
         edges: bool by cells of the photograph, where the pass at half size left something to do; None: everywhere.
         multiple: of pixels that the sides of what is refined there have.
@@ -154,10 +155,15 @@ class TileLoop:
             part = work[done : done + batch]
             pieces = [canvas.pieces(tile) for canvas, tile in part]
             busy = [(one[0], piece) for one, found in zip(part, pieces, strict=True) for piece in found]
+            exhausted: Exception | None = None
             try:
                 values = iter(self._refine(busy, cutters, steeper, batch))
-            except torch.OutOfMemoryError as error:
-                batch = self._smaller_batch(batch, part[0][0].tile_size, error)
+            except Exception as error:
+                if not ran_out_of_memory(error):
+                    raise
+                exhausted = error.with_traceback(None)  # whose frames hold the tensors that are in the way
+            if exhausted is not None:
+                batch = self._smaller_batch(batch, part[0][0].tile_size, exhausted)
                 continue
             for (canvas, tile), found in zip(part, pieces, strict=True):
                 canvas.give(tile, found, [next(values) for _ in found])

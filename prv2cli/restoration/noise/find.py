@@ -16,6 +16,7 @@ A map with hardly any noise is left as it is.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -65,22 +66,23 @@ def find_grain(cells: Tensor) -> Grain:
     return found
 
 
-def find_noise(depth: Tensor, photograph: Tensor) -> Tensor | None:
+def find_noise(depth: Tensor, size: tuple[int, int], photograph: Callable[[], Tensor]) -> Tensor | None:
     """The noise in a coarse map.
 
     Args:
-        depth: (1, 1, h, w) normalised. photograph: (1, 3, rows, columns) in 0..1, reduced to the grid.
+        depth: (1, 1, h, w) normalised. size: rows and columns of the grid.
+        photograph: gives the photograph reduced to it, (1, 3, rows, columns) in 0..1; strong noise alone asks for that.
 
     Returns:
         What to subtract, (1, 1, rows, columns) on a grid of cells; None: no noise.
     """
-    cells = to_guide(depth, photograph.shape[-2:])
+    cells = to_guide(depth, size)
     grain = find_grain(cells)
     if grain.deviation < HARMLESS:
         return None
     if grain.deviation < (FINE_STRONG if grain.width <= FINE else STRONG):
         return weak_noise(depth)
-    rgb, noisy = photograph[0].permute(1, 2, 0).numpy(), cells[0, 0].numpy()
+    rgb, noisy = photograph()[0].permute(1, 2, 0).numpy(), cells[0, 0].numpy()
     smooth = solve(rgb, noisy, STRENGTH * grain.width * grain.deviation / TYPICAL)
     return torch.from_numpy(np.subtract(noisy, smooth))[None, None]
 

@@ -1,5 +1,5 @@
 """Weak noise of a coarse depth map, taken out in a pyramid of differences (Burt and Adelson, IEEE Trans. Communications
-1983), where there is nothing else. noise.py says whether there is noise at all.
+1983), where there is nothing else. find.py says whether there is noise at all.
 
 - smooth surfaces, and edges seen through a blur, have about a quarter of a level's differences in the next finer one;
   white noise has as much there, or more. What a level has beyond RATIO of the next coarser one is its noise;

@@ -12,8 +12,8 @@ from prv2cli.training.config.losses import TransferConfig
 from prv2cli.training.config.samples import SamplingConfig
 from prv2cli.training.config.scenes import SceneDataConfig, TrainData
 
-COARSE_STRIDE = 32
-# What the sides of a coarse network's input must be multiples of; of any other kind, of COARSE_STRIDE.
+_COARSE_STRIDE = 32
+# What the sides of a coarse network's input must be multiples of; of any other kind, of _COARSE_STRIDE.
 _MULTIPLES: dict[str, int] = {"dav2": 14, "moge2": 1}
 KINDS = {
     "coarse": ("lite", "dav2", "zoedepth"),
@@ -90,7 +90,7 @@ def check_tile_of_scenes(data: TrainData, model: AnyModelConfig) -> None:
 
 
 def _coarse_multiple(coarse: AnyModelConfig) -> int:
-    return _MULTIPLES.get(coarse.kind, COARSE_STRIDE)
+    return _MULTIPLES.get(coarse.kind, _COARSE_STRIDE)
 
 
 def _check_multiple(key: str, size: Size, multiple: int) -> None:

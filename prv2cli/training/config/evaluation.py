@@ -13,6 +13,8 @@ from prv2cli.evaluation.report import METRICS
 from prv2cli.settings import PositiveInt, Settings
 from prv2cli.tiling.plan import parse_mode
 
+_NEVER_MEASURED = ("matte_recall", "consistency_error")  # during a run: of mattes, and of overlapping tiles
+
 
 class EvaluationConfig(Settings):
     """Measuring during the run: every so many steps and at its end, on a data set, as `prv2 eval` does.
@@ -36,7 +38,7 @@ class EvaluationConfig(Settings):
 
     @model_validator(mode="after")
     def _best_is_a_figure(self) -> EvaluationConfig:
-        ranked = [name for name, metric in METRICS.items() if metric.better]
+        ranked = [name for name, metric in METRICS.items() if metric.better and name not in _NEVER_MEASURED]
         if self.best not in ranked:
             raise ValueError(f"best: no figure is called {self.best!r}; there are {', '.join(ranked)}")
         return self

@@ -59,7 +59,8 @@ def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 
 
 def _another_kind(old: dict[str, Any], new: dict[str, Any]) -> bool:
-    return any(tag in new and new[tag] != old.get(tag) for tag in ("kind", "layout"))
+    told = {"layout": "scenes", **old}  # what data are where nothing is said
+    return any(tag in new and new[tag] != told.get(tag) for tag in ("kind", "layout"))
 
 
 def _apply_override(raw: dict[str, Any], override: str) -> None:

@@ -8,6 +8,8 @@ from pydantic import Field
 
 from prv2cli.settings import NonNegative, Positive, Probability, Settings
 
+Momentum = Annotated[float, Field(ge=0, lt=1)]
+
 
 class OptimiserConfig(Settings):
     """AdamW, its schedule, and the mean of the weights.
@@ -33,6 +35,6 @@ class OptimiserConfig(Settings):
     decay: Probability = 0.25
     div: Annotated[float, Field(ge=1)] = 2.0
     final_div: Annotated[float, Field(ge=1)] = 100.0
-    momentum: tuple[Probability, Probability] = (0.85, 0.95)
+    momentum: tuple[Momentum, Momentum] = (0.85, 0.95)
     clip: Positive = 1.0
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.999

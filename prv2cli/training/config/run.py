@@ -18,7 +18,6 @@ from prv2cli.model.config import (
 )
 from prv2cli.settings import PositiveInt, Settings, Size
 from prv2cli.training.config.checks import (
-    COARSE_STRIDE,
     check_bundle,
     check_coarse_input,
     check_kind,
@@ -204,7 +203,10 @@ class TrainConfig(Settings):
         if isinstance(self.model, ZoeDepthConfig):
             return self.model.input_size
         assert isinstance(self.model, LiteConfig)
-        sides = self.sampling.image or self.sampling.tile
-        scale = self.model.long_side / max(sides)
-        rows, columns = (max(1, round(side * scale / COARSE_STRIDE)) * COARSE_STRIDE for side in sides)
-        return rows, columns
+        return self.model.input_size(*(self.sampling.image or self.sampling.tile))
+
+    @property
+    def averages_photographs(self) -> bool:
+        """Whether whole photographs are brought to the process size by area averages, as lite gets them in use."""
+        coarse = self.model.coarse if isinstance(self.model, BundleConfig) else self.model
+        return isinstance(coarse, LiteConfig) and self.stage != "noisy-pretrain"

@@ -58,9 +58,10 @@ class MapsConfig(Settings):
     spoilt, faulty, imitated, sensor, sharp: the shares of truth that is blurred and spoilt by formulas (`degrade`), of
         truth with the faults of depth networks, of maps of the imitators, of sensor models, and of maps that are nearly
         right at nearly full size.
-    inverse: share of samples in affine inverse depth; the others are in log-depth.
+    inverse: share of samples in affine inverse depth, the others in log-depth; of maps that are made as inverse depth
+        (of networks, of disparity) three quarters, unless it is 0.
     eight_bits, jpeg: shares of maps stored as pictures, and of those as JPEG.
-    denoise: noise is taken out before (restoration/noise.py), as in use.
+    denoise: noise is taken out before (restoration/noise/), as in use.
     own_levels: the truth is brought to the coarse map's own level of every surface, so that nothing is asked for
         but what lies at edges.
     validation: scenes on whose maps, of the imitator that training never sees, the best model is chosen; 0: none is.
@@ -76,7 +77,7 @@ class MapsConfig(Settings):
     jpeg: Probability = 0.0
     denoise: bool = False
     own_levels: bool = False
-    validation: Annotated[int, Field(ge=0)] = 0
+    validation: Annotated[int, Field(ge=0, multiple_of=2)] = 0
     imitators: ImitatorsConfig = ImitatorsConfig()
 
     @model_validator(mode="after")

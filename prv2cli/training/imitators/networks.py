@@ -19,7 +19,6 @@ from prv2cli.model.layers import Gelu, conv3x3, resize
 from prv2cli.model.timm_pyramid import create_pyramid
 
 INPUTS = 4  # red, green, blue, blurred truth
-MULTIPLE = 32  # what the sides of the input must be multiples of
 
 
 def _block(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:

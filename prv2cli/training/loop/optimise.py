@@ -12,12 +12,7 @@ from torch import nn
 from prv2cli.training.config.optimiser import OptimiserConfig
 from prv2cli.training.config.run import TrainConfig
 
-_ENCODERS = (
-    "encoder.network.",
-    "network.",
-    "vit.",
-)  # of a refiner; of lite and ZoeDepth; of Depth Anything V2
-_COARSE, _REFINER = "coarse.", "refiner."
+_COARSE = "coarse."
 _LOWEST = 1e-3  # of the rate, at the end of the cosine
 
 
@@ -32,8 +27,9 @@ class Group(NamedTuple):
 def parameter_groups(model: nn.Module, config: OptimiserConfig) -> list[Group]:
     """The parameters by their settings, in the model's order; those of rate 0 are frozen and left out."""
     groups: dict[tuple[float, float], Group] = {}
+    encoders = _encoders_of(model)
     for name, parameter in model.named_parameters():
-        lr, decay = _settings_of(name, config)
+        lr, decay = _settings_of(name, config, encoders)
         if lr == 0:
             parameter.requires_grad_(False)
             continue
@@ -41,7 +37,13 @@ def parameter_groups(model: nn.Module, config: OptimiserConfig) -> list[Group]:
     return list(groups.values())
 
 
-def _settings_of(name: str, config: OptimiserConfig) -> tuple[float, float]:
+def _encoders_of(model: nn.Module) -> tuple[str, ...]:
+    """What the names of an encoder's parameters begin with: the parts that a model's classes call its ENCODER."""
+    named = ((name, getattr(type(part), "ENCODER", None)) for name, part in model.named_modules())
+    return tuple(f"{name}.{own}.".removeprefix(".") for name, own in named if own is not None)
+
+
+def _settings_of(name: str, config: OptimiserConfig, encoders: tuple[str, ...]) -> tuple[float, float]:
     """Rate and weight decay of a parameter by its name in a bundle, a refiner or a coarse network."""
     lr, decay = config.lr, config.weight_decay
     if config.frozen and name.startswith(config.frozen):
@@ -49,7 +51,7 @@ def _settings_of(name: str, config: OptimiserConfig) -> tuple[float, float]:
     if name.startswith(_COARSE):
         own = config.coarse_weight_decay
         return config.coarse_lr if config.coarse_lr is not None else lr, decay if own is None else own
-    if config.encoder_lr is not None and name.removeprefix(_REFINER).startswith(_ENCODERS):
+    if config.encoder_lr is not None and name.startswith(encoders):
         return config.encoder_lr, decay
     return lr, decay
 
@@ -70,7 +72,6 @@ def rates(config: TrainConfig, step: int) -> Rates:
     if optimiser.schedule == "cosine":
         return Rates(warm * max(_LOWEST, 0.5 + 0.5 * math.cos(math.pi * step / steps)))
     if optimiser.schedule == "plateau":
-        warm = min(1.0, (step + 1) / max(1.0, optimiser.warmup * steps))
         left = (steps - step) / max(1.0, optimiser.decay * steps)
         return Rates(warm * max(_LOWEST, min(1.0, left)))
     # As torch's OneCycleLR: the top is reached at the end of the warm-up, the bottom at the last step.
@@ -85,7 +86,7 @@ def rates(config: TrainConfig, step: int) -> Rates:
 
 
 def decay_start(config: TrainConfig) -> int:
-    """The first step of a plateau's decay; until then a run does not depend on how many steps it is to have."""
+    """The first step of a plateau's decay; from the warm-up to there the rate does not depend on the run's length."""
     steps = config.total_steps
     return steps - math.floor(config.optimiser.decay * steps)
 
@@ -112,9 +113,10 @@ def set_rates(optimiser: torch.optim.Optimizer, groups: list[Group], now: Rates)
 def set_training_mode(model: nn.Module, config: TrainConfig) -> None:
     """Training mode, but evaluation mode for what is frozen: parts whose rate is 0, BatchNorm."""
     model.train()
+    encoders = _encoders_of(model)
     for name, part in model.named_modules():
         batchnorm = config.batchnorm == "frozen" and isinstance(part, nn.modules.batchnorm._BatchNorm)
-        if batchnorm or (name and _settings_of(f"{name}.", config.optimiser)[0] == 0):
+        if batchnorm or (name and _settings_of(f"{name}.", config.optimiser, encoders)[0] == 0):
             part.eval()
 
 

@@ -101,8 +101,12 @@ def check_same_run(state: dict[str, Any], config: TrainConfig, world_size: int, 
 
 
 def _on_plateau(step: int, *runs: TrainConfig) -> bool:
-    """Whether neither of two runs has begun its decay: then they may have different numbers of steps."""
-    return all(run.optimiser.schedule == "plateau" and step <= decay_start(run) for run in runs)
+    """Whether two runs are between warm-up and decay: then they may have different numbers of steps."""
+    return all(
+        run.optimiser.schedule == "plateau"
+        and run.optimiser.warmup * run.total_steps <= step <= decay_start(run)
+        for run in runs
+    )
 
 
 def _first_difference(now: Any, then: Any, key: str = "") -> tuple[str, Any, Any] | None:

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from prv2cli.checkpoints.model_file import save_checkpoint
 from prv2cli.errors import DeviceError, OutputError, Prv2Error
+from prv2cli.machine.memory import ran_out_of_memory
 from prv2cli.training.config.run import TrainConfig
 from prv2cli.training.evaluate import make_evaluator
 from prv2cli.training.logs import Log, NoLog, picture_strip
@@ -94,7 +95,7 @@ class Trainer:
         try:
             self._run()
         except (MemoryError, RuntimeError) as error:
-            if not _out_of_memory(error):
+            if not ran_out_of_memory(error):
                 raise
             raise DeviceError(
                 f"{self.device} ran out of memory; lower batch_size (now {self.config.batch_size}; accumulate makes up "
@@ -119,7 +120,8 @@ class Trainer:
                 numbers = {"skipped": self.skipped}
             self._tell_step(numbers, pictures)
             self._evaluate_if_due()
-            if self.config.optimiser.schedule == "plateau" and self.step == decay_start(self.config):
+            on_plateau = self.config.optimiser.schedule == "plateau" and self.step == decay_start(self.config)
+            if on_plateau and self.world.first:
                 self._try_to_save(lambda: write_state(self.out / PLATEAU, self._state()))
             if self.step % self.config.save_every == 0 or self.step == self.config.total_steps:
                 self.save()
@@ -277,8 +279,3 @@ class Trainer:
             + (f", {self.world.size} processes" if self.world.size > 1 else ""),
             "settings": self.config.model_dump(mode="json", exclude={"model"}),
         }
-
-
-def _out_of_memory(error: Exception) -> bool:
-    """On a CPU torch says so in the message alone."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)

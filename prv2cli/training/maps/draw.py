@@ -81,7 +81,8 @@ def draw_map(rgb: Tensor, depth: Tensor, maps: MapsConfig, spoil: DegradeConfig,
         made = made._replace(values=_as_picture(made.values, maps.jpeg, rng))
     found = _normalised(made, maps)
     if maps.denoise and rng.random() < _DENOISED:
-        found = found._replace(coarse=without(find_noise(found.coarse, rgb), found.coarse))
+        noise = find_noise(found.coarse, (rgb.shape[-2], rgb.shape[-1]), lambda: rgb)
+        found = found._replace(coarse=without(noise, found.coarse))
     return found
 
 

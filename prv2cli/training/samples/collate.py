@@ -5,16 +5,18 @@ By itself torch makes text of it, with a traceback.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
 
 import torch
 from torch.utils.data import Dataset
 
-from prv2cli.errors import Prv2Error
+from prv2cli.errors import InputError, MissingExtraError, Prv2Error, UsageError
 
 Sample = dict[str, Any]  # tensors that are joined along their first dimension, and BROKEN
 BROKEN = "broken"  # in a sample or a batch: [(name, why)] of what could not be used on the way to it
+MAX_BROKEN = 20  # samples in a row
+T = TypeVar("T")
 _FAILED = "failed"  # in a sample or a batch: the error that came in its place
 
 
@@ -40,6 +42,28 @@ class Carried(Dataset[Sample]):
             return self.samples[index]
         except Prv2Error as error:
             return {_FAILED: error}
+
+
+def first_usable(draw: Callable[[], tuple[str, Callable[[], T]]]) -> tuple[T, list[tuple[str, str]]]:
+    """What is read of the first sample that can be, and what could not be used on the way: (name, why).
+
+    Args:
+        draw: a sample's name and what reads it; another one at every call.
+
+    Raises:
+        InputError: too many in a row are broken. MissingExtraError, UsageError: as reading does; they would be the same
+        for all of them.
+    """
+    broken: list[tuple[str, str]] = []
+    for _ in range(MAX_BROKEN):
+        name, read = draw()
+        try:
+            return read(), broken
+        except (MissingExtraError, UsageError):
+            raise
+        except Prv2Error as error:
+            broken.append((name, str(error)))
+    raise InputError(f"{MAX_BROKEN} samples in a row cannot be used; the last: {broken[-1][1]}")
 
 
 def join(samples: list[Sample]) -> dict[str, Any]:

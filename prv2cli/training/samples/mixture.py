@@ -8,6 +8,7 @@ Sample i depends on the seed and i alone; all samples of one step have one size.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -15,15 +16,12 @@ import torch
 from torch.utils.data import Dataset
 
 from prv2cli.datasets.rgbd import Knowledge, Rgbd, RgbdSample
-from prv2cli.errors import InputError, Prv2Error
 from prv2cli.extras import import_opencv
 from prv2cli.training.config.mixture import MixedScenes, MixtureData
 from prv2cli.training.config.scenes import SceneDataConfig
 from prv2cli.training.samples.augment import photograph
-from prv2cli.training.samples.collate import BROKEN, Sample
+from prv2cli.training.samples.collate import BROKEN, Sample, first_usable
 from prv2cli.training.samples.scene_pool import ScenePool
-
-MAX_BROKEN = 20  # samples in a row
 
 
 class _Scenes:
@@ -49,7 +47,6 @@ class MixedSamples(Dataset[Sample]):
                            cut-out: what is shown larger looks nearer
     known    (B, 1, h, w)  bool
     knowledge  (B,) int64  datasets.rgbd.Knowledge
-    exact    (B,) bool     whether the depth is right up to its edges
 
     A sample that cannot be read is replaced by another one, and told under BROKEN: [(name, why)].
     """
@@ -75,21 +72,18 @@ class MixedSamples(Dataset[Sample]):
             "inverse": torch.from_numpy(np.nan_to_num(shown.inverse))[None, None],
             "known": torch.from_numpy(~np.isnan(shown.inverse))[None, None],
             "knowledge": torch.tensor([int(sample.known)]),
-            "exact": torch.tensor([shown.exact]),
             BROKEN: broken,
         }
 
     def _read(self, rng: np.random.Generator) -> tuple[RgbdSample, list[tuple[str, str]]]:
-        """A picture of a set by the shares, or another where it is broken. Raises InputError when too many are."""
-        broken: list[tuple[str, str]] = []
-        for _ in range(MAX_BROKEN):
+        """A picture of a set by the shares, or another where it is broken. Raises as first_usable."""
+
+        def draw() -> tuple[str, Callable[[], RgbdSample]]:
             chosen = self.sets[int(rng.choice(len(self.sets), p=self.data.shares))]
             place = int(rng.integers(len(chosen)))
-            try:
-                return chosen[place], broken
-            except Prv2Error as error:
-                broken.append((chosen.names[place], str(error)))
-        raise InputError(f"{MAX_BROKEN} samples in a row cannot be used; the last: {broken[-1][1]}")
+            return chosen.names[place], lambda: chosen[place]
+
+        return first_usable(draw)
 
 
 class Shown(NamedTuple):
@@ -97,7 +91,6 @@ class Shown(NamedTuple):
 
     rgb: np.ndarray
     inverse: np.ndarray
-    exact: bool
 
 
 def show(sample: RgbdSample, size: tuple[int, int], data: MixtureData, rng: np.random.Generator) -> Shown:
@@ -118,8 +111,7 @@ def show(sample: RgbdSample, size: tuple[int, int], data: MixtureData, rng: np.r
     rgb = _recolour(np.ascontiguousarray(rgb), data, rng)
     if rng.random() < data.camera:
         rgb = photograph(rgb, rng)
-    exact = sample.inverse.shape == sample.rgb.shape[:2]
-    return Shown(np.ascontiguousarray(rgb), np.ascontiguousarray(inverse), exact)
+    return Shown(np.ascontiguousarray(rgb), np.ascontiguousarray(inverse))
 
 
 _Box = tuple[float, float, float, float]  # top, left, bottom, right, as shares of the sides

@@ -10,7 +10,8 @@ sample comes from a generator of its own. So any number of workers, processes an
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,7 +25,7 @@ from prv2cli.datasets.layouts import open_data
 from prv2cli.datasets.samples import DataSet, check_root
 from prv2cli.datasets.samples import Sample as Photograph
 from prv2cli.depth_files.read import read_depth
-from prv2cli.errors import InputError, MissingExtraError, Prv2Error, UsageError
+from prv2cli.errors import InputError, UsageError
 from prv2cli.model.layers import resize
 from prv2cli.resampling.area import shrink
 from prv2cli.resampling.maps import nearest
@@ -32,10 +33,9 @@ from prv2cli.training.config.mixture import MixtureData
 from prv2cli.training.config.run import TrainConfig
 from prv2cli.training.config.scenes import SceneDataConfig
 from prv2cli.training.samples.augment import augment
-from prv2cli.training.samples.collate import BROKEN, Sample
+from prv2cli.training.samples.collate import BROKEN, Sample, first_usable
 from prv2cli.training.samples.scene_pool import ScenePool
 
-MAX_BROKEN = 20  # samples in a row
 MAX_DRAWS = 5  # tiles, in search of one with truth
 
 
@@ -116,22 +116,18 @@ class PhotoSamples(Dataset[Sample]):
         return {**sample, "seed": torch.tensor([seed]), BROKEN: broken}
 
     def _read(self, index: int, rng: np.random.Generator) -> tuple[_Maps, list[tuple[str, str]]]:
-        """The photograph whose turn it is, or another where it is broken. Raises InputError when too many are."""
+        """The photograph whose turn it is, or another where it is broken. Raises as first_usable."""
         count = len(self.data)
-        place = index
+        turn = index
         if not self.endless:
-            place = permutation(self.config.seed, index // count, count)[index % count]
-        broken: list[tuple[str, str]] = []
-        for _ in range(MAX_BROKEN):
-            name = self.data.names[place % count]
-            try:
-                return self._prepare(self.data[place], rng), broken
-            except (MissingExtraError, UsageError):  # would be the same for all of them
-                raise
-            except Prv2Error as error:
-                broken.append((name, str(error)))
-            place = int(rng.integers(count))
-        raise InputError(f"{MAX_BROKEN} samples in a row cannot be used; the last: {broken[-1][1]}")
+            turn = permutation(self.config.seed, index // count, count)[index % count]
+        turns = chain([turn], iter(lambda: int(rng.integers(count)), None))
+
+        def draw() -> tuple[str, Callable[[], _Maps]]:
+            place = next(turns)
+            return self.data.names[place % count], lambda: self._prepare(self.data[place], rng)
+
+        return first_usable(draw)
 
     def _prepare(self, sample: Photograph, rng: np.random.Generator) -> _Maps:
         pseudo = None
@@ -151,8 +147,13 @@ class PhotoSamples(Dataset[Sample]):
         return _Maps(rgb, maps[0], maps[1] if pseudo is not None else None)
 
     def _whole(self, maps: _Maps) -> Sample:
-        image = resize(_to_tensor(maps.rgb), self.config.process_size, True)
-        return {"image": image, "truth": _known(maps.truth)}
+        return {"image": self._image(maps.rgb), "truth": _known(maps.truth)}
+
+    def _image(self, rgb: np.ndarray) -> Tensor:
+        """The whole photograph at the process size."""
+        if self.config.averages_photographs:
+            return shrink(_to_integers(rgb), self.config.process_size)
+        return resize(_to_tensor(rgb), self.config.process_size, True)
 
     def _tile(self, maps: _Maps, rng: np.random.Generator) -> Sample:
         height, width = maps.truth.shape
@@ -161,10 +162,9 @@ class PhotoSamples(Dataset[Sample]):
         window = np.s_[top : top + rows, left : left + columns]
         box = torch.tensor([[left / width, top / height, (left + columns) / width, (top + rows) / height]])
         process = self.config.process_size
-        whole = _to_tensor(maps.rgb)
         sample = {
-            "image": resize(whole, process, True),
-            "rgb": resize(whole[(..., *window)], process, True),
+            "image": self._image(maps.rgb),
+            "rgb": resize(_to_tensor(maps.rgb[window]), process, True),
             "truth": _known(maps.truth[window]),
             "box": box,
         }
@@ -211,6 +211,11 @@ def _resize_photograph(rgb: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     if rgb.shape[0] >= size[0] and rgb.shape[1] >= size[1] and rgb.dtype != np.float32:
         return shrink(rgb, size)[0].permute(1, 2, 0).numpy()
     return resize(_to_tensor(rgb), size, False)[0].permute(1, 2, 0).numpy()
+
+
+def _to_integers(rgb: np.ndarray) -> np.ndarray:
+    """(H, W, 3) uint8, uint16 or float32 in 0..1 -> uint8 or uint16."""
+    return rgb if rgb.dtype != np.float32 else np.rint(np.clip(rgb, 0, 1) * 65535).astype(np.uint16)
 
 
 def _to_tensor(rgb: np.ndarray) -> Tensor:

@@ -72,7 +72,8 @@ class ScenePool:
 
     def _draw(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         style: Style = "any" if index % len(self) < self.config.scenes else "still-life"
-        scene = make_scene((self.config.seed, index), self.config.size, style=style)
+        # A stream of its own: sample `index` of a run with the same seed draws from (seed, index).
+        scene = make_scene((self.config.seed, index, 1), self.config.size, style=style)
         return scene.rgb, scene.depth
 
     def choose(self, sample: int, rng: np.random.Generator) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from prv2cli.files.protected import Protected, place_key
-from prv2cli.jobs.planning.outputs import Planned, plan
+from prv2cli.jobs.planning.outputs import Planned, Shard, plan
 
 OUT = Path("out")
 
@@ -102,3 +102,14 @@ def test_one_odd_name_does_not_stop_the_others() -> None:
     planned = _plan(("in/...jpg", "in"), ("in/a.jpg", "in"), template="{stem}/depth")
     assert _targets(planned) == ["a/depth.tif"]
     assert "leads out" in planned.refused[0][1]
+
+
+def test_a_shard_goes_by_the_names_below_the_output_folder() -> None:
+    """Each job of an array may write elsewhere: every photograph is still done by exactly one."""
+    photographs = [(Path(f"in/{number}.jpg"), Path("in")) for number in range(40)]
+    done = []
+    for index in range(1, 5):
+        part, out = Shard.parse(f"{index}/4"), Path(f"scratch/{index}")
+        jobs = plan(photographs, out, "{stem}", ".tif").jobs
+        done += [job.source for job in jobs if part.has_job(job, out)]
+    assert sorted(done) == sorted(photo for photo, _ in photographs)

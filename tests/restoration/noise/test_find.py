@@ -49,6 +49,10 @@ def photograph(low: Tensor, factor: int) -> Tensor:
     return (0.5 - 0.3 * enlarged(low, factor)).clamp(0, 1).expand(-1, 3, -1, -1).contiguous()
 
 
+def noise_of(depth: Tensor, seen: Tensor) -> Tensor | None:
+    return find_noise(depth, (seen.shape[-2], seen.shape[-1]), lambda: seen)
+
+
 @pytest.mark.parametrize("factor", [1, FACTOR])
 def test_grain_is_taken_out_at_the_maps_own_size_and_enlarged(factor: int) -> None:
     clean = low_resolution()
@@ -57,7 +61,7 @@ def test_grain_is_taken_out_at_the_maps_own_size_and_enlarged(factor: int) -> No
         enlarged(clean, factor),
         photograph(clean, factor),
     )
-    cleaned = without(find_noise(noisy, seen), noisy)
+    cleaned = without(noise_of(noisy, seen), noisy)
     before, after = (noisy - clean).abs(), (cleaned - clean).abs()
     assert after.mean() < 0.9 * before.mean()
     ground = (..., slice(58 * factor, None), slice(None))  # away from the edges
@@ -66,7 +70,7 @@ def test_grain_is_taken_out_at_the_maps_own_size_and_enlarged(factor: int) -> No
 
 def test_a_small_noisy_map_is_cleaned_on_the_photographs_grid() -> None:
     low = low_resolution()
-    noise = find_noise(low + grain(low, 0.1), photograph(low, 4))
+    noise = noise_of(low + grain(low, 0.1), photograph(low, 4))
     assert noise is not None
     assert noise.shape[-1] == 4 * low.shape[-1]
     cleaned = without(noise, low + grain(low, 0.1))
@@ -76,8 +80,8 @@ def test_a_small_noisy_map_is_cleaned_on_the_photographs_grid() -> None:
 @pytest.mark.parametrize("factor", [1, FACTOR])
 def test_a_map_without_noise_stays_as_it_is(factor: int) -> None:
     low = low_resolution()
-    assert find_noise(enlarged(low, factor), photograph(low, factor)) is None
-    assert find_noise(torch.full((1, 1, 90, 120), 0.3), torch.rand(1, 3, 90, 120)) is None
+    assert noise_of(enlarged(low, factor), photograph(low, factor)) is None
+    assert noise_of(torch.full((1, 1, 90, 120), 0.3), torch.rand(1, 3, 90, 120)) is None
 
 
 def test_fine_structure_is_not_taken_for_noise() -> None:
@@ -96,7 +100,7 @@ def test_grains_are_as_wide_as_they_were_enlarged() -> None:
 @pytest.mark.parametrize("size", [(1, 1), (1, 40), (7, 5), (15, 200), (16, 16), (17, 33)])
 def test_maps_of_any_size(size: tuple[int, int]) -> None:
     depth = grain(torch.empty(1, 1, *size))
-    assert without(find_noise(depth, torch.rand(1, 3, *size)), depth).shape == depth.shape
+    assert without(noise_of(depth, torch.rand(1, 3, *size)), depth).shape == depth.shape
 
 
 def test_metres_are_refused() -> None:
@@ -134,3 +138,16 @@ def test_the_shipped_refiner_takes_noise_out_and_bands_give_the_same(
         on_disk[:] = rgb
         with shipped.refine(on_disk, coarse_depth=noisy) as streamed:
             assert np.array_equal(np.asarray(streamed.depth[:]), found.depth)
+
+
+def test_the_photograph_is_asked_for_where_noise_is_strong_alone() -> None:
+    low = low_resolution()
+    for amount, asked in ((0.0, 0), (0.1, 1)):
+        seen: list[Tensor] = []
+
+        def photographed(seen: list[Tensor] = seen) -> Tensor:
+            seen.append(photograph(low, 1))
+            return seen[-1]
+
+        find_noise(low + grain(low, amount), (low.shape[-2], low.shape[-1]), photographed)
+        assert len(seen) == asked

@@ -51,6 +51,8 @@ WRONG_OVERRIDES = {
     "steps=true": r"steps",
     "degrade.factor=[16, 4]": r"degrade.*factor must be two numbers",
     "steps.x=3": "steps is a value, not a group",
+    "optimiser.momentum=[0.85, 1]": r"optimiser\.momentum.*less than 1",
+    "maps.validation=3": r"maps\.validation.*multiple of 2",
 }
 
 
@@ -103,3 +105,13 @@ def test_a_base_says_what_a_file_leaves_out(tmp_path: Path) -> None:
     (tmp_path / "lost.yaml").write_text("base: nowhere.yaml")
     with pytest.raises(ConfigError, match=r"nowhere\.yaml: no such file"):
         load_train_config(tmp_path / "lost.yaml")
+
+
+def test_the_usual_layout_by_its_name_keeps_what_the_base_says(tmp_path: Path) -> None:
+    recipe = STAGE_CONFIGS["refine"].read_text("utf-8")
+    base = {**yaml.safe_load(recipe), "data": {"scenes": 7, "seed": 5}, "base": str(STAGE_CONFIGS["refine"])}
+    (tmp_path / "base.yaml").write_text(yaml.safe_dump(base))
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump({"base": "base.yaml", "data": {"layout": "scenes"}}))
+    data = load_train_config(tmp_path / "run.yaml").data
+    assert isinstance(data, SceneDataConfig)
+    assert (data.scenes, data.seed) == (7, 5)

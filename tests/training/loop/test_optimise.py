@@ -12,9 +12,12 @@ from training_loop import CPU, configured
 from training_runs import (
     settings,
 )
+from zoedepth_settings import SETTINGS as ZOEDEPTH
 
 from prv2cli.model.build import build_model
+from prv2cli.model.config import ZoeDepthConfig
 from prv2cli.training.config.load import load_train_config
+from prv2cli.training.config.optimiser import OptimiserConfig
 from prv2cli.training.config.run import TrainConfig
 from prv2cli.training.loop.optimise import Ema, parameter_groups, rates
 from prv2cli.training.loop.trainer import Trainer
@@ -76,6 +79,15 @@ def test_parameters_have_the_rates_of_their_parts() -> None:
     frozen = TrainConfig.model_validate(settings(Path("x"), "refine", optimiser={"coarse_lr": 0}))
     assert len(parameter_groups(model, frozen.optimiser)) == 1
     assert not any(p.requires_grad for p in model.coarse.parameters())  # type: ignore[union-attr]
+
+
+def test_the_heads_of_zoedepth_are_no_encoder() -> None:
+    pytest.importorskip("transformers")
+    model = build_model(ZoeDepthConfig(transformers=ZOEDEPTH, input_size=(64, 96)))
+    groups = parameter_groups(model, OptimiserConfig(lr=1.0, encoder_lr=0.1))
+    named = {id(parameter): name for name, parameter in model.named_parameters()}
+    names = {group.lr: {named[id(p)].split(".")[1] for p in group.parameters} for group in groups}
+    assert names == {0.1: {"backbone"}, 1.0: {"neck", "relative_head", "metric_head"}}
 
 
 @pytest.mark.parametrize("rate", [None, 0.0])

@@ -98,19 +98,17 @@ def test_colours_change_and_depth_does_not(tmp_path: Path) -> None:
     for seed in range(20):
         shown = show(sample, (64, 64), mixture_of_one(), np.random.default_rng(seed))
         assert (shown.inverse == 1).all()
-        assert shown.exact
         means.append(shown.rgb.mean((0, 1)))
     assert (np.std(means, axis=0) > 10).all()
 
 
-def test_scenes_are_of_no_scale_and_exact(tmp_path: Path) -> None:
+def test_scenes_are_of_no_scale(tmp_path: Path) -> None:
     scenes = {"share": 100, "scenes": 2, "size": 64, "cache": tmp_path / "cache"}
     data = mixture(tmp_path, scenes=scenes)
     assert data.scenes is not None
     ScenePool(scene_data(data.scenes)).make(1)
     sample = MixedSamples(data, 1, 4, 1)[0]
     assert sample["knowledge"].tolist() == [Knowledge.UP_TO_SCALE]
-    assert sample["exact"].tolist() == [True]
 
 
 def test_a_broken_picture_is_replaced_and_told(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from scene_runs import CONFIGS
 from training_loop import configured
 from training_runs import (
@@ -18,6 +19,8 @@ from training_runs import (
 from prv2cli.errors import (
     InputError,
 )
+from prv2cli.model.config import LiteConfig
+from prv2cli.resampling.area import shrink
 from prv2cli.training.config.load import load_train_config
 from prv2cli.training.config.scenes import SceneDataConfig
 from prv2cli.training.samples.photos import PhotoSamples, PooledScenes
@@ -35,6 +38,20 @@ def test_samples_are_tiles_of_photographs_with_their_truth(data: Path) -> None:
     assert (bottom - top, right - left) == config.sampling.tile
     found = [np.load(path)[top:bottom, left:right] for path in sorted((data / "depth").iterdir())]
     assert any(np.array_equal(depth, sample["truth"][0, 0]) for depth in found)
+
+
+def test_a_whole_photograph_is_shown_to_lite_as_in_use(data: Path) -> None:
+    """Averaged over areas, at the size that its settings give it."""
+    plain = {"flip": 0, "rotate": 0, "colour": 0}
+    config = configured(data, "coarse", augment=plain, model={"pixels": 2048})
+    assert isinstance(config.model, LiteConfig)
+    image = PhotoSamples(config, 10)[3]["image"]
+    photographs = [
+        np.asarray(Image.open(path).convert("RGB")) for path in sorted((data / "images").iterdir())
+    ]
+    expected = [shrink(rgb, config.model.input_size(*rgb.shape[:2])) for rgb in photographs]
+    assert image.shape[-2:] == (32, 64)
+    assert any(torch.allclose(image, one, atol=1e-6) for one in expected)
 
 
 def test_an_epoch_takes_every_photograph_once(data: Path) -> None:

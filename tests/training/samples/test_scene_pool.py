@@ -61,7 +61,7 @@ def test_endless_scenes_are_new_in_every_sample_and_leave_nothing_behind(tmp_pat
     assert np.array_equal(samples[3]["depth"].numpy(), depths[3])  # whichever worker draws it
     styles: tuple[Style, ...] = ("any", "still-life", "any")
     for index, style in enumerate(styles):  # in the proportion of the two
-        expected = make_scene((config.data.seed, index), 128, style=style).depth
+        expected = make_scene((config.data.seed, index, 1), 128, style=style).depth
         assert np.array_equal(samples.pool.load(index)[1], expected)
     assert not (tmp_path / "pool").exists()
     with pytest.raises(ConfigError, match="endless scenes have none; give steps"):
