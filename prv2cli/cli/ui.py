@@ -32,7 +32,7 @@ PrecisionOption = Annotated[
 QuietOption = Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only.")]
 VerboseOption = Annotated[bool, typer.Option("-v", "--verbose", help="Say more of what is done.")]
 JsonOption = Annotated[
-    bool, typer.Option("--json", help="Print JSON on stdout: one object, of a batch one line a photograph.")
+    bool, typer.Option("--json", help="Print JSON on stdout: an object, of a batch one a line.")
 ]
 
 
