@@ -32,7 +32,7 @@ from prv2cli.depth_files.ours.metadata import DepthMetadata
 from prv2cli.depth_files.read import read_depth, read_depth_metadata
 from prv2cli.errors import ConfigError, DiskFullError, InputError, Prv2Error, UsageError
 from prv2cli.evaluation.config import load_eval_config
-from prv2cli.files.atomic import TEMP_SUFFIX, _machine, remove_leftovers
+from prv2cli.files.atomic import TEMP_SUFFIX, _machine, machine, remove_leftovers
 from prv2cli.files.text import shown
 from prv2cli.jobs import claims as claims_module
 from prv2cli.jobs.batch import BatchSettings
@@ -537,13 +537,11 @@ def test_a_file_in_the_place_of_a_folder(tmp_path: Path) -> None:
 )
 def test_claims_that_nobody_can_have_made(owner: str, tmp_path: Path) -> None:
     """They expire like all others, also when their time is to come."""
-    import socket
-
-    text = json.dumps({"host": socket.gethostname(), "pid": 10**30}) if owner == "HUGE" else owner
+    text = json.dumps({"host": machine(), "pid": 10**30}) if owner == "HUGE" else owner
     claims = Claims(tmp_path, expires=60)
     assert claims.acquire(tmp_path / "a.tif")
     (claim,) = claims.folder.iterdir()
-    claim.write_text(text.replace("HERE", socket.gethostname()), encoding="utf-8")
+    claim.write_text(text.replace("HERE", machine()), encoding="utf-8")
     other = Claims(tmp_path, expires=60)
     assert other.acquire(tmp_path / "a.tif") == (owner == "HUGE")  # no process has such a number
     os.utime(claim, (time.time() + 1e6,) * 2)

@@ -27,6 +27,7 @@ from prv2cli.depth_files.ours import encode
 from prv2cli.depth_files.ours.write import write_depth
 from prv2cli.depth_files.read import read_depth
 from prv2cli.errors import OutputError
+from prv2cli.files import atomic
 from prv2cli.files.atomic import TEMP_SUFFIX, atomic_write, check_output
 
 ROOT = Path(prv2cli.__file__).parents[1]
@@ -172,3 +173,20 @@ def test_atomic_write_of_anything(folder: Path) -> None:
     with atomic_write(folder / "a.txt") as file:
         file.write(b"text")
     assert (folder / "a.txt").read_bytes() == b"text"
+
+
+def test_a_file_of_another_container_is_not_taken_for_a_dead_processes(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its processes are numbered anew: none of ours has that number, and yet it may live."""
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    monkeypatch.setattr(os, "getpid", lambda: ended.pid)
+    monkeypatch.setattr(atomic, "machine", lambda: "host pid:[1]")
+    temp, file = atomic._open_temp(folder / "a.tif")
+    file.close()
+    monkeypatch.setattr(atomic, "machine", lambda: "host pid:[2]")
+    assert atomic.remove_leftovers(folder) == 0
+    monkeypatch.setattr(atomic, "machine", lambda: "host pid:[1]")
+    assert atomic.remove_leftovers(folder) == 1
+    assert not temp.exists()
