@@ -99,10 +99,11 @@ def memory_for(
     in_bands = max(header.decoding_bands + _PROGRAM // 4, working + pixels * reduced + held)
     if on_host:  # the coarse pass comes before the tiles
         in_memory, in_bands = max(in_memory, coarse_peak + rgb), max(in_bands, coarse_peak)
-    in_memory, in_bands = in_memory + map_pixels * _GIVEN, in_bands + map_pixels * _GIVEN
+    given = map_pixels * _GIVEN
     photograph = max(header.decoding + rgb, rgb + pixels * most)
     results = _RESULT * (2 if request.confidence else 1)
-    return Memory(in_memory, in_bands, rgb + rgb // 4 * request.views + pixels * results, photograph)
+    disk = rgb + rgb // 4 * request.views + pixels * results
+    return Memory(in_memory + given, in_bands + given, disk, photograph + given)
 
 
 def fits_in_memory(memory: Memory, available: int | None = None) -> bool:

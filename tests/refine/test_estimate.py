@@ -56,6 +56,15 @@ def test_a_coarse_pass_that_takes_more_than_the_tiles() -> None:
     assert on_gpu == estimate.memory_for(small, RefineRequest(), on_host=False)
 
 
+def test_a_given_map_counts_in_both_ways() -> None:
+    """It may be as large as the photograph, and is not worked on in bands."""
+    header, pixels = _giant(), 600 * 10**6
+    plain = estimate.memory_for(header, RefineRequest())
+    given = estimate.memory_for(header, RefineRequest(), map_pixels=pixels)
+    assert given.in_memory - plain.in_memory == given.in_bands - plain.in_bands >= 16 * pixels
+    assert given.photograph > plain.photograph
+
+
 def test_a_coarse_pass_that_does_not_fit_is_refused_before_it_begins() -> None:
     """What the process holds already, weights and photograph, counts as had."""
 
