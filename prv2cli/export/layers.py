@@ -37,9 +37,8 @@ def write_layers(
     channels |= _normals(view, ("N.X", "N.Y", "N.Z"), np.float16, radius, directx)
     if view.confidence is not None:
         channels["confidence"] = np.nan_to_num(view.confidence, nan=0.0).astype(np.float16)
-    about = replace(
-        view.metadata.as_kind("depth"), software=SOFTWARE, version=__version__
-    )  # whoever wrote it
+    # Whoever wrote the depth, this file is prv2's.
+    about = replace(view.metadata.as_kind("depth"), software=SOFTWARE, version=__version__)
     about = replace(about, scale=1.0, invalid=0.0, clipped=0)
     _write(file, channels, {EXR_KEY: about.to_json()})
     return sorted(channels)

@@ -80,7 +80,7 @@ class View:
         # Without a unit there is no space, only closeness, and what is 0 and less is the farthest of a picture.
         known = np.isfinite(values)
         if not (self.metadata.signed and self.metadata.kind == "inverse"):
-            known &= np.nan_to_num(values) > 0
+            known &= values > 0
         values[~known] = np.nan
         return values
 
