@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import atexit
 import gc
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
@@ -86,7 +90,8 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _run(arguments: list[str], debug: bool) -> int:
     try:
-        result = app(arguments, standalone_mode=False, prog_name="prv2")
+        with _sigterm_interrupts():
+            result = app(arguments, standalone_mode=False, prog_name="prv2")
         if result == INTERRUPTED:  # what Typer makes of a KeyboardInterrupt
             raise KeyboardInterrupt
         return result if isinstance(result, int) else 0
@@ -134,3 +139,23 @@ def _explain(error: Any) -> None:
     if message:
         command = error.ctx.command_path if getattr(error, "ctx", None) else "prv2"
         _tell(f"{message}; see {command} --help")
+
+
+@contextmanager
+def _sigterm_interrupts() -> Iterator[None]:
+    """SIGTERM ends a command as Ctrl-C does: temporary files removed, claims given back, processes of its own ended."""
+    if threading.current_thread() is not threading.main_thread():  # which alone hears of signals
+        yield
+        return
+
+    def interrupt(*_: object) -> None:
+        # Ray's own handler came first and would abort the process in three seconds.
+        if hasattr(signal, "alarm"):
+            signal.alarm(0)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

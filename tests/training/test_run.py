@@ -6,6 +6,7 @@ import contextlib
 import math
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -50,6 +51,28 @@ def test_a_run_leaves_a_model_and_a_log(stage: str, cache: Path, tmp_path: Path,
         assert {"loss", "lr", "seconds"} < set(line)
         assert all(math.isfinite(value) for value in line.values())
     assert not [path for path in out.iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="tells children by /proc")
+def test_a_run_that_is_terminated_leaves_no_process_behind(tmp_path: Path) -> None:
+    """As clusters and `kill` end it: those that make samples would wait for ever for somebody to take them."""
+    data, out = write_photographs(tmp_path / "data"), tmp_path / "run"
+    sampling = {"image": [64, 96], "tile": [32, 48], "workers": 1}
+    config = write_config(tmp_path / "run.yaml", data, "coarse", steps=100_000, sampling=sampling)
+    command = [sys.executable, "-m", "prv2cli", "train", "-q", "--config", str(config), "--out", str(out)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not (out / "last.safetensors").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    assert children
+    process.terminate()
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert "Traceback" not in said
+    while any(Path(f"/proc/{child}").exists() for child in children) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not [child for child in children if Path(f"/proc/{child}").exists()]
 
 
 def test_what_is_not_there_is_told_before_anything_runs(tmp_path: Path, capsys: Any) -> None:

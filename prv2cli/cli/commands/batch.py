@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -143,49 +140,48 @@ def batch(
     from prv2cli.jobs.companions import Companions, without_clashes
     from prv2cli.jobs.planning.outputs import SUFFIX_OF, Shard, check_template, plan
 
-    with _sigterm_interrupts():
-        configure_logging(quiet=shared.quiet, verbose=shared.verbose)
-        encoding = shared.encoding(depth_format(Path("-"), format))
-        suffix = SUFFIX_OF[encoding.format]
-        check_encoding(encoding)
-        companions = Companions(confidence, preview, tuple(parse_target(text) for text in export or ()))
-        companions.check(encoding, suffix)
-        request = shared.request(confidence=confidence is not None)
-        models = shared.models(coarse_depth)
-        maps = shared.given(coarse_depth)
-        _check_engine(engine, workers, shared.device)
-        folder = _output_folder(inputs, output)
-        check_template(name)
-        found = _photographs(inputs, recursive, null, folder)
-        pairs = _paired(found, coarse_depth, coarse_name, recursive, folder)
-        protected = _protected(found, pairs, inputs, shared)
-        photographs = found.photographs if pairs is None else pairs.photographs
-        planned = plan(photographs, folder, name, suffix, protected)
-        jobs, clashing = without_clashes(planned.jobs, companions, protected)
-        if pairs is not None:
-            jobs = [replace(job, coarse_depth=pairs.map_of[job.source]) for job in jobs]
-        part = Shard.parse(shard or "1/1")
-        jobs = [job for job in jobs if part.has_job(job, folder)]
-        settings = BatchSettings(
-            encoding,
-            request,
-            shared.most_pixels,
-            overwrite,
-            verify,
-            maps=maps,
-            companions=companions,
-        )
-        make = partial(_on_ray, workers=workers) if engine == "ray" else _here
-        start = partial(make, jobs, settings, folder, models)
-        for note in planned.notes:
-            warn(note, quiet=shared.quiet)
-        teller = Teller(len(jobs), folder, as_json=shared.json, quiet=shared.quiet)
-        teller.left_out([*found.left_out, *(pairs.left_out if pairs else ())])
-        unseen = [*found.unseen, *(pairs.unseen if pairs else ())]
-        refused = [one for one in (*planned.refused, *clashing) if part.has_job(one[0], folder)]
-        unpaired = [one for one in (pairs.unpaired if pairs else ()) if part.has(one[0].name)]
-        teller.failed([*unseen, *unpaired, *refused])
-        return teller.run(start if jobs else None)
+    configure_logging(quiet=shared.quiet, verbose=shared.verbose)
+    encoding = shared.encoding(depth_format(Path("-"), format))
+    suffix = SUFFIX_OF[encoding.format]
+    check_encoding(encoding)
+    companions = Companions(confidence, preview, tuple(parse_target(text) for text in export or ()))
+    companions.check(encoding, suffix)
+    request = shared.request(confidence=confidence is not None)
+    models = shared.models(coarse_depth)
+    maps = shared.given(coarse_depth)
+    _check_engine(engine, workers, shared.device)
+    folder = _output_folder(inputs, output)
+    check_template(name)
+    found = _photographs(inputs, recursive, null, folder)
+    pairs = _paired(found, coarse_depth, coarse_name, recursive, folder)
+    protected = _protected(found, pairs, inputs, shared)
+    photographs = found.photographs if pairs is None else pairs.photographs
+    planned = plan(photographs, folder, name, suffix, protected)
+    jobs, clashing = without_clashes(planned.jobs, companions, protected)
+    if pairs is not None:
+        jobs = [replace(job, coarse_depth=pairs.map_of[job.source]) for job in jobs]
+    part = Shard.parse(shard or "1/1")
+    jobs = [job for job in jobs if part.has_job(job, folder)]
+    settings = BatchSettings(
+        encoding,
+        request,
+        shared.most_pixels,
+        overwrite,
+        verify,
+        maps=maps,
+        companions=companions,
+    )
+    make = partial(_on_ray, workers=workers) if engine == "ray" else _here
+    start = partial(make, jobs, settings, folder, models)
+    for note in planned.notes:
+        warn(note, quiet=shared.quiet)
+    teller = Teller(len(jobs), folder, as_json=shared.json, quiet=shared.quiet)
+    teller.left_out([*found.left_out, *(pairs.left_out if pairs else ())])
+    unseen = [*found.unseen, *(pairs.unseen if pairs else ())]
+    refused = [one for one in (*planned.refused, *clashing) if part.has_job(one[0], folder)]
+    unpaired = [one for one in (pairs.unpaired if pairs else ()) if part.has(one[0].name)]
+    teller.failed([*unseen, *unpaired, *refused])
+    return teller.run(start if jobs else None)
 
 
 def _check_engine(engine: EngineName, workers: int | None, device: str) -> None:
@@ -286,20 +282,3 @@ def _protected(found: Found, pairs: Pairs | None, inputs: list[Path], shared: Sh
     protected.add("the model", Path(shared.model), inside=True)
     protected.add("the coarse network", Path(shared.coarse), inside=True)
     return protected
-
-
-@contextmanager
-def _sigterm_interrupts() -> Iterator[None]:
-    """SIGTERM ends a batch as Ctrl-C does, while the models load, too: temporaries removed, claims given back."""
-
-    def interrupt(*_: object) -> None:
-        # Ray's own handler came first and would abort the process in three seconds.
-        if hasattr(signal, "alarm"):
-            signal.alarm(0)
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
