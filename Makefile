@@ -4,6 +4,8 @@
 
 PYTHON ?= python3
 VENV := .venv
+# Each imports torch and takes a gigabyte of memory.
+TEST_PROCESSES ?= 2
 BIN := $(VENV)/bin
 
 .PHONY: demo pictures rendering test lint install wheel dist docs clean
@@ -55,7 +57,7 @@ lint: $(VENV)/.installed-test
 	$(BIN)/mypy
 
 test: lint
-	$(BIN)/python -m pytest --cov
+	$(BIN)/python -m pytest --cov -n $(TEST_PROCESSES) --dist loadfile
 
 wheel: $(VENV)/.installed-test
 	rm -rf dist

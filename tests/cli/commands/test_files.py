@@ -41,7 +41,7 @@ def test_command_info(folder: Path) -> None:
     assert table.exit_code == 0
     assert re.search(r"unit +metre", table.stdout)
     assert re.search(r"size +83 x 61", table.stdout)
-    assert "a[b].png" in table.stdout.replace("\n", "")
+    assert "a[b].png" in "".join(table.stdout.split())  # long paths are folded
     assert json.loads(run("info", "-", "--json", stdin=path.read_bytes()).stdout)["scale"] == 256
     Image.fromarray(np.full((3, 4), 1000, np.uint16)).save(folder / "mm.png")
     assert "unknown" in run("info", folder / "mm.png").stdout
