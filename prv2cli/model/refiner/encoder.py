@@ -10,7 +10,6 @@ Level 0, the tile itself after space-to-depth by s, is no part of the pyramid.
 from __future__ import annotations
 
 import copy
-import functools
 from typing import Any
 
 import torch
@@ -123,15 +122,9 @@ def _create(config: EncoderConfig, **options: Any) -> Any:
         ) from error
 
 
-@functools.cache  # a network is built to ask it
-def _reductions(name: str) -> tuple[int, ...]:
-    """The strides of all levels that a timm network has. Raises ConfigError."""
-    return tuple(create_pyramid(name, "encoder.name").feature_info.reduction())
-
-
 def _out_indices(config: EncoderConfig) -> tuple[int, ...]:
     """The pyramid levels to ask timm for: as many as configured, one fewer when its first stride is 4."""
-    reductions = _reductions(config.name)
+    reductions = create_pyramid(config.name, "encoder.name").feature_info.reduction()
     made_here = 1 if reductions[0] == 4 else 0
     available = len(reductions) + made_here
     if not made_here < config.levels <= available:
