@@ -15,7 +15,7 @@
 
 simulated: accuracy.py's maps at 1/8 and 1/16. noisy: --fault sensor's at 1/4. network-like (--imitators): maps of the
 network that training never sees, on held-out procedural scenes, beside them the map itself and what is in it: every
-pixel at the value nearest to the truth among those that the map has within some pixels. real (--real):
+pixel as near to the truth as the least and the largest value of the map within some pixels let it be. real (--real):
 FOLDER/<name>/{case.json, photo.*, coarse.*}, without truth: how much changed away from edges, and how much lies
 outside what the coarse map has around.
 """
@@ -48,7 +48,7 @@ from prv2cli.refine.request import GivenDepth, RefineRequest, Subject
 
 CHANGED, NEAR = 0.02, 0.05  # of a map's range: a change; an edge
 FAR = 400.0  # metres, of an inverse map at 0
-REACHES = (2, 4)  # px within which the truth picks among the map's own values
+REACHES = (2, 4)  # px within which the truth picks between the map's own values
 Figures = dict[str, float]
 CONFIG = Path(__file__).parents[1] / "configs" / "refiner-s.yaml"
 CHOICE = fuse.BLURRED
@@ -152,7 +152,7 @@ def _against(truth: np.ndarray, coarse: np.ndarray, inverse: np.ndarray) -> Figu
 
 
 def _picked(one: Given, reach: int) -> np.ndarray:
-    """(H, W) inverse depth: the coarse map's own value within `reach` pixels that is nearest to the truth."""
+    """(H, W) inverse depth: of what lies between the map's values within `reach` pixels, the nearest to the truth."""
     assert one.truth is not None
     high, low = _around(one.given.values, reach)
     return np.clip(1 / one.truth, low, high)
@@ -222,7 +222,8 @@ def main() -> None:
     maps = [*simulated(args.data), *noisy(args.data)] if args.data else []
     maps += network_like(args.imitators, args.scenes) if args.imitators else []
     maps += real(args.real) if args.real else []
-    print(*_in_the_maps(maps), sep="\n", flush=True)
+    for row in _in_the_maps(maps):
+        print(row, flush=True)
     for step in args.steps:
         refiner, found = without(step, args.model), dict[str, list[Figures]]()
         for one in maps:
