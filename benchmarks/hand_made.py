@@ -8,9 +8,10 @@
 | noise           | restoration/noise/: noise is taken out before                                              |
 | half-size       | the pass at half size behind wide edges                                                    |
 | back-projection | restoration/back_projection.py                                                             |
-| shock filter    | restoration/shock_filter.py                                                                |
+| shock filter    | restoration/edges/shock_filter.py                                                                |
+| weighted median | restoration/edges/weighted_median.py                                                             |
 | own range       | restoration/own_range.py                                                                   |
-| choice          | which of the last three happen: without, back-projection and shock filter behind all maps  |
+| choice          | which maps are blurred ones: without it all, so that the steps above happen behind all     |
 | second weights  | those for maps that were blurred and nothing else                                          |
 
 simulated: accuracy.py's maps at 1/8 and 1/16. noisy: --fault sensor's at 1/4. network-like (--imitators): maps of the
@@ -58,6 +59,7 @@ STEPS = (
     "half-size",
     "back-projection",
     "shock filter",
+    "weighted median",
     "own range",
     "choice",
     "second weights",
@@ -86,6 +88,7 @@ def without(step: str, model: str) -> Refiner:
         "noise": {"denoise": False},
         "back-projection": {"back_projection": 0},
         "shock filter": {"shock_filter": 0},
+        "weighted median": {"weighted_median": False},
         "own range": {"own_range": False},
     }
     off = settings.get(step, {})

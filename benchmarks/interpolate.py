@@ -15,19 +15,18 @@ from pathlib import Path
 
 from prv2cli.checkpoints.model_file import read_checkpoint, save_checkpoint
 from prv2cli.files.hashing import hash_file
-from prv2cli.model.config import RefinerConfig
+from prv2cli.model.config import WITHOUT, RefinerConfig
 from prv2cli.training.config.load import load_train_config
 from prv2cli.training.start import widened
 
 CONFIG = Path(__file__).parents[1] / "configs" / "refiner-s.yaml"
-OUTSIDE = ("denoise", "back_projection", "shock_filter", "own_range")
 
 
 def as_in_the_recipe(config: RefinerConfig) -> RefinerConfig:
     """With what is done outside of the network as CONFIG has it."""
     recipe = load_train_config(CONFIG).model
     assert isinstance(recipe, RefinerConfig)
-    return config.model_copy(update={key: getattr(recipe, key) for key in OUTSIDE})
+    return config.model_copy(update={key: getattr(recipe, key) for key in WITHOUT})
 
 
 def main() -> None:

@@ -77,13 +77,25 @@ class CoarseFeaturesConfig(Settings):
     character: bool = False
 
 
+WITHOUT = {
+    "denoise": False,
+    "back_projection": 0,
+    "shock_filter": 0,
+    "weighted_median": False,
+    "own_range": False,
+}  # what is done outside of the network, and its values where nothing is
+
+
 class RefinerConfig(Settings):
     """A whole refiner: encoder, C2F, F2C, head, and the depth space it works in.
 
     denoise: whether noise in the coarse map is taken out before (restoration/noise/); the authors do not.
     back_projection: how many times the result is blurred, compared with the coarse map and corrected
     (restoration/back_projection.py); 0, as the authors have it, leaves it as the network gave it.
-    shock_filter: how many times the edges of the result are steepened (restoration/shock_filter.py); 0 is the authors'.
+    shock_filter: how many times the edges of the result are steepened (restoration/edges/shock_filter.py); 0 is the
+    authors'.
+    weighted_median: whether its edges are laid along the photograph's (restoration/edges/weighted_median.py); the
+    authors do not.
     own_range: whether the result stays within the values that the map has around, behind one that was only blurred on
     the far side (restoration/own_range.py); the authors do not.
     """
@@ -99,6 +111,7 @@ class RefinerConfig(Settings):
     denoise: bool = False
     back_projection: Annotated[int, Field(ge=0, le=100, strict=True)] = 0
     shock_filter: Annotated[int, Field(ge=0, le=100, strict=True)] = 0
+    weighted_median: bool = False
     own_range: bool = False
 
     @model_validator(mode="after")
@@ -114,7 +127,7 @@ class RefinerConfig(Settings):
                 raise ValueError(f"{key} must match encoder.levels: {levels} levels in all, got {got}")
         if self.depth_space == "metres" and self.head.kind != "residual":
             raise ValueError("head.kind: two-surface works in depth_space: normalised-log only")
-        for key in ("denoise", "back_projection", "shock_filter", "own_range"):
+        for key in WITHOUT:
             if self.depth_space == "metres" and getattr(self, key):
                 raise ValueError(f"{key} works in depth_space: normalised-log only")
         return self

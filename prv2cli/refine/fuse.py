@@ -1,6 +1,6 @@
 """What comes after the tiles: the blended map -> Depth, in memory or on disk, by bands of rows.
 
-Blended ─ seam measured ─ back-projection, edges steepened ─ decoded ─> Depth
+Blended ─ seam measured ─ back-projection, edges steepened and laid along the photograph's ─ decoded ─> Depth
     └──── disagreement ──────────────────────────────────── confidence ──┘
 """
 
@@ -19,8 +19,9 @@ from prv2cli.model.depth_space import Affine, LogNormalisation, PlainMetres, Sca
 from prv2cli.refine.sky import Sky
 from prv2cli.restoration.back_projection import back_project, difference, on_grid
 from prv2cli.restoration.change import add_change
+from prv2cli.restoration.edges.shock_filter import CLEAN_EDGE, EDGE, shock_filter
+from prv2cli.restoration.edges.weighted_median import SPACINGS, spacings_for, weighted_median
 from prv2cli.restoration.own_range import keep_in_range
-from prv2cli.restoration.shock_filter import CLEAN_EDGE, EDGE, shock_filter
 from prv2cli.tiling.blend import Blended, MapArray, seam_excess
 from prv2cli.tiling.disagreement import to_confidence
 from prv2cli.tiling.plan import TilePlan
@@ -106,6 +107,7 @@ def fuse(
     plan: TilePlan,
     scale: Scale,
     given: Tensor | None,
+    pixels: np.ndarray | DiskArray,
     config: RefinerConfig,
     sky: Sky | None = None,
     *,
@@ -117,12 +119,13 @@ def fuse(
     In the sky both are NaN.
 
     Args:
-        given: Prepared's. noise: standard deviation of what was taken out of it. estimated: a network made it.
+        given: Prepared's. pixels: (H, W, 3), the photograph. noise: standard deviation of what was taken out of
+            `given`. estimated: a network made it.
     """
     values, spread = blended
     seam = seam_excess(values, plan, floor=scale.floor)
     if given is not None and not isinstance(scale, PlainMetres):
-        correct(values, given, scale, config, noise=noise, estimated=estimated)
+        correct(values, given, pixels, scale, config, noise=noise, estimated=estimated)
         if spread is not None:
             add_change(spread, values, given)
     masked = 0
@@ -144,6 +147,7 @@ def fuse(
 def correct(
     refined: MapArray,
     given: Tensor,
+    pixels: np.ndarray | DiskArray,
     scale: LogNormalisation | Affine,
     config: RefinerConfig,
     *,
@@ -154,10 +158,11 @@ def correct(
 
     Back-projection and the shock filter undo a blur, and do harm where the map is wrong in other ways; how far it is a
     blurred one decides, and also how closely the refined map is kept to the coarse one's own range.
+    The weighted median is right behind maps of every kind, and looks farther where edges were blurred by more.
     `noise`: what is otherwise wrong; by back-projection it would come back. A blurred map with weak noise is still to
     be made sharp; what looks like noise in a network's map, which is `estimated`, is none, and to be left smooth.
     """
-    if not (config.back_projection or config.shock_filter or config.own_range):
+    if not (config.back_projection or config.shock_filter or config.weighted_median or config.own_range):
         return
     grid = on_grid(refined, given)
     found = difference(grid)
@@ -168,3 +173,6 @@ def correct(
         keep_in_range(refined, given, found.blur, only_blurred=blurred)
     if blurred or (0 < noise < WEAK_NOISE and not estimated):
         shock_filter(refined, config.shock_filter, scale.contrast, EDGE if noise else CLEAN_EDGE)
+    if config.weighted_median:
+        spacings = spacings_for(found.blur) if blurred else SPACINGS
+        weighted_median(refined, pixels, scale.contrast, spacings)

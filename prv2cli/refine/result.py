@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 from torch import Tensor
 
 from prv2cli.choices import FocalOrigin
 from prv2cli.coarse.given import holes_of, pixels_in
 from prv2cli.coarse.network import CoarseDepth
+from prv2cli.files.disk_array import DiskArray
 from prv2cli.model.config import RefinerConfig
 from prv2cli.model.depth_space import Scale
 from prv2cli.refine.fuse import Depth, fuse
@@ -29,12 +31,13 @@ from prv2cli.tiling.plan import TilePlan
 class Known(NamedTuple):
     """What of a photograph's views is needed after its tiles.
 
-    coarse, scale, given: Prepared's of the first view. noise: standard deviation of what was taken out of the map.
-    estimated: a coarse network made the map.
+    pixels: the photograph. coarse, scale, given: Prepared's of the first view.
+    noise: standard deviation of what was taken out of the map. estimated: a coarse network made it.
     views: how many went through the tiles. focal: in pixels, and who said it. filled: pixels with depth where the given
     map has none.
     """
 
+    pixels: np.ndarray | DiskArray
     coarse: CoarseDepth
     scale: Scale
     given: Tensor | None
@@ -57,6 +60,7 @@ class Known(NamedTuple):
         ]
         known = [(focal, origin) for focal, origin in focals if focal is not None]
         return cls(
+            subject.rgb,
             ready.coarse,
             ready.scale,
             ready.given,
@@ -89,6 +93,7 @@ def depth_of(
             plan,
             known.scale,
             known.given,
+            known.pixels,
             config,
             sky,
             noise=known.noise,

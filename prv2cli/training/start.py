@@ -19,7 +19,7 @@ from prv2cli.errors import CheckpointError, ConfigError
 from prv2cli.hub.resolve import resolve
 from prv2cli.model.build import Bundle, build_model
 from prv2cli.model.coarse.lite import LiteCoarse
-from prv2cli.model.config import AnyModelConfig, BundleConfig, RefinerConfig, ZoeDepthConfig
+from prv2cli.model.config import WITHOUT, AnyModelConfig, BundleConfig, RefinerConfig, ZoeDepthConfig
 from prv2cli.training.config.run import TrainConfig
 from prv2cli.training.encoder_start import load_encoder
 
@@ -105,8 +105,7 @@ def _before_growth(config: AnyModelConfig) -> AnyModelConfig:
         return config
     head = config.head.model_copy(update={"dilations": ()})
     coarse = config.coarse.model_copy(update={"character": False})
-    outside = {"denoise": False, "back_projection": 0, "shock_filter": 0, "own_range": False}
-    return config.model_copy(update={"head": head, "coarse": coarse, **outside})
+    return config.model_copy(update={"head": head, "coarse": coarse, **WITHOUT})
 
 
 def widened(tensors: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from prv2cli.files.disk_array import DiskArray
 from prv2cli.resampling.extremes import largest_around, smallest_around
+from prv2cli.restoration.edges.by_bands import by_bands
 
 EDGE = 0.03  # range of log-depth in 3 x 3 px from which a pixel moves all the way
 CLEAN_EDGE = 0.01  # the same where a map has no noise and no texture that could be taken for edges
@@ -24,7 +25,6 @@ BLUR = (0.05, 0.24, 0.42, 0.24, 0.05)  # a Gaussian of 0.8 px, through which the
 CLEAR_BEND = 0.05  # of that range: a bend that leaves no doubt about the side
 NEAR = 2  # px within which there must be bends both ways
 REACH = len(BLUR) // 2 + 1 + NEAR  # px that a step looks around itself
-BAND_PIXELS, BAND_ROWS = 1 << 18, 64  # of what is worked on at once: it stays in a processor's cache
 _TINY = 1e-9
 
 
@@ -38,17 +38,14 @@ def shock_filter(values: np.ndarray | DiskArray, steps: int, spread: float, edge
     """
     if not steps:
         return
-    height, width = values.shape
-    rows, reach = max(BAND_ROWS, BAND_PIXELS // width), steps * REACH
-    above = np.empty((0, width), np.float32)  # rows before the band, as they were
-    for top in range(0, height, rows):
-        block = np.concatenate([above, values[top : top + rows + reach]])
-        first, last = len(above), min(len(above) + rows, len(block))
-        above = block[max(0, last - reach) : last]
+
+    def change(block: np.ndarray, first: int) -> np.ndarray:
         x = torch.from_numpy(block)
         for _ in range(steps):
             x = _step(x, spread / edge)
-        values[top : top + rows] = x[first:last].numpy()
+        return x.numpy()
+
+    by_bands(values, steps * REACH, change)
 
 
 def _step(x: Tensor, unit: float) -> Tensor:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from prv2cli.errors import ConfigError
-from prv2cli.files.disk_array import DiskArray
 from prv2cli.model.config import parse_model_config
 from prv2cli.refine.refiner import Refiner
-from prv2cli.restoration import shock_filter as shock
-from prv2cli.restoration.shock_filter import shock_filter
+from prv2cli.restoration.edges import shock_filter as shock
+from prv2cli.restoration.edges.shock_filter import shock_filter
 
 RAMP = np.array([0.15, 0.5, 0.85], np.float32)  # the pixels between two surfaces, from one to the other
 
@@ -97,22 +95,6 @@ def test_units_do_not_matter() -> None:
 def test_no_steps_change_nothing() -> None:
     ramp = with_ramp()
     assert np.array_equal(filtered(ramp, steps=0), ramp)
-
-
-@pytest.mark.parametrize("steps", [1, 2, 7])
-def test_bands_and_a_map_on_disk_get_the_same_values(
-    steps: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    values = np.random.default_rng(1).normal(size=(101, 37)).astype(np.float32)
-    whole = filtered(values, steps)
-    monkeypatch.setattr(shock, "BAND_PIXELS", 1)
-    for rows in (1, 3, 17, 100):
-        monkeypatch.setattr(shock, "BAND_ROWS", rows)
-        assert np.array_equal(filtered(values, steps), whole)
-    with DiskArray(values.shape, np.float32, tmp_path) as on_disk:
-        on_disk[:] = values
-        shock_filter(on_disk, steps, 1.0)
-        assert np.array_equal(on_disk[:], whole)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1), (3, 2)])
