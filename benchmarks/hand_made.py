@@ -8,8 +8,8 @@
 | noise           | restoration/noise/: noise is taken out before                                              |
 | half-size       | the pass at half size behind wide edges                                                    |
 | back-projection | restoration/back_projection.py                                                             |
-| shock filter    | restoration/edges/shock_filter.py                                                                |
-| weighted median | restoration/edges/weighted_median.py                                                             |
+| shock filter    | restoration/edges/shock_filter.py                                                          |
+| weighted median | restoration/edges/weighted_median.py                                                       |
 | own range       | restoration/own_range.py                                                                   |
 | choice          | which maps are blurred ones: without it all, so that the steps above happen behind all     |
 | second weights  | those for maps that were blurred and nothing else                                          |
@@ -43,6 +43,7 @@ from prv2cli.evaluation.metrics.boundary_f1 import boundary_f1
 from prv2cli.evaluation.metrics.edge_errors import edge_abs_rel
 from prv2cli.evaluation.metrics.pixels import abs_rel
 from prv2cli.hub.resolve import resolve
+from prv2cli.model.config import WITHOUT
 from prv2cli.refine import fuse
 from prv2cli.refine.prepare import Preparer
 from prv2cli.refine.request import GivenDepth, RefineRequest, Subject
@@ -53,6 +54,13 @@ REACHES = (2, 4)  # px within which the truth picks between the map's own values
 Figures = dict[str, float]
 CONFIG = Path(__file__).parents[1] / "configs" / "refiner-s.yaml"
 CHOICE = fuse.BLURRED
+SETTINGS = {
+    "noise": "denoise",
+    "back-projection": "back_projection",
+    "shock filter": "shock_filter",
+    "weighted median": "weighted_median",
+    "own range": "own_range",
+}
 STEPS = (
     "all",
     "noise",
@@ -84,14 +92,7 @@ class Given(NamedTuple):
 def without(step: str, model: str) -> Refiner:
     """The refiner without a step ("all": with all of them)."""
     checkpoint = read_checkpoint(resolve(model).path)
-    settings: dict[str, dict[str, Any]] = {
-        "noise": {"denoise": False},
-        "back-projection": {"back_projection": 0},
-        "shock filter": {"shock_filter": 0},
-        "weighted median": {"weighted_median": False},
-        "own range": {"own_range": False},
-    }
-    off = settings.get(step, {})
+    off = {SETTINGS[step]: WITHOUT[SETTINGS[step]]} if step in SETTINGS else {}
     if step == "second weights":
         checkpoint = replace(checkpoint, blurred={})
     refiner = Refiner(

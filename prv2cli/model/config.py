@@ -77,13 +77,14 @@ class CoarseFeaturesConfig(Settings):
     character: bool = False
 
 
+# What is done outside of the network, and its values where nothing is.
 WITHOUT = {
     "denoise": False,
     "back_projection": 0,
     "shock_filter": 0,
     "weighted_median": False,
     "own_range": False,
-}  # what is done outside of the network, and its values where nothing is
+}
 
 
 class RefinerConfig(Settings):

@@ -4,14 +4,14 @@ Where depth has an edge, every pixel takes the median of the depths around it, i
 more (Ma, He, Wei, Sun and Wu, "Constant Time Weighted Median Filtering for Stereo Matching and Beyond", ICCV 2013):
 its surface is the one on which most pixels like it lie. A median is one of the values that are there, so that no depth
 is made up; a part as thin as a hair stays where its colour tells it from what is behind. Two passes on a wide, loose
-grid of neighbours see as far as one on all of them, at a seventh of the cost.
+grid of neighbours see as far as one on all of them, at a fraction of the cost.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache, partial
+from functools import partial
 
 import numpy as np
 import torch
@@ -30,6 +30,9 @@ WIDEST = 4  # px
 BLUR_PER_SPACING = 9.0  # px of blur for each px that the first pass looks farther
 _WEIGHT_BITS = 8
 _CHUNK = 1 << 13  # pixels at a time: their neighbours stay in a processor's cache
+_SQUARES = np.arange(round(13 * COLOUR**2))
+# By the square of the colours' distance: 0..255; the last is that of all larger ones, 0.
+_WEIGHTS = np.round(((1 << _WEIGHT_BITS) - 1) * np.exp(-_SQUARES / (2 * COLOUR**2))).astype(np.int64)
 
 
 def spacings_for(blur: float) -> tuple[int, int]:
@@ -49,7 +52,6 @@ def weighted_median(
         values: (H, W) float32 normalised depth of any kind. pixels: (H, W, 3) uint8 or uint16, the photograph.
         spread: log-depth of one unit of `values`. spacings: see SPACINGS.
     """
-
     widest = SIDE * max(spacings)
 
     def change(block: np.ndarray, first: int) -> np.ndarray:
@@ -95,7 +97,7 @@ def _steps(x: np.ndarray) -> np.ndarray:
 def _medians(order: np.ndarray, colours: np.ndarray, centres: np.ndarray, around: np.ndarray) -> np.ndarray:
     """(N,) float32: the median `around` (K) each of `centres` (N), weighted by how near the colours are to its own."""
     where = centres[:, None] + around
-    weights = _weights().take(_distances(colours.take(where), colours[centres, None]), mode="clip")
+    weights = _WEIGHTS.take(_distances(colours.take(where), colours[centres, None]), mode="clip")
     # Value and weight in one number: sorted by value, and numpy sorts integers in a processor's wide registers.
     keys = (order.take(where).astype(np.int64) << _WEIGHT_BITS) | weights
     keys.sort(axis=1)
@@ -103,13 +105,6 @@ def _medians(order: np.ndarray, colours: np.ndarray, centres: np.ndarray, around
     middle = (2 * total < total[:, -1:]).sum(axis=1)
     chosen = np.take_along_axis(keys, middle[:, None], axis=1)[:, 0]
     return _from_order((chosen >> _WEIGHT_BITS).astype(np.int32))
-
-
-@lru_cache(maxsize=1)
-def _weights() -> np.ndarray:
-    """By the square of the colours' distance: 0..255; the last is that of all larger ones, 0."""
-    squares = np.arange(round(13 * COLOUR**2))
-    return np.round(((1 << _WEIGHT_BITS) - 1) * np.exp(-squares / (2 * COLOUR**2))).astype(np.int64)
 
 
 def _packed(rgb: np.ndarray) -> np.ndarray:
