@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import zipfile
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from pydantic import ValidationError
@@ -28,34 +28,14 @@ STATE, LAST, BEST = "state.pt", "last.safetensors", "best.safetensors"
 PLATEAU = "plateau.pt"
 
 
-class _Keeping:
-    """A file that remembers why a write failed: torch's writer forgets it."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self.file = file
-        self.error: OSError | None = None
-
-    def write(self, data: Any) -> int:
-        try:
-            return self.file.write(data)
-        except OSError as error:
-            self.error = error
-            raise
-
-    def flush(self) -> None:
-        self.file.flush()
-
-
 def write_state(path: Path, state: dict[str, Any]) -> None:
     """Write state.pt, whole or not at all. Raises OutputError; DiskFullError where no space is left."""
     with atomic_write(path) as file:
-        keeping = _Keeping(file)
         try:
-            torch.save(state, keeping)  # type: ignore[arg-type]
-        except RuntimeError:
-            if keeping.error is None:
-                raise
-            raise keeping.error from None
+            torch.save(state, file)
+        except RuntimeError as error:
+            # Where a write was stopped, by a full disk or Ctrl-C, torch's writer fails again as it ends its archive.
+            raise (error.__context__ or error) from None
 
 
 def read_state(folder: Path, device: torch.device) -> dict[str, Any]:

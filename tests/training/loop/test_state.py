@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 import torch
@@ -21,6 +24,7 @@ from prv2cli.errors import (
     ConfigError,
     DiskFullError,
 )
+from prv2cli.files.atomic import atomic_write
 from prv2cli.training.config.load import load_train_config
 from prv2cli.training.config.run import TrainConfig
 from prv2cli.training.loop.state import read_state, write_state
@@ -124,3 +128,45 @@ def test_the_state_says_no_space_is_left_though_torchs_writer_does_not(
     with pytest.raises(DiskFullError, match=r"state\.pt: no space left"):
         write_state(tmp_path / "state.pt", {"a": torch.zeros(10_000)})
     assert list(tmp_path.iterdir()) == []
+
+
+class _Interrupted:
+    """A file in which Ctrl-C comes after so many writes."""
+
+    def __init__(self, file: BinaryIO, writes: int) -> None:
+        self.file, self.left = file, writes
+
+    def write(self, data: Any) -> int:
+        if self.left == 0:
+            raise KeyboardInterrupt
+        self.left -= 1
+        return self.file.write(data)
+
+    def flush(self) -> None:
+        self.file.flush()
+
+
+def test_ctrl_c_at_any_moment_of_a_save_is_told_as_such(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not as the error of torch's writer, which fails again as it ends an archive that was cut."""
+    path, old = tmp_path / "state.pt", {"step": 1}
+    for writes in range(1000):
+        write_state(path, old)
+        with monkeypatch.context() as patched:
+            patched.setattr("prv2cli.training.loop.state.atomic_write", partial(_interrupted_write, writes))
+            try:
+                write_state(path, {"step": 2, "weights": torch.zeros(50_000)})
+            except KeyboardInterrupt:
+                assert read_state(tmp_path, CPU) == old
+                assert [file.name for file in tmp_path.iterdir()] == ["state.pt"]
+            else:
+                break
+    assert writes > 5
+    assert read_state(tmp_path, CPU)["step"] == 2
+
+
+@contextmanager
+def _interrupted_write(writes: int, path: Path) -> Iterator[_Interrupted]:
+    with atomic_write(path) as file:
+        yield _Interrupted(file, writes)
