@@ -13,6 +13,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Lock
 from types import TracebackType
 from typing import Any
 
@@ -47,7 +48,7 @@ def check_scratch_space(folder: Path, needed: int) -> None:
 class DiskArray:
     """An (H, W) or (H, W, C) array on disk; at first all zeros. Indices are slices of rows and of columns.
 
-    Reading gives new ndarrays. Not for several threads at once.
+    Reading gives new ndarrays. Threads may share one.
     """
 
     def __init__(self, shape: tuple[int, ...], dtype: Any, folder: Path) -> None:
@@ -59,6 +60,7 @@ class DiskArray:
         try:
             self._file: Any = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 - lives on
             self._file.truncate(self.nbytes)
+            self._at_work = Lock()  # the file has one position, which threads would move under each other
         except OSError as error:
             raise output_error(folder, error) from error
 
@@ -152,19 +154,21 @@ class DiskArray:
                 yield row * self._row + start, part
 
     def _read(self, offset: int, part: np.ndarray) -> None:
-        self._file.seek(offset)
         left = _bytes_of(part)
-        while left:
-            count = self._file.readinto(left)
-            if not count:
-                raise EOFError("the temporary file is shorter than it was made")
-            left = left[count:]
+        with self._at_work:
+            self._file.seek(offset)
+            while left:
+                count = self._file.readinto(left)
+                if not count:
+                    raise EOFError("the temporary file is shorter than it was made")
+                left = left[count:]
 
     def _write(self, offset: int, part: np.ndarray) -> None:
-        self._file.seek(offset)
         left = _bytes_of(part)
-        while left:  # a write takes 2 GB at most
-            left = left[self._file.write(left) :]
+        with self._at_work:
+            self._file.seek(offset)
+            while left:  # a write takes 2 GB at most
+                left = left[self._file.write(left) :]
 
 
 class MirroredArray(DiskArray):

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,21 @@ def test_slices_are_those_of_an_array(tmp_path: Path, dtype: Any) -> None:
 def test_it_never_becomes_one_array_by_accident(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="slices"):
         np.asarray(on_disk(np.ones((3, 4)), tmp_path))
+
+
+def test_threads_may_share_one(tmp_path: Path) -> None:
+    values = np.arange(200 * 300, dtype=np.float32).reshape(200, 300)
+    with DiskArray(values.shape, np.float32, tmp_path) as whole, ThreadPoolExecutor(8) as pool:
+
+        def double(row: int) -> np.ndarray:
+            whole[row : row + 1] = 2 * whole[row : row + 1, :]
+            return whole[row : row + 1]
+
+        whole[:] = values
+        for _ in range(3):
+            found = np.concatenate(list(pool.map(double, range(200))))
+            values = 2 * values
+            assert np.array_equal(found, values)
 
 
 def test_a_full_disk_is_told_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

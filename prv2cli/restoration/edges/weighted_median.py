@@ -4,14 +4,13 @@ Where depth has an edge, every pixel takes the median of the depths around it, i
 more (Ma, He, Wei, Sun and Wu, "Constant Time Weighted Median Filtering for Stereo Matching and Beyond", ICCV 2013):
 its surface is the one on which most pixels like it lie. A median is one of the values that are there, so that no depth
 is made up; a part as thin as a hair stays where its colour tells it from what is behind. Two passes on a wide, loose
-grid of neighbours see as far as one on all of them, at a fraction of the cost.
+grid of neighbours see as far as one on all of them, at a fraction of the cost; but pixels side by side look at
+different halves of such a grid, which serrates an outline by a pixel, and a last pass on all neighbours mends that.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 
 import numpy as np
 import torch
@@ -24,20 +23,27 @@ from prv2cli.restoration.edges.by_bands import by_bands
 EDGE = 0.005  # of log-depth from one pixel to the next: where there is such a step within reach a pixel moves, from
 # twice as much on all the way
 COLOUR = 15.0  # 8-bit levels: standard deviation of the Gaussian of the colours' distance
+COLOUR_BESIDE = 30.0  # the same of pixels side by side, which are of one surface unless they clearly differ
 SIDE = 2  # neighbours each way, so 5 x 5
-SPACINGS = (2, 2)  # px from one neighbour to the next, by pass
+SPACINGS = (2, 2, 1)  # px from one neighbour to the next, by pass
 WIDEST = 4  # px
 BLUR_PER_SPACING = 9.0  # px of blur for each px that the first pass looks farther
 _WEIGHT_BITS = 8
 _CHUNK = 1 << 13  # pixels at a time: their neighbours stay in a processor's cache
-_SQUARES = np.arange(round(13 * COLOUR**2))
-# By the square of the colours' distance: 0..255; the last is that of all larger ones, 0.
-_WEIGHTS = np.round(((1 << _WEIGHT_BITS) - 1) * np.exp(-_SQUARES / (2 * COLOUR**2))).astype(np.int64)
 
 
-def spacings_for(blur: float) -> tuple[int, int]:
+def _weights(colour: float) -> np.ndarray:
+    """uint8, by the square of the colours' distance; the last is that of all larger ones, 0."""
+    squares = np.arange(round(13 * colour**2))
+    return np.round(((1 << _WEIGHT_BITS) - 1) * np.exp(-squares / (2 * colour**2))).astype(np.uint8)
+
+
+_WEIGHTS, _WEIGHTS_BESIDE = _weights(COLOUR), _weights(COLOUR_BESIDE)
+
+
+def spacings_for(blur: float) -> tuple[int, ...]:
     """Those behind a map that was blurred, by so many pixels (standard deviation): edges may be off by more there."""
-    return min(WIDEST, SPACINGS[0] + round(blur / BLUR_PER_SPACING)), SPACINGS[1]
+    return min(WIDEST, SPACINGS[0] + round(blur / BLUR_PER_SPACING)), *SPACINGS[1:]
 
 
 def weighted_median(
@@ -55,63 +61,80 @@ def weighted_median(
     widest = SIDE * max(spacings)
 
     def change(block: np.ndarray, first: int) -> np.ndarray:
-        steepest = _steps(block) * (spread / EDGE)
-        if steepest.max() <= 1:
-            return block
-        steepest = largest_around(torch.from_numpy(steepest), widest).numpy()
-        edges = np.nonzero(steepest > 1)
-        share = np.minimum(steepest[edges] - 1, 1)
-        # An edge that one pass moves is still within reach of where it was.
-        colours = np.pad(_packed(to_8_bits(pixels[first : first + len(block)])), widest, mode="edge").ravel()
-        width = block.shape[1] + 2 * widest
-        centres = (edges[0] + widest) * width + edges[1] + widest
-        changed = block.copy()
+        changed, colours = block.copy(), None
         for spacing in spacings:
-            order = _in_order(np.pad(changed, widest, mode="edge")).ravel()
-            steps = spacing * np.arange(-SIDE, SIDE + 1)
-            find = partial(_medians, order, colours, around=(steps[:, None] * width + steps).ravel())
-            medians = np.concatenate(
-                list(pool.map(find, np.split(centres, range(_CHUNK, len(centres), _CHUNK))))
-            )
-            changed[edges] = share * medians + (1 - share) * changed[edges]
+            near, share = _near_edges(changed, SIDE * spacing, spread / EDGE)
+            if len(near) == 0:
+                break
+            if colours is None:
+                colours = _packed(to_8_bits(pixels[first : first + len(block)]), widest)
+            order = np.pad(_in_order(changed), widest, mode="edge")
+            rows, columns = np.divmod(near, block.shape[1])
+            centres = (rows + widest) * order.shape[1] + columns + widest
+            weights = _WEIGHTS if spacing > 1 else _WEIGHTS_BESIDE
+            medians = _medians(order.ravel(), colours, centres, _around(spacing, order.shape[1]), weights)
+            flat = changed.reshape(-1)
+            flat[near] = share * medians + (1 - share) * flat[near]
         return changed
 
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        by_bands(values, SIDE * sum(spacings) + 1, change)
+    by_bands(values, SIDE * sum(spacings) + len(spacings), change, torch.get_num_threads())
 
 
-def _steps(x: np.ndarray) -> np.ndarray:
-    """(H, W): how far each value is from those above, below and beside it."""
-    steps = np.zeros_like(x)
-    across, down = np.abs(x[:, 1:] - x[:, :-1]), np.abs(x[1:] - x[:-1])
-    for part, apart in (
-        (steps[:, 1:], across),
-        (steps[:, :-1], across),
-        (steps[1:], down),
-        (steps[:-1], down),
-    ):
-        np.maximum(part, apart, out=part)
-    return steps
+def _near_edges(block: np.ndarray, reach: int, unit: float) -> tuple[np.ndarray, np.ndarray]:
+    """Which pixels, row after row, have an edge within `reach`, and by how much of the way each moves, 0..1."""
+    moves = np.zeros(block.shape, np.uint8)
+    for axis in (0, 1):
+        between = _moves(np.diff(block, axis=axis), unit).swapaxes(0, axis)
+        lines = moves.swapaxes(0, axis)
+        for beside in (lines[1:], lines[:-1]):
+            np.maximum(beside, between, out=beside)
+    if moves.any():
+        moves = largest_around(torch.from_numpy(moves), reach).numpy()
+    near = np.flatnonzero(moves > 0)
+    return near, moves.reshape(-1)[near] / np.float32(255)
 
 
-def _medians(order: np.ndarray, colours: np.ndarray, centres: np.ndarray, around: np.ndarray) -> np.ndarray:
+def _moves(steps: np.ndarray, unit: float) -> np.ndarray:
+    """By how much of the way, 0..255, pixels beside steps move: not at all up to 1 / unit, all of it from 2 / unit."""
+    np.abs(steps, out=steps)
+    steps *= np.float32(255 * unit)
+    steps -= np.float32(255)
+    return np.clip(steps, 0, 255, out=steps).astype(np.uint8)
+
+
+def _around(spacing: int, width: int) -> np.ndarray:
+    """(K,): where a pixel's neighbours and itself are from it, in a map of so many columns, row after row."""
+    steps = spacing * np.arange(-SIDE, SIDE + 1)
+    return (steps[:, None] * width + steps).ravel()
+
+
+def _medians(
+    order: np.ndarray, colours: np.ndarray, centres: np.ndarray, around: np.ndarray, weights: np.ndarray
+) -> np.ndarray:
     """(N,) float32: the median `around` (K) each of `centres` (N), weighted by how near the colours are to its own."""
-    where = centres[:, None] + around
-    weights = _WEIGHTS.take(_distances(colours.take(where), colours[centres, None]), mode="clip")
-    # Value and weight in one number: sorted by value, and numpy sorts integers in a processor's wide registers.
-    keys = (order.take(where).astype(np.int64) << _WEIGHT_BITS) | weights
-    keys.sort(axis=1)
-    total = np.cumsum(keys & ((1 << _WEIGHT_BITS) - 1), axis=1, dtype=np.int32)
-    middle = (2 * total < total[:, -1:]).sum(axis=1)
-    chosen = np.take_along_axis(keys, middle[:, None], axis=1)[:, 0]
-    return _from_order((chosen >> _WEIGHT_BITS).astype(np.int32))
+    chosen = np.empty(len(centres), np.int32)
+    for start in range(0, len(centres), _CHUNK):
+        some = centres[start : start + _CHUNK]
+        where = some[:, None] + around
+        weight = weights.take(_distances(colours.take(where), colours[some, None]), mode="clip")
+        # Value and weight in one number: sorted by value, and numpy sorts integers in a processor's wide registers.
+        keys = (order.take(where).astype(np.int64) << _WEIGHT_BITS) | weight
+        keys.sort(axis=1)
+        total = np.cumsum(keys & ((1 << _WEIGHT_BITS) - 1), axis=1, dtype=np.int32)
+        middle = (2 * total < total[:, -1:]).sum(axis=1)
+        chosen[start : start + _CHUNK] = keys[np.arange(len(some)), middle] >> _WEIGHT_BITS
+    return _from_order(chosen)
 
 
-def _packed(rgb: np.ndarray) -> np.ndarray:
-    """(H, W, 3) uint8 -> (H, W) int32: one number is looked up three times as fast as three."""
-    wide = np.zeros((*rgb.shape[:2], 4), np.uint8)
-    wide[..., :3] = rgb
-    return wide.view(np.int32)[..., 0]
+def _packed(rgb: np.ndarray, border: int) -> np.ndarray:
+    """(H, W, 3) uint8 -> (n,) int32 of red, green, blue and anything: one number is looked up as fast as one byte.
+
+    Row after row, with pixels of the edge repeated `border` times all around.
+    """
+    around = ((border, border + 1), (border, border), (0, 0))  # the last number ends behind the last pixel
+    padded = np.pad(rgb, around, mode="edge")
+    count = (padded.shape[0] - 1) * padded.shape[1]
+    return np.ndarray((count,), "<i4", padded, strides=(3,)).astype(np.int32)
 
 
 def _distances(colours: np.ndarray, others: np.ndarray) -> np.ndarray:
@@ -126,7 +149,10 @@ def _distances(colours: np.ndarray, others: np.ndarray) -> np.ndarray:
 def _in_order(values: np.ndarray) -> np.ndarray:
     """float32 -> int32 of the same order."""
     bits = values.view(np.int32)
-    return bits ^ ((bits >> 31) & 0x7FFFFFFF)
+    order = bits >> 31
+    order &= 0x7FFFFFFF
+    order ^= bits
+    return order
 
 
 def _from_order(order: np.ndarray) -> np.ndarray:
