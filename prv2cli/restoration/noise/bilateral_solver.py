@@ -7,6 +7,9 @@ for many pixels, and neighbours in the grid are neighbours in the photograph tha
     strength * (differences between neighbours, squared) + trust * (differences to the noisy map, squared)
 
 is least for the solution of a sparse linear system; conjugate gradients find it.
+
+Ours: a map of few pixels tells means over many pixels of the photograph. Enlarged, it would ask for ramps where the
+photograph has an edge; so what is compared with it is mostly the solution's own means (MEANS).
 """
 
 from __future__ import annotations
@@ -16,6 +19,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from prv2cli.restoration.noise.footprints import Footprints, Shares
+
 PLACE, LUMA, CHROMA = 8.0, 8.0, 8.0  # steps of the grid: pixels, 8-bit levels
 SHIFTS = (
     0.0,
@@ -24,6 +29,9 @@ SHIFTS = (
 )  # of the grid, in steps: a vertex has one value, and the mean of several has no terraces
 BALANCING = 10  # rounds that make the blur keep every vertex's mass
 ITERATIONS, TOLERANCE = 40, 3e-3
+MEANS = (
+    0.8  # of what a small map says are its pixels' means; the rest, enlarged, keeps single vertices in place
+)
 UNEVEN = 1.5  # times the mean noise, or so many times less: what a level may have; with more, far surfaces dissolve
 _LUMA = (0.299, 0.587, 0.114)
 _CHROMA = ((-0.169, -0.331, 0.5), (0.5, -0.419, -0.081))
@@ -47,7 +55,7 @@ class _Grid(NamedTuple):
         return np.bincount(self.place, pixels, len(self.mass))
 
 
-def solve(rgb: np.ndarray, noisy: np.ndarray, strength: float) -> np.ndarray:
+def solve(rgb: np.ndarray, noisy: np.ndarray, strength: float, small: np.ndarray | None = None) -> np.ndarray:
     """Smooth a map along a photograph.
 
     Depth sensors and stereo are noisier the farther they look: after a first solution a pixel counts by how noisy the
@@ -56,28 +64,43 @@ def solve(rgb: np.ndarray, noisy: np.ndarray, strength: float) -> np.ndarray:
 
     Args:
         rgb: (H, W, 3) in 0..1. noisy: (H, W). strength: how much smoothness counts, about 1 to 1,000.
+        small: (h, w) the map where it has fewer pixels, of which `noisy` was enlarged.
 
     Returns:
         (H, W) float32.
     """
-    trust, found, places = None, np.zeros(noisy.shape), _places(rgb)
+    trust, found, places = None, np.zeros(noisy.size), _places(rgb)
+    footprints = None if small is None else Footprints.of(noisy.shape, small.shape)
+    wanted = _Data(noisy.ravel().astype(np.float64), None if small is None else small.ravel())
     for shift in SHIFTS:
-        problem = _Problem.of(_grid(places, shift), strength)
+        problem = _Problem.of(_grid(places, shift), strength, footprints)
         if trust is None:
-            trust = _trust(noisy, problem.solve(noisy, np.ones(noisy.shape)))
-        smooth = problem.solve(noisy, trust)
-        found += smooth + problem.solve(noisy - smooth, trust)
-    return (found / len(SHIFTS)).astype(np.float32)
+            trust = _trust(wanted.dense, problem.solve(wanted, np.ones(noisy.size)))
+        smooth = problem.solve(wanted, trust)
+        found += smooth + problem.solve(wanted.less(smooth, footprints), trust)
+    return (found / len(SHIFTS)).astype(np.float32).reshape(noisy.shape)
+
+
+class _Data(NamedTuple):
+    """A map as (N,) values of all pixels, and as (n,) means where it is a small one."""
+
+    dense: np.ndarray
+    means: np.ndarray | None
+
+    def less(self, smooth: np.ndarray, footprints: Footprints | None) -> _Data:
+        if self.means is None or footprints is None:
+            return _Data(self.dense - smooth, None)
+        return _Data(self.dense - smooth, self.means - footprints.means(smooth))
 
 
 def _trust(noisy: np.ndarray, smooth: np.ndarray) -> np.ndarray:
     """How much each pixel counts, 1 on the mean: one over the variance of the noise, which is linear in the level."""
-    residual, level = np.abs(noisy - smooth).ravel(), smooth.ravel()
-    mean, offset = residual.mean(), level - level.mean()
+    residual = np.abs(noisy - smooth)
+    mean, offset = residual.mean(), smooth - smooth.mean()
     slope = (offset @ residual) / max(float(offset @ offset), 1e-12)
     deviation = np.clip(mean + slope * offset, mean / UNEVEN, mean * UNEVEN)
     trust = deviation.clip(min=1e-12) ** -2
-    return np.asarray(trust / trust.mean()).reshape(noisy.shape)
+    return np.asarray(trust / trust.mean())
 
 
 class _Problem(NamedTuple):
@@ -87,25 +110,36 @@ class _Problem(NamedTuple):
     balance: np.ndarray
     mass: np.ndarray
     strength: float
+    footprints: Footprints | None
+    shares: Shares | None
 
     @classmethod
-    def of(cls, grid: _Grid, strength: float) -> _Problem:
+    def of(cls, grid: _Grid, strength: float, footprints: Footprints | None) -> _Problem:
         balance = np.ones(len(grid.mass))
         for _ in range(BALANCING):
             balance = np.sqrt(balance * grid.mass / grid.blur(balance))
-        return cls(grid, balance, balance * grid.blur(balance), strength)
+        shares = None if footprints is None else Shares.of(footprints, grid.place)
+        return cls(grid, balance, balance * grid.blur(balance), strength, footprints, shares)
 
-    def solve(self, noisy: np.ndarray, trust: np.ndarray) -> np.ndarray:
-        """(H, W): `trust` is what each pixel of the map counts."""
-        balance, counted = self.balance, self.grid.splat(trust.ravel())
+    def solve(self, data: _Data, trust: np.ndarray) -> np.ndarray:
+        """(N,): `trust` is what each pixel of the map counts."""
+        balance, splat = self.balance, self.grid.splat
+        dense = trust if self.shares is None else (1 - MEANS) * trust
+        counted, wanted = splat(dense), splat(dense * data.dense)
+        start = splat(trust * data.dense) / splat(trust)
+        diagonal = self.strength * (self.mass - len(self.grid.neighbours) * balance**2) + counted
+        if self.shares is not None and self.footprints is not None and data.means is not None:
+            by_area = MEANS * self.footprints.area * self.footprints.means(trust)
+            wanted = wanted + self.shares.transposed(by_area * data.means)
+            diagonal = diagonal + self.shares.diagonal(by_area)
 
         def system(y: np.ndarray) -> np.ndarray:
-            return self.strength * (self.mass * y - balance * self.grid.blur(balance * y)) + counted * y
+            found = self.strength * (self.mass * y - balance * self.grid.blur(balance * y)) + counted * y
+            if self.shares is not None:
+                found += self.shares.transposed(by_area * self.shares.means(y))
+            return found
 
-        diagonal = self.strength * (self.mass - len(self.grid.neighbours) * balance**2) + counted
-        wanted = self.grid.splat((trust * noisy).ravel().astype(np.float64))
-        found = _conjugate_gradients(system, wanted, wanted / counted, diagonal)
-        return found[self.grid.place].reshape(noisy.shape)
+        return _conjugate_gradients(system, wanted, start, diagonal)[self.grid.place]
 
 
 def _conjugate_gradients(

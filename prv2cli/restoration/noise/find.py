@@ -36,6 +36,10 @@ GAUSSIAN = 0.40  # quarter over median of the second differences: Gaussian noise
 STRENGTH = 8.0  # of the solver, for each pixel that a grain is wide, at noise of TYPICAL
 FINE, FINE_STRONG = 8, 0.015  # cells: of finer grain there is more to average over, and less need be strong
 TYPICAL = 0.035
+FEW_PIXELS = (
+    3.0  # cells, in width, of each of a map's pixels from which on these are taken for means of the cells
+)
+WIDER = 2.5  # times as wide is a grain there, for the strength
 _OF_NOISE = 0.3186 * 6  # quarter of the second differences over the standard deviation of Gaussian noise
 _SAMPLES = 1 << 17
 
@@ -82,8 +86,12 @@ def find_noise(depth: Tensor, size: tuple[int, int], photograph: Callable[[], Te
         return None
     if grain.deviation < (FINE_STRONG if grain.width <= FINE else STRONG):
         return weak_noise(depth)
-    rgb, noisy = photograph()[0].permute(1, 2, 0).numpy(), cells[0, 0].numpy()
-    smooth = solve(rgb, noisy, STRENGTH * grain.width * grain.deviation / TYPICAL)
+    rgb, noisy, small = photograph()[0].permute(1, 2, 0).numpy(), cells[0, 0].numpy(), None
+    width: float = grain.width
+    wide = math.sqrt(noisy.size / depth.numel())
+    if wide >= FEW_PIXELS:
+        small, width = depth[0, 0].numpy(), WIDER * wide
+    smooth = solve(rgb, noisy, STRENGTH * width * grain.deviation / TYPICAL, small)
     return torch.from_numpy(np.subtract(noisy, smooth))[None, None]
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
+from torch.nn import functional as F
 
 from prv2cli.restoration.noise import bilateral_solver
 from prv2cli.restoration.noise.bilateral_solver import solve
@@ -62,3 +64,23 @@ def test_a_slope_is_not_flattened() -> None:
     noisy = slope + RNG.normal(0, 0.05, slope.shape)
     found = solve(np.full((96, 128, 3), 0.5), noisy, 60.0)
     assert abs(np.polyfit(slope[0], found.mean(axis=0), 1)[0] - 1) < 0.05  # 0.85 without the second solution
+
+
+def test_pixels_of_a_small_map_are_means_over_both_sides_of_an_edge() -> None:
+    """Enlarged, it has a ramp there, and the solution would follow."""
+    rgb, truth = _two_halves(96, 120)  # the step is in the middle of a pixel of 8 x 8 cells
+    small = truth.reshape(12, 8, 15, 8).mean(axis=(1, 3))
+    small += RNG.normal(0, 0.05, small.shape)
+    enlarged = F.interpolate(torch.from_numpy(small)[None, None], truth.shape, mode="bilinear")[0, 0].numpy()
+    beside = slice(truth.shape[1] // 2 - 8, truth.shape[1] // 2 + 8)
+
+    def error(small: np.ndarray | None) -> float:
+        return float(np.abs(solve(rgb, enlarged, 10.0, small) - truth)[:, beside].mean())
+
+    assert error(small) < 0.5 * error(None)
+
+
+def test_a_small_map_of_one_level_stays() -> None:
+    rgb = RNG.random((40, 50, 3))
+    found = solve(rgb, np.full((40, 50), 2.5), 50.0, np.full((7, 9), 2.5))
+    assert np.allclose(found, 2.5, atol=1e-3)
