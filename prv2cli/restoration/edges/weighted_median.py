@@ -29,6 +29,7 @@ SPACINGS = (2, 2, 1)  # px from one neighbour to the next, by pass
 WIDEST = 4  # px
 BLUR_PER_SPACING = 9.0  # px of blur for each px that the first pass looks farther
 _WEIGHT_BITS = 8
+_MOST_THREADS = 8  # each has a band of its own in memory
 _CHUNK = 1 << 13  # pixels at a time: their neighbours stay in a processor's cache
 
 
@@ -77,7 +78,8 @@ def weighted_median(
             flat[near] = share * medians + (1 - share) * flat[near]
         return changed
 
-    by_bands(values, SIDE * sum(spacings) + len(spacings), change, torch.get_num_threads())
+    threads = min(torch.get_num_threads(), _MOST_THREADS)
+    by_bands(values, SIDE * sum(spacings) + len(spacings), change, threads)
 
 
 def _near_edges(block: np.ndarray, reach: int, unit: float) -> tuple[np.ndarray, np.ndarray]:
