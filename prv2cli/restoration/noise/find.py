@@ -88,9 +88,9 @@ def find_noise(depth: Tensor, size: tuple[int, int], photograph: Callable[[], Te
         return weak_noise(depth)
     rgb, noisy, small = photograph()[0].permute(1, 2, 0).numpy(), cells[0, 0].numpy(), None
     width: float = grain.width
-    wide = math.sqrt(noisy.size / depth.numel())
-    if wide >= FEW_PIXELS:
-        small, width = depth[0, 0].numpy(), WIDER * wide
+    across = [of_grid / of_map for of_grid, of_map in zip(noisy.shape, depth.shape[-2:], strict=True)]
+    if min(across) >= FEW_PIXELS:
+        small, width = depth[0, 0].numpy(), WIDER * math.sqrt(math.prod(across))
     smooth = solve(rgb, noisy, STRENGTH * width * grain.deviation / TYPICAL, small)
     return torch.from_numpy(np.subtract(noisy, smooth))[None, None]
 
