@@ -37,7 +37,7 @@ pictures: demo docs/images/view.png
 	cp demo_compare.jpg docs/images/demo_compare.jpg
 	cp demo_rendering_compare.jpg docs/images/rendering_compare.jpg
 	$(BIN)/python benchmarks/export.py --picture docs/images/export.png --depth demo_depth.tif \
-	  --photo docs/images/demo.jpg --scale 0.2 --fov 50 --turn -12
+	  --photo docs/images/demo.jpg --scale 0.4 --fov 50 --turn -12
 
 # The drawn photograph of the demo and its coarse map, the same again; needs nothing more, takes a minute or two.
 rendering: $(VENV)/.installed
