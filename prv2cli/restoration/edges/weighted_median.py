@@ -62,12 +62,13 @@ def weighted_median(
     widest = SIDE * max(spacings)
 
     def change(block: np.ndarray, first: int) -> np.ndarray:
-        changed, colours = block.copy(), None
+        changed, colours = block, None
         for spacing in spacings:
             near, share = _near_edges(changed, SIDE * spacing, spread / EDGE)
             if len(near) == 0:
                 break
             if colours is None:
+                changed = block.copy()
                 colours = _packed(to_8_bits(pixels[first : first + len(block)]), widest)
             order = np.pad(_in_order(changed), widest, mode="edge")
             rows, columns = np.divmod(near, block.shape[1])

@@ -29,9 +29,7 @@ SHIFTS = (
 )  # of the grid, in steps: a vertex has one value, and the mean of several has no terraces
 BALANCING = 10  # rounds that make the blur keep every vertex's mass
 ITERATIONS, TOLERANCE = 40, 3e-3
-MEANS = (
-    0.8  # of what a small map says are its pixels' means; the rest, enlarged, keeps single vertices in place
-)
+MEANS = 0.8  # of what a small map says are its pixels' means; the rest, enlarged, holds single vertices
 UNEVEN = 1.5  # times the mean noise, or so many times less: what a level may have; with more, far surfaces dissolve
 _LUMA = (0.299, 0.587, 0.114)
 _CHROMA = ((-0.169, -0.331, 0.5), (0.5, -0.419, -0.081))
@@ -110,7 +108,6 @@ class _Problem(NamedTuple):
     balance: np.ndarray
     mass: np.ndarray
     strength: float
-    footprints: Footprints | None
     shares: Shares | None
 
     @classmethod
@@ -119,7 +116,7 @@ class _Problem(NamedTuple):
         for _ in range(BALANCING):
             balance = np.sqrt(balance * grid.mass / grid.blur(balance))
         shares = None if footprints is None else Shares.of(footprints, grid.place)
-        return cls(grid, balance, balance * grid.blur(balance), strength, footprints, shares)
+        return cls(grid, balance, balance * grid.blur(balance), strength, shares)
 
     def solve(self, data: _Data, trust: np.ndarray) -> np.ndarray:
         """(N,): `trust` is what each pixel of the map counts."""
@@ -128,8 +125,8 @@ class _Problem(NamedTuple):
         counted, wanted = splat(dense), splat(dense * data.dense)
         start = splat(trust * data.dense) / splat(trust)
         diagonal = self.strength * (self.mass - len(self.grid.neighbours) * balance**2) + counted
-        if self.shares is not None and self.footprints is not None and data.means is not None:
-            by_area = MEANS * self.footprints.area * self.footprints.means(trust)
+        if self.shares is not None and data.means is not None:
+            by_area = MEANS * self.shares.footprints.area * self.shares.footprints.means(trust)
             wanted = wanted + self.shares.transposed(by_area * data.means)
             diagonal = diagonal + self.shares.diagonal(by_area)
 

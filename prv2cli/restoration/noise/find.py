@@ -36,9 +36,7 @@ GAUSSIAN = 0.40  # quarter over median of the second differences: Gaussian noise
 STRENGTH = 8.0  # of the solver, for each pixel that a grain is wide, at noise of TYPICAL
 FINE, FINE_STRONG = 8, 0.015  # cells: of finer grain there is more to average over, and less need be strong
 TYPICAL = 0.035
-FEW_PIXELS = (
-    3.0  # cells, in width, of each of a map's pixels from which on these are taken for means of the cells
-)
+FEW_PIXELS = 3.0  # cells across a map's pixel, both ways, from which on it is taken for their mean
 WIDER = 2.5  # times as wide is a grain there, for the strength
 _OF_NOISE = 0.3186 * 6  # quarter of the second differences over the standard deviation of Gaussian noise
 _SAMPLES = 1 << 17

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
+
+from prv2cli.resampling.maps import nearest
 
 
 class Footprints(NamedTuple):
@@ -14,13 +17,9 @@ class Footprints(NamedTuple):
     area: np.ndarray
 
     @classmethod
-    def of(cls, size: tuple[int, ...], small: tuple[int, ...]) -> Footprints:
+    def of(cls, size: tuple[int, int], small: tuple[int, int]) -> Footprints:
         """Of a map of `small` rows and columns on a grid of `size`, no fewer of either."""
-        rows, columns = (
-            ((np.arange(cells) + 0.5) * pixels / cells).astype(np.int64)
-            for cells, pixels in zip(size, small, strict=True)
-        )
-        owner = (rows[:, None] * small[1] + columns).ravel()
+        owner = nearest(np.arange(math.prod(small)).reshape(small), size).ravel()
         return cls(owner, np.bincount(owner).astype(np.float64))
 
     def means(self, values: np.ndarray) -> np.ndarray:
@@ -31,6 +30,7 @@ class Footprints(NamedTuple):
 class Shares(NamedTuple):
     """How a small map's pixels are made of groups of cells: `share` (P,) of `pixel` (P,) is of `group` (P,)."""
 
+    footprints: Footprints
     pixel: np.ndarray
     group: np.ndarray
     share: np.ndarray
@@ -41,7 +41,7 @@ class Shares(NamedTuple):
         count = int(groups.max()) + 1
         pairs, cells = np.unique(footprints.owner * count + groups, return_counts=True)
         pixel, group = np.divmod(pairs, count)
-        return cls(pixel, group, cells / footprints.area[pixel])
+        return cls(footprints, pixel, group, cells / footprints.area[pixel])
 
     def means(self, groups: np.ndarray) -> np.ndarray:
         """(G,) -> (n,): the small map, where every group has one value."""
