@@ -195,12 +195,17 @@ def _far(name: str, values: np.ndarray, kind: str, unit: str) -> tuple[str, ...]
     return (f"{name}: {far} pixels of 0 or less are the farthest",) if far else ()
 
 
+def kind_wanted(name: str, flag: str) -> UsageError:
+    """Of an 8-bit picture: the error that asks for its kind."""
+    return UsageError(
+        f"{name} is an 8-bit picture and does not say whether near is bright; give {flag} inverse (near is bright, as "
+        f"Depth Anything, MiDaS and disparity have it) or {flag} depth (near is dark)"
+    )
+
+
 def _of_picture(name: str, scale: float | None, kind: Kind | None) -> DepthMetadata:
     if kind is None:
-        raise UsageError(
-            f"{name} is an 8-bit picture and does not say whether near is bright; give --coarse-kind inverse (near is "
-            "bright, as Depth Anything, MiDaS and disparity have it) or --coarse-kind depth (near is dark)"
-        )
+        raise kind_wanted(name, "--coarse-kind")
     unit = "relative" if scale is None else "metre"
     return DepthMetadata(software="unknown", unit=unit, scale=scale or 1.0, invalid=0.0).as_kind(kind)
 

@@ -13,10 +13,10 @@ import numpy as np
 
 from prv2cli.choices import Kind
 from prv2cli.depth_files.decode import Stored
-from prv2cli.depth_files.given_map import opened_once, picture_in
+from prv2cli.depth_files.given_map import kind_wanted, opened_once, picture_in
 from prv2cli.depth_files.holes import find_holes
 from prv2cli.depth_files.read import DepthMap, decode_source, depth_of, interpret, refuse_confidence
-from prv2cli.errors import InputError, UsageError
+from prv2cli.errors import InputError
 from prv2cli.files.text import shown
 
 
@@ -51,10 +51,7 @@ def _decoded(source: Path | BinaryIO, kind: Kind | None) -> tuple[str, Stored]:
     if picture is None:
         return (name, decode_source(file)[1]) if isinstance(file, Path) else decode_source(_named(file, name))
     if kind is None:
-        raise UsageError(
-            f"{name} is an 8-bit picture and does not say whether near is bright; give --kind inverse (near is bright, "
-            "as Depth Anything, MiDaS and disparity have it) or --kind depth (near is dark)"
-        )
+        raise kind_wanted(name, "--kind")
     return name, Stored(picture.levels, None, "picture", notes=("an 8-bit picture, 256 steps at most",))
 
 

@@ -8,25 +8,18 @@ from __future__ import annotations
 import io
 import math
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-from PIL import JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
 from prv2cli.choices import Kind, Unit
-from prv2cli.depth_files.formats.picture import picture_kind, read_picture
+from prv2cli.depth_files.formats.picture import ORIENTATION, open_picture, picture_kind, read_picture
 from prv2cli.depth_files.formats.png import decode_png
 from prv2cli.errors import InputError
 from prv2cli.files.pictures.orientation import turn, valid_orientation
 
 MAX_PIXELS = 1 << 26  # of a map in a photograph: phones store some hundred thousand
 _HALF = 0.5
-_ORIENTATION = 0x0112
-_OPENERS: dict[str, Any] = {
-    "png": PngImagePlugin.PngImageFile,
-    "jpeg": JpegImagePlugin.JpegImageFile,
-    "webp": WebPImagePlugin.WebPImageFile,
-}
 UNSAID = "does not say its unit (--coarse-scale 1 if it is metres)"
 Stated = Literal["metre", "1/metre", "relative"]  # the unit of what a file calls near and far
 
@@ -88,9 +81,9 @@ def read_levels(data: bytes) -> Levels:
     kind = picture_kind(data[:12])
     if kind is None:
         raise InputError("its depth is no PNG, JPEG or WebP picture")
-    header = _OPENERS[kind](io.BytesIO(data))
+    header = open_picture(kind, data)
     check_size(header.width, header.height)
-    upright = valid_orientation(header.getexif().get(_ORIENTATION)) != 1
+    upright = valid_orientation(header.getexif().get(ORIENTATION)) != 1
     picture = read_picture(io.BytesIO(data))
     if picture is not None:
         return Levels(picture.levels, picture.half_step, picture.holes, upright)

@@ -17,7 +17,7 @@ from prv2cli.files.pictures.orientation import turn, valid_orientation
 
 GREY_TOLERANCE = 12  # levels between the channels of a grey picture: JPEG and WebP store colour coarsely
 _HALF = 0.5
-_ORIENTATION = 274
+ORIENTATION = 274  # the EXIF tag
 _OF_A_BLOCK = 8  # a JPEG's first quantisation step is of eight times a block's mean
 _LOSSY_WEBP = 1.5  # half a step: its quality cannot be read
 _OPENERS: dict[str, Any] = {
@@ -47,6 +47,11 @@ def picture_kind(head: bytes) -> str | None:
     return "webp" if head[:4] == b"RIFF" and head[8:12] == b"WEBP" else None
 
 
+def open_picture(kind: str, data: bytes) -> Any:
+    """A picture of picture_kind()'s kinds, opened by Pillow; its pixels are not decoded yet."""
+    return _OPENERS[kind](io.BytesIO(data))
+
+
 def read_picture(file: BinaryIO) -> Picture | None:
     """The grey levels of an 8-bit picture in a seekable file; None where it is none (a 16-bit PNG, say).
 
@@ -57,7 +62,7 @@ def read_picture(file: BinaryIO) -> Picture | None:
     file.seek(0)
     if kind is None:
         return None
-    image = _OPENERS[kind](io.BytesIO(file.read()))
+    image = open_picture(kind, file.read())
     file.seek(0)
     if image.mode not in ("L", "LA", "P", "RGB", "RGBA", "1", "YCbCr"):
         return None
@@ -65,7 +70,7 @@ def read_picture(file: BinaryIO) -> Picture | None:
         raise InputError(
             f"{image.width} x {image.height} is more than the {MAX_PIXELS} pixels that prv2 reads"
         )
-    half, orientation = _half_step(image, kind), valid_orientation(image.getexif().get(_ORIENTATION))
+    half, orientation = _half_step(image, kind), valid_orientation(image.getexif().get(ORIENTATION))
     holes = _transparent(image)
     return Picture(turn(_grey(image), orientation), half, None if holes is None else turn(holes, orientation))
 

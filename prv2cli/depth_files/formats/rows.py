@@ -12,20 +12,19 @@ from typing import Any
 
 import numpy as np
 
+from prv2cli.files.disk_array import bands
+
 TOP = 65535  # the largest 16-bit number: "clipped at the top"
 FINE = 50  # from here on, half a step is at most 1 % of the number
 BAND_PIXELS = 1 << 16  # 512 kB of float64: what stays in a processor's cache
 INTEGER_LEVEL = 4  # zlib: on depth, 10 % larger files than level 6 in a third of its time
 FLOAT_LEVEL = 1  # higher levels gain 1 % on float32 depth for twice the time
-
-
 FAR_END = 1e-3  # of the largest number of a map without a zero: as little as can be told
 
 
 def row_bands(height: int, width: int) -> Iterator[slice]:
     """Slices of rows of about BAND_PIXELS pixels each."""
-    step = max(1, BAND_PIXELS // width)
-    return (slice(y, min(y + step, height)) for y in range(0, height, step))
+    return bands(height, width, BAND_PIXELS)
 
 
 def far_end(values: np.ndarray) -> float:

@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Any, BinaryIO
 
 MOST_PAGES = 64  # that are looked at
-_SUB_DIRECTORIES = 330
+SUB_DIRECTORIES = 330  # the tag
 
 
 def full_pages(tiff: Any) -> list[Any]:
@@ -86,6 +86,6 @@ def _sub_pages(tiff: Any) -> Iterator[Any]:
 
 
 def _below(page: Any) -> list[Any]:
-    if _SUB_DIRECTORIES not in page.tags:
+    if SUB_DIRECTORIES not in page.tags:
         return []
     return list(islice(page.pages or (), MOST_PAGES))

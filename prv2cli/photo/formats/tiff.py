@@ -16,7 +16,7 @@ from PIL import Image, TiffImagePlugin
 
 from prv2cli.files.pictures.orientation import valid_orientation
 from prv2cli.files.tiff.limits import check_expansion, check_layout, correct_counts
-from prv2cli.files.tiff.pages import MOST_PAGES, full_pages, starting_at
+from prv2cli.files.tiff.pages import MOST_PAGES, SUB_DIRECTORIES, full_pages, starting_at
 from prv2cli.files.tiff.segments import name_of, read_segments, readable, unpacks, whole_by_tifffile
 from prv2cli.photo.formats.pillow import from_pillow, open_pillow
 from prv2cli.photo.kinds import RAW_REFUSAL, Unreadable
@@ -26,7 +26,6 @@ _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _CMYK = 0, 1, 2, 5
 _MODELS = {_WHITE_IS_ZERO: "L", _BLACK_IS_ZERO: "L", _RGB: "RGB", _CMYK: "CMYK"}
 _CHANNELS = {"L": 1, "RGB": 3, "CMYK": 4}
 _DEEP = (np.uint16, np.float16, np.float32, np.float64)
-_SUB_DIRECTORIES = 330
 _MOSAICS = frozenset((32803, 34892))  # the photometric interpretations of camera raw files
 _FLOAT_SLACK = 1e-5  # rounding of other programs just outside 0..1
 _BAND_VALUES = 1 << 22
@@ -82,7 +81,7 @@ def _refuse_raw(first: Any, page: Any) -> None:
     """
     is_dng = 50706 in first.tags
     is_mosaic = not _MOSAICS.isdisjoint((int(first.photometric), int(page.photometric)))
-    is_preview = first.is_reduced and _SUB_DIRECTORIES in first.tags and not _is_larger(page, first)
+    is_preview = first.is_reduced and SUB_DIRECTORIES in first.tags and not _is_larger(page, first)
     if is_dng or is_mosaic or is_preview:
         raise Unreadable(RAW_REFUSAL)
 
