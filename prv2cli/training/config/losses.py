@@ -74,7 +74,8 @@ class TransferConfig(Settings):
 class RefineStageConfig(Settings):
     """The course of the training of a refiner behind any coarse map, in shares of the run.
 
-    smooth_until: the loss is Huber's before and L1 after; a start from trained weights needs no smooth phase.
+    smooth_until: the loss is Huber's before, with the weights that are the defaults here, and L1 after, with those that
+        are given; a start from trained weights needs no smooth phase.
     cascade_from: from then on a part of the tiles has been through the passes at reduced size (refine/refiner.py).
     hard_weight: how much more a pixel counts where the coarse map is wrong.
     drift_weight: of the error of local means (losses/residual.py).

@@ -11,6 +11,7 @@ from torch.utils.data import Dataset
 
 from prv2cli.model.refiner.patchrefiner import PatchRefiner, Residual
 from prv2cli.tiling.plan import REDUCED
+from prv2cli.training.config.losses import RefineStageConfig
 from prv2cli.training.config.run import TrainConfig
 from prv2cli.training.config.scenes import SceneDataConfig
 from prv2cli.training.losses.residual import drift_loss, edge_loss, weighted_residual_loss
@@ -76,7 +77,9 @@ def _losses(
     """
     ratio, course = asked.ratio, config.refine
     target, residual = (asked.truth - asked.coarse) * ratio, out.residual.float() * ratio
-    main = weighted_residual_loss(residual, target, smooth=smooth, hard_weight=course.hard_weight)
+    # Until it has features, a network that is held to means and steps copies the coarse map, and stays there.
+    begins = RefineStageConfig() if smooth else course
+    main = weighted_residual_loss(residual, target, smooth=smooth, hard_weight=begins.hard_weight)
     drift, edge = drift_loss(residual, target), edge_loss(residual, target, asked.truth * ratio)
     stride = target.shape[-1] // out.auxiliary_depth.shape[-1]  # of level 0
     auxiliary = weighted_residual_loss(
@@ -90,12 +93,12 @@ def _losses(
             "drift": drift.detach(),
             "edge": edge.detach(),
             "unrefined": weighted_residual_loss(
-                nothing, target, smooth=smooth, hard_weight=course.hard_weight
+                nothing, target, smooth=smooth, hard_weight=begins.hard_weight
             ),
             "error": (residual - target).abs().mean(),
             "coarse_error": target.abs().mean(),
         }
-    loss = main + AUXILIARY_WEIGHT * auxiliary + course.drift_weight * drift + course.edge_weight * edge
+    loss = main + AUXILIARY_WEIGHT * auxiliary + begins.drift_weight * drift + begins.edge_weight * edge
     return loss, parts
 
 
