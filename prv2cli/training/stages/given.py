@@ -75,11 +75,11 @@ def _losses(
     C2F's auxiliary depth is asked for the residual too: its features then learn before the head has found its two
     surfaces.
     """
-    ratio, course = asked.ratio, config.refine
-    target, residual = (asked.truth - asked.coarse) * ratio, out.residual.float() * ratio
+    ratio = asked.ratio
     # Until it has features, a network that is held to means and steps copies the coarse map, and stays there.
-    begins = RefineStageConfig() if smooth else course
-    main = weighted_residual_loss(residual, target, smooth=smooth, hard_weight=begins.hard_weight)
+    course = RefineStageConfig() if smooth else config.refine
+    target, residual = (asked.truth - asked.coarse) * ratio, out.residual.float() * ratio
+    main = weighted_residual_loss(residual, target, smooth=smooth, hard_weight=course.hard_weight)
     drift, edge = drift_loss(residual, target), edge_loss(residual, target, asked.truth * ratio)
     stride = target.shape[-1] // out.auxiliary_depth.shape[-1]  # of level 0
     auxiliary = weighted_residual_loss(
@@ -93,12 +93,12 @@ def _losses(
             "drift": drift.detach(),
             "edge": edge.detach(),
             "unrefined": weighted_residual_loss(
-                nothing, target, smooth=smooth, hard_weight=begins.hard_weight
+                nothing, target, smooth=smooth, hard_weight=course.hard_weight
             ),
             "error": (residual - target).abs().mean(),
             "coarse_error": target.abs().mean(),
         }
-    loss = main + AUXILIARY_WEIGHT * auxiliary + begins.drift_weight * drift + begins.edge_weight * edge
+    loss = main + AUXILIARY_WEIGHT * auxiliary + course.drift_weight * drift + course.edge_weight * edge
     return loss, parts
 
 

@@ -1,4 +1,4 @@
-"""A refiner behind any coarse map: the pass at half size."""
+"""A refiner behind any coarse map: the smooth beginning, the pass at half size."""
 
 from __future__ import annotations
 
@@ -32,6 +32,22 @@ def test_the_pass_at_half_size_learns_from_the_tiles_that_need_it(
     counts = [b - a for a, b in zip(statistics, model.buffers(), strict=True) if a.dtype == torch.long]
     assert counts
     assert all(count == 1 for count in counts)
+
+
+@pytest.mark.parametrize(("progress", "counts"), [(0.1, False), (0.5, True)])
+def test_the_weights_of_the_loss_count_from_the_end_of_the_smooth_beginning_on(
+    progress: float, counts: bool, cache: Path, tmp_path: Path
+) -> None:
+    names = ("hard_weight", "drift_weight", "edge_weight")
+    losses = []
+    for weights in ((8, 0, 0), (2, 2, 0.5)):
+        changes = {f"refine.{name}": weight for name, weight in zip(names, weights, strict=True)}
+        course = {"refine.smooth_until": 0.25, "refine.cascade_from": 1}
+        config = load_train_config(STAGE_CONFIGS["refine"], overrides(cache, **changes, **course))
+        batch = first_batch(config)
+        model = Trainer(config, tmp_path, CPU, lambda parts: None).model.eval()
+        losses.append(float(stage_of(config).step(model, batch, progress, config).loss.detach()))
+    assert (losses[0] != losses[1]) == counts
 
 
 def test_depth_at_half_size_is_one_that_exists() -> None:
