@@ -26,9 +26,9 @@ BAND_PIXELS = 1 << 22
 _SPARE_BYTES = 64 << 20
 
 
-def bands(height: int, width: int, pixels: int = BAND_PIXELS) -> Iterator[slice]:
-    """Slices of rows of about so many pixels each, from the top."""
-    step = max(1, pixels // max(1, width))
+def bands(height: int, width: int, pixels: int | None = None) -> Iterator[slice]:
+    """Slices of rows of about so many pixels each (BAND_PIXELS unless told), from the top."""
+    step = max(1, (pixels or BAND_PIXELS) // max(1, width))
     return (slice(y, min(y + step, height)) for y in range(0, height, step))
 
 
