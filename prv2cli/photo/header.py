@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import BmpImagePlugin, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
-from prv2cli.files.pictures.orientation import valid_orientation
+from prv2cli.files.pictures.orientation import ORIENTATION, valid_orientation
 from prv2cli.photo.formats.heif import open_heic
 from prv2cli.photo.formats.jpeg import bands as jpeg_bands
 from prv2cli.photo.formats.pillow import open_pillow
@@ -105,7 +105,7 @@ def _tiff_header(name: str, kind: str, file: BinaryIO, check: CheckSize) -> Head
         else:
             per_pixel = _pillow_bytes("RGB" if page.samplesperpixel > 1 else "L")
         run = run_pixels(page)
-        if valid_orientation(page.tags.valueof(274)) >= 5:
+        if valid_orientation(page.tags.valueof(ORIENTATION)) >= 5:
             width, height = height, width
     whole = page.imagewidth * page.imagelength * per_pixel
     banded = whole if run == page.imagewidth * page.imagelength else run * _RUN * (2 if deep else 1)
@@ -125,7 +125,7 @@ def _header(
     """`bytes_per_pixel`: what decoding holds; `in_bands`: the same where it is read in bands, if that differs."""
     width, height = image.size
     try:
-        orientation = valid_orientation(image.getexif().get(0x0112))
+        orientation = valid_orientation(image.getexif().get(ORIENTATION))
     except Exception:  # as where it is decoded: broken EXIF data is no reason to fail
         orientation = 1
     decoding = round(width * height * bytes_per_pixel)

@@ -16,14 +16,14 @@ from PIL import Image
 from prv2cli.depth_files.embedded.xmp import MAX_BYTES, merged, parse_packet
 from prv2cli.errors import InputError
 from prv2cli.files.pictures.jpeg_segments import end_of_picture, jpeg_segments
-from prv2cli.files.pictures.orientation import valid_orientation
+from prv2cli.files.pictures.orientation import ORIENTATION, valid_orientation
 
 _APP1, _APP2 = 0xE1, 0xE2
 _XMP, _EXTENDED = b"http://ns.adobe.com/xap/1.0/\0", b"http://ns.adobe.com/xmp/extension/\0"
 _NOTE = "http://ns.adobe.com/xmp/note/"
 _GUID = 32  # characters
 _EXIF, _MPF = b"Exif\0\0", b"MPF\0"
-_ORIENTATION, _MP_ENTRIES = 0x0112, 0xB002
+_MP_ENTRIES = 0xB002
 _MP_ENTRY = 16
 _MAX_PICTURES = 64
 
@@ -69,7 +69,7 @@ class JpegParts:
         tags = Image.Exif()
         try:
             tags.load(next(self._bodies(_APP1, _EXIF), b""))
-            return valid_orientation(tags.get(_ORIENTATION))
+            return valid_orientation(tags.get(ORIENTATION))
         except Exception:  # Pillow raises a dozen kinds for broken EXIF
             return 1
 

@@ -13,10 +13,10 @@ from typing import Literal
 import numpy as np
 
 from prv2cli.choices import Kind, Unit
-from prv2cli.depth_files.formats.picture import ORIENTATION, open_picture, picture_kind, read_picture
+from prv2cli.depth_files.formats.picture import open_picture, picture_kind, read_picture
 from prv2cli.depth_files.formats.png import decode_png
 from prv2cli.errors import InputError
-from prv2cli.files.pictures.orientation import turn, valid_orientation
+from prv2cli.files.pictures.orientation import ORIENTATION, turn, valid_orientation
 
 MAX_PIXELS = 1 << 26  # of a map in a photograph: phones store some hundred thousand
 _HALF = 0.5

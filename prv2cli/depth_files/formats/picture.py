@@ -13,11 +13,10 @@ from PIL import JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
 from prv2cli.depth_files.formats.checks import MAX_PIXELS
 from prv2cli.errors import InputError
-from prv2cli.files.pictures.orientation import turn, valid_orientation
+from prv2cli.files.pictures.orientation import ORIENTATION, turn, valid_orientation
 
 GREY_TOLERANCE = 12  # levels between the channels of a grey picture: JPEG and WebP store colour coarsely
 _HALF = 0.5
-ORIENTATION = 274  # the EXIF tag
 _OF_A_BLOCK = 8  # a JPEG's first quantisation step is of eight times a block's mean
 _LOSSY_WEBP = 1.5  # half a step: its quality cannot be read
 _OPENERS: dict[str, Any] = {

@@ -11,12 +11,11 @@ import numpy as np
 
 from prv2cli.depth_files.formats.checks import MAX_RATIO, Decoded, check_pillow, size_of
 from prv2cli.depth_files.formats.rows import INTEGER_LEVEL, Rows
-from prv2cli.files.pictures.orientation import turn, valid_orientation
+from prv2cli.files.pictures.orientation import ORIENTATION, turn, valid_orientation
 from prv2cli.files.pictures.png_chunks import sound_png
 
 PNG_KEY = "prv2"
 _GREY_AND_ALPHA = "LA;16B"
-_ORIENTATION = 0x0112
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
@@ -100,7 +99,7 @@ def _opened(file: BinaryIO) -> Any:
 
 def _orientation(image: Any) -> int:
     try:
-        return valid_orientation(image.getexif().get(_ORIENTATION))
+        return valid_orientation(image.getexif().get(ORIENTATION))
     except Exception:  # Pillow raises a dozen kinds for broken EXIF, and the numbers are good without it
         return 1
 

@@ -19,13 +19,13 @@ from prv2cli.depth_files.formats.checks import MAX_RATIO, Decoded, check, equal_
 from prv2cli.depth_files.formats.rows import FLOAT_LEVEL, INTEGER_LEVEL, Rows
 from prv2cli.depth_files.ours.metadata import is_ours
 from prv2cli.errors import InputError
-from prv2cli.files.pictures.orientation import turn, valid_orientation
+from prv2cli.files.pictures.orientation import ORIENTATION, turn, valid_orientation
 from prv2cli.files.tiff.limits import check_expansion, check_layout, correct_counts
 from prv2cli.files.tiff.pages import MOST_PAGES, full_pages, mask_pages
 
 _BIGTIFF_BYTES = 4_000_000_000  # a classic TIFF ends at 2**32; leave room for what does not compress
 _TILE = 512
-_ORIENTATION, _GDAL_METADATA, _GDAL_NODATA = 274, 42112, 42113
+_GDAL_METADATA, _GDAL_NODATA = 42112, 42113
 
 
 def encode_tiff(file: BinaryIO, rows: Rows, text: str) -> None:
@@ -127,7 +127,7 @@ def decode_tiff(file: BinaryIO) -> Decoded:
         numbers = _numbers(file, page)
         holes = _holes(page, numbers, [_pixels(file, mask) != 0 for mask in _masks_of(page, tiff)])
         text = page.description if is_ours(page.description) else None
-        orientation = valid_orientation(page.tags.valueof(_ORIENTATION))
+        orientation = valid_orientation(page.tags.valueof(ORIENTATION))
         numbers, notes = _scaled(numbers, page.tags.valueof(_GDAL_METADATA))
     return Decoded(
         turn(numbers, orientation), text, None if holes is None else turn(holes, orientation), notes

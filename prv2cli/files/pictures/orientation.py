@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+ORIENTATION = 0x0112  # the tag, in EXIF and in TIFF
+
 
 def valid_orientation(value: Any) -> int:
     """An EXIF orientation 1..8; anything else means 1, as in every viewer."""

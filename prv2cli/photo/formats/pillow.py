@@ -8,7 +8,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageFile
 
-from prv2cli.files.pictures.orientation import valid_orientation
+from prv2cli.files.pictures.orientation import ORIENTATION, valid_orientation
 from prv2cli.photo.kinds import Unreadable
 from prv2cli.photo.stored import Band, CheckSize, Stored
 
@@ -75,7 +75,7 @@ def with_metadata(image: ImageFile.ImageFile, stored: Stored) -> Stored:
     notes = stored.notes
     try:
         tags = image.getexif()
-        orientation, exif = valid_orientation(tags.get(0x0112)), dict(tags.get_ifd(0x8769))
+        orientation, exif = valid_orientation(tags.get(ORIENTATION)), dict(tags.get_ifd(0x8769))
     except Exception:  # Pillow raises a dozen kinds for broken EXIF, and the pixels are good without it
         orientation, exif = 1, {}
         notes = (*notes, "unreadable EXIF data ignored: the picture may lie on its side")

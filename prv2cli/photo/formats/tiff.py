@@ -14,7 +14,7 @@ import numpy as np
 import tifffile
 from PIL import Image, TiffImagePlugin
 
-from prv2cli.files.pictures.orientation import valid_orientation
+from prv2cli.files.pictures.orientation import ORIENTATION, valid_orientation
 from prv2cli.files.tiff.limits import check_expansion, check_layout, correct_counts
 from prv2cli.files.tiff.pages import MOST_PAGES, SUB_DIRECTORIES, full_pages, starting_at
 from prv2cli.files.tiff.segments import name_of, read_segments, readable, unpacks, whole_by_tifffile
@@ -162,7 +162,7 @@ def _with_tifffile(file: BinaryIO, page: Any) -> Stored:
     ):
         kind = getattr(page.photometric, "name", page.photometric)
         raise Unreadable(f"its colours are stored as {kind} with {page.bitspersample} bits. Save it as RGB")
-    orientation = valid_orientation(page.tags.valueof(274))
+    orientation = valid_orientation(page.tags.valueof(ORIENTATION))
     notes: list[str] = []
     check_expansion(file, page)
     # (planes, depth, H, W, samples)

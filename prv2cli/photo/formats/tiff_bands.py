@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import tifffile
 
-from prv2cli.files.pictures.orientation import valid_orientation
+from prv2cli.files.pictures.orientation import ORIENTATION, valid_orientation
 from prv2cli.photo.formats.tiff import check_segments, decode_tiff, exif_of, picture_page
 from prv2cli.photo.stored import Band, CheckSize, Stored
 
@@ -29,7 +29,6 @@ _UNCOMPRESSED, _OLD_JPEG = 1, 6
 # All that tells how pixels are stored: bits, compression, photometric, fill order, samples, planes, fax options,
 # predictor, colour map, ink set, extra samples, sample format, JPEG tables, YCbCr, profile. Not the orientation:
 # Pillow would turn each run.
-_ORIENTATION = 274
 _COPIED = (
     *(258, 259, 262, 266, 277, 284, 292, 293, 317, 320, 332, 338, 339, 347, 529, 530, 531, 532),
     34675,
@@ -48,7 +47,7 @@ def open_in_bands(file: BinaryIO, check: CheckSize) -> Stored:
         check(page.imagewidth, page.imagelength)
         check_segments(page, file.seek(0, io.SEEK_END))
         runs = _Runs.of(file, page, tiff.byteorder)
-        turned = valid_orientation(page.tags.valueof(_ORIENTATION))
+        turned = valid_orientation(page.tags.valueof(ORIENTATION))
         exif = exif_of(file, page)
     if runs is None:
         file.seek(0)
