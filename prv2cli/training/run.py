@@ -6,12 +6,15 @@ import math
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from prv2cli.errors import ConfigError
 from prv2cli.files.atomic import remove_leftovers
+from prv2cli.training.both import BOTH, SECOND, first_run, second_run, write_both
 from prv2cli.training.config.mixture import MixtureData
 from prv2cli.training.config.run import TrainConfig
 from prv2cli.training.config.scenes import SceneDataConfig
@@ -68,14 +71,43 @@ def fit(
     """Train as configured; returns the model file.
 
     Args:
-        out: folder of the run; made if missing.
-        report: called after every step with step, seconds, loss and its parts; a skipped step has no loss.
+        out: folder of the run; made if missing. Of two runs (`blurred`): see both.py.
+        report: called after every step with step, seconds, loss and its parts; a skipped step has no loss. The steps of
+            a second run are counted on from those of the first.
         tell: called with a line for a person: samples that are left out, checkpoints that could not be written.
         scene_progress: called with (done, total) while missing scenes are made.
         world: this process's place among several.
     """
     world = world or World()
     config = resolve(config, world)
+    run = partial(_fit_one, device=device, tell=tell, scene_progress=scene_progress, world=world)
+    if config.blurred is None:
+        return run(config, out, resume=resume, report=report)
+
+    def report_second(parts: dict[str, Any]) -> None:
+        report({**parts, "step": config.total_steps + parts["step"]})
+
+    run(first_run(config), out, resume=resume, report=report)
+    second = out / SECOND
+    run(second_run(config), second, resume=resume and (second / STATE).exists(), report=report_second)
+    if world.first:
+        write_both(out, config)
+    world.wait()
+    return out / BOTH
+
+
+def _fit_one(
+    config: TrainConfig,
+    out: Path,
+    *,
+    device: torch.device,
+    resume: bool,
+    report: Report,
+    tell: Tell,
+    scene_progress: Progress,
+    world: World,
+) -> Path:
+    """A run of settings that were resolved, whose model has one set of weights."""
     out.mkdir(parents=True, exist_ok=True)
     log = RunLog(out, config, tell) if world.first else NoLog()
     if world.first:

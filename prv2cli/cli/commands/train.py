@@ -62,7 +62,7 @@ def train(
         ):
 
             def report(parts: dict[str, Any]) -> None:
-                progress(parts["step"], settings.total_steps, parts.get("loss"))
+                progress(parts["step"], settings.steps_in_all, parts.get("loss"))
 
             model = fit(
                 settings,
@@ -74,7 +74,7 @@ def train(
                 scene_progress=scenes,
                 world=world,
             )
-    say(f"{model}: trained for {settings.total_steps} steps", quiet=quiet)
+    say(f"{model}: trained for {settings.steps_in_all} steps", quiet=quiet)
 
 
 def _check_models(folder: Path, config: Path, settings: TrainConfig) -> None:
@@ -82,6 +82,7 @@ def _check_models(folder: Path, config: Path, settings: TrainConfig) -> None:
     from prv2cli.checkpoints.model_file import read_config
     from prv2cli.errors import OutputError, Prv2Error, UsageError
     from prv2cli.files.protected import Protected
+    from prv2cli.training.both import BOTH, SECOND
     from prv2cli.training.logs import LOG
     from prv2cli.training.loop.state import BEST, LAST, PLATEAU, STATE
 
@@ -93,11 +94,15 @@ def _check_models(folder: Path, config: Path, settings: TrainConfig) -> None:
         ("transfer.teacher", settings.transfer.teacher),
     ):
         inputs.add(key, None if model is None else Path(model), inside=True)
-    for name in (LAST, BEST, STATE, PLATEAU, LOG):
+    models, others = [Path(LAST), Path(BEST)], [Path(STATE), Path(PLATEAU), Path(LOG)]
+    if settings.blurred is not None:
+        models, others = (files + [SECOND / name for name in files] for files in (models, others))
+        models.append(BOTH)
+    for name in models + others:
         what = inputs.at(folder / name)
         if what is not None:
             raise UsageError(f"--out {folder}: {name} in it is the file of {what}; name another folder")
-    for name in (LAST, BEST):
+    for name in models:
         if not os.path.lexists(folder / name):
             continue
         try:

@@ -10,7 +10,7 @@ from prv2cli.settings import Size
 from prv2cli.tiling.plan import REDUCED
 from prv2cli.training.config.losses import TransferConfig
 from prv2cli.training.config.samples import SamplingConfig
-from prv2cli.training.config.scenes import SceneDataConfig, TrainData
+from prv2cli.training.config.scenes import BlurredConfig, SceneDataConfig, TrainData
 
 _COARSE_STRIDE = 32
 # What the sides of a coarse network's input must be multiples of; of any other kind, of _COARSE_STRIDE.
@@ -48,6 +48,12 @@ def check_refiner(model: RefinerConfig, data: TrainData) -> None:
         raise ValueError(
             f"data.layout: a refiner behind any coarse map is trained on scenes, not on {data.layout}"
         )
+
+
+def check_blurred(model: RefinerConfig, blurred: BlurredConfig | None) -> None:
+    """What can be made steeper is a choice between two surfaces."""
+    if blurred is not None and blurred.steeper != 1 and model.head.kind != "two-surface":
+        raise ValueError(f"blurred.steeper: a {model.head.kind} head makes no choice; leave it out")
 
 
 def check_coarse_input(model: AnyModelConfig, process_size: Size) -> None:

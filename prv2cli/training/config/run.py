@@ -18,6 +18,7 @@ from prv2cli.model.config import (
 )
 from prv2cli.settings import PositiveInt, Settings, Size
 from prv2cli.training.config.checks import (
+    check_blurred,
     check_bundle,
     check_coarse_input,
     check_kind,
@@ -32,7 +33,7 @@ from prv2cli.training.config.losses import LossConfig, RefineStageConfig, Transf
 from prv2cli.training.config.mixture import MixtureData
 from prv2cli.training.config.optimiser import OptimiserConfig
 from prv2cli.training.config.samples import AugmentConfig, DegradeConfig, SamplingConfig
-from prv2cli.training.config.scenes import MapsConfig, SceneDataConfig, TrainData
+from prv2cli.training.config.scenes import BlurredConfig, MapsConfig, SceneDataConfig, TrainData
 
 Stage = Literal["coarse", "noisy-pretrain", "refine", "transfer"]
 
@@ -42,6 +43,8 @@ class TrainConfig(Settings):
 
     Attributes:
         steps, epochs: how long; one of the two. A step is one change of the weights.
+        blurred: of a refiner behind any coarse map: a second run of the same length after the first one, for its second
+            set of weights.
         batch_size: samples at a time in each process. accumulate: of them in a row for one step.
         start_from: a model file to start from: of this very model, or of a part of a bundle.
         encoder_from: pretrained weights of lite's encoder: a file with timm's names, or with those of the package
@@ -65,6 +68,7 @@ class TrainConfig(Settings):
     augment: AugmentConfig = AugmentConfig()
     degrade: DegradeConfig = DegradeConfig()
     maps: MapsConfig = MapsConfig()
+    blurred: BlurredConfig | None = None
     refine: RefineStageConfig = RefineStageConfig()
     losses: LossConfig = LossConfig()
     transfer: TransferConfig = TransferConfig()
@@ -115,6 +119,7 @@ class TrainConfig(Settings):
             check_bundle(self.model)
         elif isinstance(self.model, RefinerConfig):
             check_refiner(self.model, self.data)
+            check_blurred(self.model, self.blurred)
         elif self.on_mixture:
             check_mixture(self.stage, self.model)
         elif not self.on_scenes_alone:
@@ -128,7 +133,7 @@ class TrainConfig(Settings):
     def _check_unused(self) -> None:
         """A group of settings that this run would not look at is a mistake."""
         images = {"sampling", "augment", "losses"}
-        unused = {"degrade", "maps", "refine"} if not self.on_spoilt_scenes else set()
+        unused = {"degrade", "maps", "blurred", "refine"} if not self.on_spoilt_scenes else set()
         if self.on_scenes_alone or self.on_mixture:
             unused |= images
         if self.stage != "transfer":
@@ -160,6 +165,11 @@ class TrainConfig(Settings):
         return isinstance(self.data, MixtureData)
 
     @property
+    def chooses_best(self) -> bool:
+        """Whether the model is measured on the way, and the best one kept."""
+        return self.evaluation is not None or self.maps.validation > 0
+
+    @property
     def tells_character(self) -> bool:
         """Whether the refiner that is trained is told what its coarse map is like."""
         return isinstance(self.model, RefinerConfig) and self.model.coarse.character
@@ -169,6 +179,11 @@ class TrainConfig(Settings):
         """Steps of the run; where epochs are given, only once the data set is known (training.run.resolve)."""
         assert self.steps is not None
         return self.steps
+
+    @property
+    def steps_in_all(self) -> int:
+        """Steps of the one run, or of both (`blurred`)."""
+        return self.total_steps * (1 if self.blurred is None else 2)
 
     @property
     def on_tiles(self) -> bool:

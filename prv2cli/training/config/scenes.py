@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from prv2cli.datasets.layouts import AnyData
 from prv2cli.settings import PositiveInt, Probability, Settings
 from prv2cli.training.config.mixture import MixtureData
+from prv2cli.training.config.samples import DegradeConfig
 
 
 class SceneDataConfig(Settings):
@@ -94,6 +95,18 @@ class MapsConfig(Settings):
     @property
     def shares(self) -> tuple[float, float, float, float, float]:
         return (self.spoilt, self.faulty, self.imitated, self.sensor, self.sharp)
+
+
+class BlurredConfig(Settings):
+    """A second set of weights in the same file, for maps that were blurred and nothing else (training/both.py).
+
+    degrade: what its maps are, all of them; noise in them stays, and the truth is asked for as it is.
+    steeper: how much steeper than in training it chooses between the two surfaces at an edge, in use: fewer points fly
+        between them, and where it errs it errs by more.
+    """
+
+    degrade: DegradeConfig = DegradeConfig()
+    steeper: Annotated[float, Field(ge=1, le=4)] = 1.0
 
 
 TrainData = Annotated[SceneDataConfig | MixtureData | AnyData, Field(discriminator="layout")]

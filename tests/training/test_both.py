@@ -1,0 +1,145 @@
+"""A refiner's two sets of weights: two runs, one after the other, and one file."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from scene_runs import STAGE_CONFIGS, full_log, overrides, train_on_scenes
+from training_loop import CPU
+
+from prv2cli.checkpoints.model_file import BLURRED, Checkpoint, read_checkpoint
+from prv2cli.errors import CheckpointError, ConfigError
+from prv2cli.refine.refiner import Refiner
+from prv2cli.training.both import joined, second_run, write_both
+from prv2cli.training.config.load import load_train_config
+from prv2cli.training.config.run import TrainConfig
+from prv2cli.training.config.scenes import MapsConfig
+from prv2cli.training.run import fit
+
+BOTH_RUNS: dict[str, Any] = {
+    "steps": 2,
+    "save_every": 1,
+    "blurred": "{degrade: {factor: [5, 9]}, steeper: 1.5}",
+}
+CHOICE = "head.to_surfaces.weight"
+
+
+@pytest.fixture(scope="module")
+def trained(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of both runs of two steps."""
+    torch.set_num_threads(1)
+    out = tmp_path_factory.mktemp("both")
+    assert train_on_scenes("refine", out, cache, **BOTH_RUNS) == 0
+    return out
+
+
+def settings_of(cache: Path, **changes: Any) -> TrainConfig:
+    return load_train_config(STAGE_CONFIGS["refine"], overrides(cache, **{**BOTH_RUNS, **changes}))
+
+
+def test_both_sets_are_in_one_file_and_the_second_chooses_more_steeply(trained: Path) -> None:
+    both = read_checkpoint(trained / "both.safetensors")
+    first, second = (read_checkpoint(trained / name / "last.safetensors") for name in ("", "blurred"))
+    assert both.config == first.config
+    for name, tensor in first.tensors.items():
+        assert torch.equal(both.tensors[name], tensor.to(both.tensors[name].dtype)), name
+    for name, tensor in second.tensors.items():
+        expected = tensor.clone()
+        if name.startswith("head.to_surfaces."):
+            expected[: len(expected) // 3] *= 1.5
+        assert torch.equal(both.blurred[name], expected.to(both.blurred[name].dtype)), name
+    assert not torch.equal(first.tensors[CHOICE], second.tensors[CHOICE])
+    assert isinstance(Refiner(both, None, device="cpu"), Refiner)
+
+
+def test_each_run_has_its_own_log_and_provenance(trained: Path) -> None:
+    assert [line["step"] for line in full_log(trained)] == [1, 2]
+    assert [line["step"] for line in full_log(trained / "blurred")] == [1, 2]
+    told = read_checkpoint(trained / "both.safetensors").provenance
+    second = told[BLURRED.rstrip(".")]
+    assert told["settings"]["maps"]["sensor"] == 0.26
+    assert second["settings"]["maps"] == MapsConfig().model_dump(mode="json")
+    assert second["settings"]["degrade"]["factor"] == [5, 9]
+    assert (second["step"], second["steeper"]) == (2, 1.5)
+
+
+def test_stopped_in_the_second_run_it_goes_on_there(trained: Path, cache: Path, tmp_path: Path) -> None:
+    steps: list[int] = []
+
+    def report(parts: dict[str, Any]) -> None:
+        steps.append(parts["step"])
+        if parts["step"] == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(settings_of(cache), tmp_path, device=CPU, report=report)
+    assert steps == [1, 2, 3, 4]
+    assert not (tmp_path / "both.safetensors").exists()
+    steps.clear()
+    written = fit(
+        settings_of(cache),
+        tmp_path,
+        device=CPU,
+        resume=True,
+        report=lambda parts: steps.append(parts["step"]),
+    )
+    assert steps == [4]
+    whole = read_checkpoint(trained / "both.safetensors").stored
+    resumed = read_checkpoint(written).stored
+    assert whole.keys() == resumed.keys()
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_the_best_of_the_first_run_is_taken_where_one_is_chosen(
+    trained: Path, cache: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
+    shutil.copy(trained / "blurred" / "last.safetensors", tmp_path / "best.safetensors")
+    for validated, chosen in ((2, "best"), (0, "last")):
+        config = settings_of(cache, **{"maps.validation": validated})
+        both = read_checkpoint(write_both(tmp_path, config))
+        weight = read_checkpoint(tmp_path / f"{chosen}.safetensors").tensors[CHOICE]
+        assert torch.equal(both.tensors[CHOICE], weight.half())
+    assert not second_run(config).chooses_best  # its maps are others
+
+
+def test_refiners_of_two_shapes_are_not_put_together(trained: Path) -> None:
+    first = read_checkpoint(trained / "last.safetensors")
+    other = Checkpoint(first.config, {CHOICE: torch.zeros(3, 1)}, name="other.safetensors")
+    with pytest.raises(CheckpointError, match=r"other\.safetensors: the tensors do not fit"):
+        joined(first, other, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("stage", "changes", "message"),
+    [
+        (
+            "coarse",
+            {"blurred": "{steeper: 1.5}"},
+            "blurred: stage coarse of this model and data makes no use",
+        ),
+        ("refine", {"blurred.steeper": 0.5}, r"blurred\.steeper: .*greater than or equal to 1"),
+        (
+            "refine",
+            {"model.head": "{kind: residual}", "model.encoder.space_to_depth": 1, "blurred.steeper": 1.5},
+            r"blurred\.steeper: a residual head makes no choice",
+        ),
+    ],
+)
+def test_what_makes_no_sense_is_refused(
+    stage: str, changes: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    blurred = {} if stage == "coarse" else {"blurred": "{degrade: {factor: [5, 9]}}"}
+    with pytest.raises(ConfigError, match=message):
+        load_train_config(STAGE_CONFIGS[stage], overrides(tmp_path, **{**blurred, **changes}))
+
+
+def test_no_file_of_another_program_is_replaced(cache: Path, tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "both.safetensors").write_text("a letter")
+    assert train_on_scenes("refine", tmp_path, cache, **BOTH_RUNS) == 1
+    assert "both.safetensors in it is no model by prv2" in capsys.readouterr().err
+    assert (tmp_path / "both.safetensors").read_text() == "a letter"
