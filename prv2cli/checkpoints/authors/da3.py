@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from prv2cli.checkpoints.authors.dav2 import dpt_rules
 from prv2cli.checkpoints.authors.rename import Rules, Tensors, check, floating, rename, shape_of
 from prv2cli.errors import CheckpointError
 from prv2cli.files.text import first_line
@@ -123,25 +124,9 @@ def convert_da3(state: Mapping[str, Tensor], *, metric: bool) -> tuple[Da3Config
     return config, tensors
 
 
-def _rules() -> Rules:
-    scratch = "head.scratch"
-    rules: dict[str, str | None] = {
-        "backbone.pretrained.mask_token": None,  # for training DINOv2; not in the published files
-        "backbone.pretrained": "vit",
-        "head.projects": "head.read",
-        "head.resize_layers": "head.rescale",
-        f"{scratch}.output_conv1": "head.reduce",
-        f"{scratch}.output_conv2": "to_depth",
-        f"{scratch}.sky_output_conv2": "to_sky",
-    }
-    for k in range(4):
-        theirs, ours = f"{scratch}.refinenet{k + 1}", f"head.blocks.{k}"
-        rules[f"{scratch}.layer{k + 1}_rn"] = f"head.levels.{k}"
-        rules[f"{theirs}.out_conv"] = f"{ours}.project"
-        for number, unit in ((1, "skip_unit"), (2, "unit")):
-            for index, conv in ((1, "first"), (2, "second")):
-                rules[f"{theirs}.resConfUnit{number}.conv{index}"] = f"{ours}.{unit}.{conv}"
-    return rules
-
-
-_RULES = _rules()
+_RULES: Rules = dpt_rules("head", lowest_reads="both units") | {
+    "backbone.pretrained.mask_token": None,  # for training DINOv2; not in the published files
+    "backbone.pretrained": "vit",
+    "head.scratch.output_conv2": "to_depth",
+    "head.scratch.sky_output_conv2": "to_sky",
+}

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -136,23 +136,30 @@ def _join_attention(tensors: Tensors, attention: str, tokens: int, what: str) ->
         tensors[f"{attention}.qkv.{leaf}"] = torch.cat([tensors.pop(name) for name in names])
 
 
-def _dav2_rules() -> Rules:
-    scratch = "depth_head.scratch"
+def dpt_rules(theirs: str, *, lowest_reads: Literal["one unit", "both units"]) -> dict[str, str | None]:
+    """A DPT head under the authors' names, but for the layers behind its last block."""
+    scratch = f"{theirs}.scratch"
     rules: dict[str, str | None] = {
-        "pretrained.mask_token": None,  # for training DINOv2
-        "pretrained": "vit",
-        "depth_head.projects": "head.read",
-        "depth_head.resize_layers": "head.rescale",
+        f"{theirs}.projects": "head.read",
+        f"{theirs}.resize_layers": "head.rescale",
         f"{scratch}.output_conv1": "head.reduce",
-        f"{scratch}.output_conv2": "head.to_depth",
-        f"{scratch}.refinenet4.resConfUnit1": None,  # the lowest block has no previous map
     }
     for k in range(4):
-        theirs, ours = f"{scratch}.refinenet{k + 1}", f"head.blocks.{k}"
+        block, ours = f"{scratch}.refinenet{k + 1}", f"head.blocks.{k}"
+        lowest = k == 3 and lowest_reads == "one unit"
         rules[f"{scratch}.layer{k + 1}_rn"] = f"head.levels.{k}"
-        rules[f"{theirs}.out_conv"] = f"{ours}.project"
-        rules |= _dpt_unit_rules(f"{theirs}.resConfUnit", "conv", ours, lowest=k == 3)
+        rules[f"{block}.out_conv"] = f"{ours}.project"
+        rules |= _dpt_unit_rules(f"{block}.resConfUnit", "conv", ours, lowest=lowest)
     return rules
+
+
+def _dav2_rules() -> Rules:
+    return dpt_rules("depth_head", lowest_reads="one unit") | {
+        "pretrained.mask_token": None,  # for training DINOv2
+        "pretrained": "vit",
+        "depth_head.scratch.output_conv2": "head.to_depth",
+        "depth_head.scratch.refinenet4.resConfUnit1": None,  # the lowest block has no previous map
+    }
 
 
 def _dpt_unit_rules(
