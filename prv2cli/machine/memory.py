@@ -48,7 +48,7 @@ def keep_freed_memory() -> None:
     """Let the process keep up to 256 MB of what it frees; nothing happens where the C library is not glibc.
 
     A network frees and takes the same few tensors again and again. glibc hands them back to the system each time,
-    which clears every page anew: a twentieth of a photograph's time.
+    which clears every page anew: a twentieth of a photograph's time, and no less of a training step's.
     """
     tune = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if tune is not None:

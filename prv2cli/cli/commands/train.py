@@ -47,9 +47,12 @@ def train(
     _make_folder(folder)
     _check_models(folder, config, settings)
 
+    from prv2cli.machine.memory import keep_freed_memory
     from prv2cli.training.loop.batches import samples_per_step
     from prv2cli.training.loop.distributed import join_world
     from prv2cli.training.run import fit, resolve
+
+    keep_freed_memory()
 
     with join_world(settings.device) as (world, device):
         quiet = quiet or not world.first
