@@ -55,10 +55,9 @@ def up_sampling(coarse: CoarsePass, size: tuple[int, int], device: torch.device)
 
 
 def prv2(refiner: Refiner, rgb: np.ndarray, given: CoarseDepth) -> Row:
-    """The refiner behind a given map of the whole photograph, without any coarse pass."""
-    subject = Subject(
-        rgb, given=GivenDepth(given.values[0, 0].numpy(), given.kind, given.unit, stretched=True)
-    )
+    """The refiner behind the map that a coarse network made of the whole photograph, without its pass."""
+    coarse = GivenDepth(given.values[0, 0].numpy(), given.kind, given.unit, stretched=True, estimated=True)
+    subject = Subject(rgb, given=coarse)
     with measured(refiner.device) as spent:
         (depth,) = refiner.run([subject], RefineRequest(tta="none"))
     parts = {"guide": depth.seconds["coarse"], **{k: s for k, s in depth.seconds.items() if k != "coarse"}}

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import BmpImagePlugin, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
-from prv2cli.files.pictures.orientation import ORIENTATION, valid_orientation
+from prv2cli.files.pictures.orientation import ORIENTATION, orientation_of, valid_orientation
 from prv2cli.photo.formats.heif import open_heic
 from prv2cli.photo.formats.jpeg import bands as jpeg_bands
 from prv2cli.photo.formats.pillow import open_pillow
@@ -124,10 +124,7 @@ def _header(
 ) -> Header:
     """`bytes_per_pixel`: what decoding holds; `in_bands`: the same where it is read in bands, if that differs."""
     width, height = image.size
-    try:
-        orientation = valid_orientation(image.getexif().get(ORIENTATION))
-    except Exception:  # as where it is decoded: broken EXIF data is no reason to fail
-        orientation = 1
+    orientation = orientation_of(image)
     decoding = round(width * height * bytes_per_pixel)
     banded = decoding if in_bands is None else round(width * height * in_bands)
     if orientation >= 5:

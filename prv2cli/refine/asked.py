@@ -33,5 +33,5 @@ class AskedRefiner:
         """Depth of a photograph as it is asked for; of a part of one behind its part of a coarse map, in one tiling."""
         if coarse_depth is None:
             return self._refiner.run([Subject(rgb, focal_px)], self._request)[0]
-        given = GivenDepth(coarse_depth, unit=coarse_unit)
+        given = GivenDepth(coarse_depth, unit=coarse_unit, estimated=True)
         return self._refiner.run([Subject(rgb, focal_px, given)], RefineRequest())[0]

@@ -163,8 +163,8 @@ class Preparer:
         )
 
     def is_estimated(self, subject: Subject) -> bool:
-        """Whether a coarse network makes the coarse depth of a photograph, with a given map as its prompt or not."""
-        return subject.given is None or takes_prompt(self._coarse)
+        """Whether a coarse network makes the coarse depth of a photograph, here or before, prompted or not."""
+        return subject.given is None or subject.given.estimated or takes_prompt(self._coarse)
 
     def _network(self) -> CoarseNetwork:
         if self._coarse is None:

@@ -158,6 +158,7 @@ class GivenDepth:
         kind: "inverse" where it holds 1/depth. unit: metres (1/metres), or relative; see coarse/given.py.
         half_step: how far a stored value may be from the true one, where it was stored in few steps.
         stretched: it covers the whole photograph whatever its aspect. keep_holes: they stay holes in the result.
+        estimated: a coarse network made it for this photograph: nobody has to tell from it what it is.
         origin: what it is, and sha256: of the file that it is from, for the metadata of the result.
         notes: what a reader must know of it.
     """
@@ -168,6 +169,7 @@ class GivenDepth:
     half_step: float = 0.0
     stretched: bool = False
     keep_holes: bool = False
+    estimated: bool = False
     origin: str = "a given map"
     sha256: str | None = None
     notes: tuple[str, ...] = ()

@@ -57,6 +57,17 @@ def joined(refiner: Checkpoint, blurred: Checkpoint, steeper: float) -> Checkpoi
     return replace(refiner, blurred=second, provenance=told)
 
 
+def second_set(checkpoint: Checkpoint) -> Checkpoint:
+    """The weights for blurred maps as their run left them; of a file with one set of weights, that."""
+    second = checkpoint.for_blurred()
+    if second is None:
+        return checkpoint
+    told = checkpoint.provenance.get(BLURRED.rstrip("."))
+    steeper = told.get("steeper") if isinstance(told, dict) else None
+    by_us = isinstance(steeper, int | float) and steeper >= 1
+    return replace(second, tensors=_steepened(second.tensors, 1 / steeper)) if by_us else second
+
+
 def _steepened(tensors: dict[str, Tensor], steeper: float) -> dict[str, Tensor]:
     """With the choice of a two-surface head `steeper`: the first third of its outputs (model/refiner/heads.py)."""
     if steeper == 1:

@@ -22,7 +22,7 @@ from prv2cli.training.imitators.fit import prepare_imitators
 from prv2cli.training.logs import NoLog, RunLog
 from prv2cli.training.loop.batches import Tell, samples_per_step
 from prv2cli.training.loop.distributed import World
-from prv2cli.training.loop.state import LAST, STATE
+from prv2cli.training.loop.state import LAST, STATE, check_same_run, read_state
 from prv2cli.training.loop.trainer import Report, Trainer
 from prv2cli.training.samples.mixture import scene_data
 from prv2cli.training.samples.photos import open_pseudo_labels, open_training_data
@@ -87,9 +87,12 @@ def fit(
     def report_second(parts: dict[str, Any]) -> None:
         report({**parts, "step": config.total_steps + parts["step"]})
 
-    run(first_run(config), out, resume=resume, report=report)
-    second = out / SECOND
-    run(second_run(config), second, resume=resume and (second / STATE).exists(), report=report_second)
+    second, further = out / SECOND, second_run(config)
+    begun = resume and (second / STATE).exists()
+    if begun:  # refused now, and not after the whole of the first run
+        check_same_run(read_state(second, device), further, world.size, second)
+    run(first_run(config), out, resume=resume, report=report, outdates=second / STATE)
+    run(further, second, resume=begun, report=report_second, second=True)
     if world.first:
         write_both(out, config)
     world.wait()
@@ -106,17 +109,25 @@ def _fit_one(
     tell: Tell,
     scene_progress: Progress,
     world: World,
+    outdates: Path | None = None,
+    second: bool = False,
 ) -> Path:
-    """A run of settings that were resolved, whose model has one set of weights."""
+    """A run of settings that were resolved, for one set of weights.
+
+    outdates: the state of a run that comes after, where this one begins anew. second: it is for the second set.
+    """
     out.mkdir(parents=True, exist_ok=True)
     log = RunLog(out, config, tell) if world.first else NoLog()
     if world.first:
         remove_leftovers(out)  # of a run that was killed while it saved
-    trainer = Trainer(config, out, device, report, world=world, log=log, tell=tell)
+    trainer = Trainer(config, out, device, report, world=world, log=log, tell=tell, second=second)
     if resume:
         trainer.resume()
-    elif world.first and (out / STATE).exists():
-        tell(f"{out} holds another run, which this one will replace; --resume would go on with it")
+    elif world.first:
+        if (out / STATE).exists():
+            tell(f"{out} holds another run, which this one will replace; --resume would go on with it")
+        if outdates is not None:
+            outdates.unlink(missing_ok=True)
     if world.first:
         prepare_scenes(config, scene_progress)
     world.wait()

@@ -20,6 +20,7 @@ from prv2cli.hub.resolve import resolve
 from prv2cli.model.build import Bundle, build_model
 from prv2cli.model.coarse.lite import LiteCoarse
 from prv2cli.model.config import WITHOUT, AnyModelConfig, BundleConfig, RefinerConfig, ZoeDepthConfig
+from prv2cli.training.both import second_set
 from prv2cli.training.config.run import TrainConfig
 from prv2cli.training.encoder_start import load_encoder
 
@@ -27,10 +28,11 @@ CPU = torch.device("cpu")
 _GUIDE_STEM = "guide.levels.0.enter.0.weight"
 
 
-def build_to_train(config: TrainConfig, trained: AnyModelConfig) -> nn.Module:
+def build_to_train(config: TrainConfig, trained: AnyModelConfig, *, second: bool = False) -> nn.Module:
     """The modules of `trained` (the run's model, or the part of it that its stage trains) with their first weights.
 
-    Nothing is downloaded for an encoder whose weights come from `start_from`.
+    Nothing is downloaded for an encoder whose weights come from `start_from`; `second`: of a refiner's two sets of
+    weights there, the one for blurred maps.
 
     Raises:
         ConfigError: files of another architecture, or parts of a bundle that do not fit together. CheckpointError,
@@ -43,7 +45,8 @@ def build_to_train(config: TrainConfig, trained: AnyModelConfig) -> nn.Module:
         assert isinstance(model, LiteCoarse)
         load_encoder(model, config.encoder_from)
     if config.start_from is not None:
-        _start_from(model, trained, read_checkpoint(config.start_from))
+        checkpoint = read_checkpoint(config.start_from)
+        _start_from(model, trained, second_set(checkpoint) if second else checkpoint)
     # After the other: where `start_from` is a bundle, this takes its coarse network's place.
     if config.coarse_from is not None and (isinstance(model, Bundle) or config.stage == "coarse"):
         target = model.coarse if isinstance(model, Bundle) else model

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import phone_photos as phone
 import pytest
+from image_files import png16
 from PIL import Image, ImageOps
 
 from prv2cli.depth_files.given_map import GivenMap, parse_invalid, read_given, read_inside
@@ -141,6 +142,32 @@ def test_sixteen_bits_are_read_as_before(folder: Path) -> None:
     assert np.nanmax(found.values) == pytest.approx(25.5)
     with pytest.raises(UsageError, match="--coarse-scale 256"):
         read_given(folder / "map.png")
+
+
+def test_sixteen_bits_with_alpha_keep_them_all(folder: Path) -> None:
+    """Pillow's modes have no such picture: it opens it as one of 8 bits."""
+    levels = (LEVELS.astype(np.uint16) + 1) * 100
+    alpha = np.full_like(levels, 65535)
+    (folder / "map.png").write_bytes(png16(np.dstack([levels, alpha])).getvalue())
+    np.testing.assert_allclose(read_given(folder / "map.png", scale=1000).values, levels / 1000, rtol=1e-6)
+    (folder / "colour.png").write_bytes(png16(np.dstack([levels] * 3)).getvalue())
+    with pytest.raises(InputError, match=r"colour\.png: a colour image"):
+        read_given(folder / "colour.png", scale=1000)
+
+
+@pytest.mark.parametrize("name", ["map.png", "map.jpg", "map.webp"])
+def test_a_picture_that_is_cut_short_is_told_as_such(folder: Path, name: str) -> None:
+    path = _saved(folder, name)
+    whole = path.read_bytes()
+    for length in (60, len(whole) // 2):
+        path.write_bytes(whole[:length])
+        with pytest.raises(InputError, match=f"{name}: damaged or cut short"):
+            read_given(path, kind="inverse")
+
+
+def test_broken_exif_data_do_no_harm(folder: Path) -> None:
+    path = _saved(folder, "map.png", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
+    np.testing.assert_array_equal(read_given(path, kind="inverse").values, LEVELS)
 
 
 def test_no_value_at_all(folder: Path) -> None:

@@ -71,6 +71,15 @@ def test_a_no_data_value_that_no_pixel_has(text: str) -> None:
     np.testing.assert_array_equal(read_depth(nodata(MM, text), scale=1).values, MM)
 
 
+@pytest.mark.parametrize(
+    ("dtype", "text"),
+    [("f4", "inf"), ("f8", "-inf"), ("f4", "1e999"), ("f4", "-1.7976931348623157e+308"), ("f2", "-3.4e+38")],
+)
+def test_a_no_data_value_beyond_the_numbers_is_that_of_no_pixel(dtype: str, text: str) -> None:
+    values = DEPTH.astype(dtype)
+    np.testing.assert_array_equal(read_depth(nodata(values, text), scale=1).values, values.astype("f4"))
+
+
 def test_mask_pages_and_reduced_copies() -> None:
     seen = np.ones(DEPTH.shape, bool)
     seen[:, :8] = False

@@ -93,6 +93,9 @@ def test_the_usual_names_of_depth(tmp_path: Path, name: str) -> None:
 def test_equal_channels_are_one_map_and_others_a_picture(tmp_path: Path) -> None:
     grey = exr(tmp_path / "grey.exr", {"R": DEPTH, "G": DEPTH, "B": DEPTH, "A": np.ones_like(DEPTH)})
     np.testing.assert_array_equal(read_depth(grey, scale=1).values, DEPTH)
+    holes = np.where(np.median(DEPTH) < DEPTH, np.nan, DEPTH).astype(np.float32)
+    grey = exr(tmp_path / "holes.exr", {"R": holes, "G": holes, "B": holes})
+    np.testing.assert_array_equal(read_depth(grey, scale=1).values, holes)
     colour = exr(tmp_path / "colour.exr", {"R": DEPTH, "G": DEPTH + 1, "B": DEPTH})
     with pytest.raises(InputError, match=r"colour image.*FILE\.exr:R"):
         read_depth(colour, scale=1)

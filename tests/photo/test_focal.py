@@ -10,7 +10,7 @@ from PIL import Image
 from prv2cli.photo.focal import focal_px
 from prv2cli.photo.read import read_photo
 
-F35, FOCAL, PIXELS, RESOLUTION, UNIT = 0xA405, 0x920A, 0xA002, 0xA20E, 0xA210
+F35, FOCAL, PIXELS, PIXELS_DOWN, RESOLUTION, UNIT = 0xA405, 0x920A, 0xA002, 0xA003, 0xA20E, 0xA210
 
 
 @pytest.mark.parametrize(
@@ -33,6 +33,13 @@ def test_focal_length(exif: dict[int, object], expected: float | None) -> None:
     assert focal_px({**exif, PIXELS: exif.get(PIXELS, 4000)}, 4000, 3000) == (
         expected and pytest.approx(expected)
     )
+
+
+def test_a_picture_that_was_turned_has_the_same_focal_length() -> None:
+    """By the sensor's figures, which are of the picture as it lay."""
+    exif = {FOCAL: 50.0, RESOLUTION: 100.0, UNIT: 4, PIXELS: 4000, PIXELS_DOWN: 3000}
+    assert focal_px(exif, 4000, 3000) == focal_px(exif, 3000, 4000) == pytest.approx(5000)
+    assert focal_px(exif, 1500, 2000) == pytest.approx(2500)
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -128,3 +129,10 @@ def test_the_depth_is_that_of_the_network_alone(checkpoint: Checkpoint, both: Re
 def test_a_photograph_smaller_than_a_tile_can_be(both: Refiner, scene: Scene) -> None:
     found = both.run([Subject(scene.rgb[:40, :60], given=GivenDepth(scene.depth[:40, :60]))], RefineRequest())
     assert found[0].depth.shape == (40, 60)
+
+
+def test_a_map_that_a_coarse_network_made_does_not(both: Refiner, scene: Scene, taken: list[str]) -> None:
+    """However blurred it looks: as where the network ran here."""
+    made = replace(_blurred(scene.depth, 8), estimated=True)
+    both.run([Subject(scene.rgb, given=made)], RefineRequest())
+    assert set(taken) == {"all"}

@@ -19,6 +19,7 @@ from prv2cli.training.config.load import load_train_config
 from prv2cli.training.config.run import TrainConfig
 from prv2cli.training.config.scenes import MapsConfig
 from prv2cli.training.run import fit
+from prv2cli.training.start import build_to_train
 
 BOTH_RUNS: dict[str, Any] = {
     "steps": 2,
@@ -92,6 +93,38 @@ def test_stopped_in_the_second_run_it_goes_on_there(trained: Path, cache: Path, 
     resumed = read_checkpoint(written).stored
     assert whole.keys() == resumed.keys()
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_a_run_begun_anew_outdates_the_second_one_that_is_there(
+    trained: Path, cache: Path, tmp_path: Path
+) -> None:
+    """It is not taken for this one's after the first was stopped."""
+    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
+
+    def stop(parts: dict[str, Any]) -> None:
+        raise KeyboardInterrupt
+
+    other = settings_of(cache, seed=9, **{"data.seed": 1})
+    with pytest.raises(KeyboardInterrupt):
+        fit(other, tmp_path, device=CPU, report=stop)
+    assert not (tmp_path / "blurred" / "state.pt").exists()
+
+
+def test_other_settings_of_the_second_run_are_refused_before_the_first_goes_on(
+    trained: Path, cache: Path
+) -> None:
+    other = settings_of(cache, blurred="{degrade: {factor: [5, 8]}}")
+    with pytest.raises(ConfigError, match=r"blurred: degrade\.factor is \[5\.0, 8\.0\], there"):
+        fit(other, trained, device=CPU, resume=True, report=lambda parts: pytest.fail("it went on"))
+
+
+def test_each_run_starts_from_its_own_set(trained: Path, cache: Path, tmp_path: Path) -> None:
+    """As its run left it: the choice is made steeper once, not twice."""
+    config = settings_of(cache, start_from=trained / "both.safetensors")
+    for second, folder in ((False, trained), (True, trained / "blurred")):
+        model = build_to_train(config, config.model, second=second).state_dict()
+        for name, tensor in read_checkpoint(folder / "last.safetensors").tensors.items():
+            torch.testing.assert_close(model[name], tensor, rtol=2e-3, atol=1e-6)
 
 
 def test_the_best_of_the_first_run_is_taken_where_one_is_chosen(

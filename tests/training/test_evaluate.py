@@ -52,3 +52,14 @@ def test_a_figure_that_cannot_be_measured_is_told(data: Path, tmp_path: Path) ->
     losses_of(configured(data, steps=2, evaluation=settings), tmp_path, tell=told.append)
     assert told == ["evaluation.best: edge_f1 could not be measured at step 2"]
     assert not (tmp_path / "best.safetensors").exists()
+
+
+def test_a_run_goes_on_where_its_model_cannot_be_measured(data: Path, tmp_path: Path) -> None:
+    """The paper's tiling takes no photograph whose sides are no multiples of 4: that is found out on the way."""
+    odd = write_photographs(tmp_path / "odd", size=(63, 95))
+    config = configured(data, "refine", steps=2, evaluation=evaluation(odd, every=1, mode="m1"))
+    told: list[str] = []
+    assert len(losses_of(config, tmp_path / "run", tell=told.append)) == 2
+    assert len(told) == 2
+    assert all("could not be measured" in line and "divisible by 4" in line for line in told)
+    assert read_checkpoint(tmp_path / "run" / "last.safetensors").provenance["step"] == 2

@@ -9,6 +9,7 @@ import pytest
 import torch
 from scene_runs import STAGE_CONFIGS, overrides, scene_pool
 
+from prv2cli.errors import ConfigError
 from prv2cli.model.build import build_model
 from prv2cli.training.config.load import load_train_config
 from prv2cli.training.config.scenes import ImitatorsConfig
@@ -16,6 +17,7 @@ from prv2cli.training.evaluate import make_evaluator
 from prv2cli.training.imitators import imitate
 from prv2cli.training.imitators.fit import prepare_imitators
 from prv2cli.training.imitators.networks import ARCHITECTURES
+from prv2cli.training.samples.scene_pool import ScenePool
 
 SMALL = {"unet": 4, "pyramid": 8, "smooth": 8, "patches": 16}
 
@@ -55,6 +57,15 @@ def test_they_are_trained_once_and_loaded_as_they_were(small: ImitatorsConfig, c
     assert all(one.shape == (1, 1, 64, 64) and torch.isfinite(one).all() for one in maps)
     assert not torch.equal(maps[0], maps[1])  # the young one and the grown one
     assert torch.equal(maps[0], imitate.load_imitators(small)[0].predict(rgb, depth, 64, 32.0))
+
+
+def test_those_of_other_scenes_are_refused(small: ImitatorsConfig, cache: Path) -> None:
+    few = ScenePool(scene_pool(cache).config.model_copy(update={"scenes": 2}))
+    prepare_imitators(small, few, lambda done, total: None, for_training=False)
+    with pytest.raises(
+        ConfigError, match=r"maps\.imitators\.cache: .*unseen-seed3-4.*2 and 0 still lifes, not .*, 4"
+    ):
+        prepare_imitators(small, scene_pool(cache), lambda done, total: None)
 
 
 def test_the_shipped_coarse_network_is_one_without_training(small: ImitatorsConfig) -> None:

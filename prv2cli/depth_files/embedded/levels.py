@@ -16,7 +16,7 @@ from prv2cli.choices import Kind, Unit
 from prv2cli.depth_files.formats.picture import open_picture, picture_kind, read_picture
 from prv2cli.depth_files.formats.png import decode_png
 from prv2cli.errors import InputError
-from prv2cli.files.pictures.orientation import ORIENTATION, turn, valid_orientation
+from prv2cli.files.pictures.orientation import orientation_of, turn
 
 MAX_PIXELS = 1 << 26  # of a map in a photograph: phones store some hundred thousand
 _HALF = 0.5
@@ -83,7 +83,7 @@ def read_levels(data: bytes) -> Levels:
         raise InputError("its depth is no PNG, JPEG or WebP picture")
     header = open_picture(kind, data)
     check_size(header.width, header.height)
-    upright = valid_orientation(header.getexif().get(ORIENTATION)) != 1
+    upright = orientation_of(header) != 1
     picture = read_picture(io.BytesIO(data))
     if picture is not None:
         return Levels(picture.levels, picture.half_step, picture.holes, upright)

@@ -80,11 +80,13 @@ def equal_to(numbers: np.ndarray, text: str) -> np.ndarray | None:
         value = float(text)
     except ValueError:
         return None
-    if math.isnan(value):  # is no depth anyway
+    if not math.isfinite(value):  # is no depth anyway
         return None
     if numbers.dtype.kind != "f":
         return numbers == int(value) if value.is_integer() else None
     with np.errstate(all="ignore"):
         nearest = numbers.dtype.type(value)
+        if not np.isfinite(nearest):  # no number of this type
+            return None
         slack = _FEW_DIGITS * abs(value) if abs(value) >= _ROUND_FROM else 4 * abs(np.spacing(nearest))
         return (numbers == nearest) | (np.abs(numbers - value) <= slack)

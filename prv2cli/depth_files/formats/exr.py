@@ -73,7 +73,7 @@ def decode_exr(file: BinaryIO, name: str | None = None) -> Decoded:
         with module.File(str(path), separate_channels=True) as whole:
             pixels = whole.parts[index].channels
             numbers, *others = (pixels[channel].pixels for channel in channels)
-    if not all(np.array_equal(numbers, other) for other in others):
+    if not all(np.array_equal(numbers, other, equal_nan=numbers.dtype.kind == "f") for other in others):
         raise InputError(
             f"a colour image, not depth (channels {listed(names)}); "
             f"say which channel holds it: FILE.exr:{shown(channels[0])}"

@@ -13,10 +13,12 @@ from PIL import JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
 from prv2cli.depth_files.formats.checks import MAX_PIXELS
 from prv2cli.errors import InputError
-from prv2cli.files.pictures.orientation import ORIENTATION, turn, valid_orientation
+from prv2cli.files.pictures.orientation import orientation_of, turn
+from prv2cli.files.text import first_line
 
 GREY_TOLERANCE = 12  # levels between the channels of a grey picture: JPEG and WebP store colour coarsely
 _HALF = 0.5
+_DEPTH = 24  # where a PNG says its bits per channel
 _OF_A_BLOCK = 8  # a JPEG's first quantisation step is of eight times a block's mean
 _LOSSY_WEBP = 1.5  # half a step: its quality cannot be read
 _OPENERS: dict[str, Any] = {
@@ -55,22 +57,36 @@ def read_picture(file: BinaryIO) -> Picture | None:
     """The grey levels of an 8-bit picture in a seekable file; None where it is none (a 16-bit PNG, say).
 
     Raises:
-        InputError: a coloured picture: nothing tells which colour is near.
+        InputError: a coloured picture, as nothing tells which colour is near; one that is damaged, or too large.
     """
     kind = picture_kind(file.read(12))
     file.seek(0)
     if kind is None:
         return None
-    image = open_picture(kind, file.read())
+    data = file.read()
     file.seek(0)
+    # Of 16 bits with alpha, and of colours, Pillow would keep 8.
+    if kind == "png" and data[_DEPTH : _DEPTH + 1] == b"\x10":
+        return None
+    try:
+        return _read(kind, data)
+    except InputError:
+        raise
+    except MemoryError as error:
+        raise InputError("not enough memory to read it") from error
+    except Exception as error:  # the decoders meet arbitrary bytes: no list of exceptions would be complete
+        raise InputError(f"damaged or cut short ({first_line(error)[:120]})") from error
+
+
+def _read(kind: str, data: bytes) -> Picture | None:
+    image = open_picture(kind, data)
     if image.mode not in ("L", "LA", "P", "RGB", "RGBA", "1", "YCbCr"):
         return None
     if image.width * image.height > MAX_PIXELS:
         raise InputError(
             f"{image.width} x {image.height} is more than the {MAX_PIXELS} pixels that prv2 reads"
         )
-    half, orientation = _half_step(image, kind), valid_orientation(image.getexif().get(ORIENTATION))
-    holes = _transparent(image)
+    half, orientation, holes = _half_step(image, kind), orientation_of(image), _transparent(image)
     return Picture(turn(_grey(image), orientation), half, None if holes is None else turn(holes, orientation))
 
 

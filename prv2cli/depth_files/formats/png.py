@@ -11,7 +11,7 @@ import numpy as np
 
 from prv2cli.depth_files.formats.checks import MAX_RATIO, Decoded, check_pillow, size_of
 from prv2cli.depth_files.formats.rows import INTEGER_LEVEL, Rows
-from prv2cli.files.pictures.orientation import ORIENTATION, turn, valid_orientation
+from prv2cli.files.pictures.orientation import orientation_of, turn
 from prv2cli.files.pictures.png_chunks import sound_png
 
 PNG_KEY = "prv2"
@@ -82,7 +82,7 @@ def decode_png(file: BinaryIO) -> Decoded:
         clear = image.info.get("transparency")
         holes = numbers == clear if isinstance(clear, int) else np.zeros((0, 0), bool)
     text = image.info.get(PNG_KEY)
-    orientation = _orientation(image)
+    orientation = orientation_of(image)
     upright = turn(holes, orientation) if holes.any() else None
     return Decoded(turn(numbers, orientation), text, upright, notes)
 
@@ -95,13 +95,6 @@ def _opened(file: BinaryIO) -> Any:
     if image.tile and image.tile[0][3] == _GREY_AND_ALPHA:
         image._mode = "I;16"
     return image
-
-
-def _orientation(image: Any) -> int:
-    try:
-        return valid_orientation(image.getexif().get(ORIENTATION))
-    except Exception:  # Pillow raises a dozen kinds for broken EXIF, and the numbers are good without it
-        return 1
 
 
 def read_png_text(file: BinaryIO) -> str | None:

@@ -28,7 +28,12 @@ from prv2cli.files.protected import identity
 
 _HEAD = 1 << 16  # bytes, more than any header of ours
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_FIRST_PAGES = {b"II*\0\x08\0\0\0": (8, "<H", 12, "<HHII"), b"II+\0\x08\0\0\0": (16, "<Q", 20, "<HHQQ")}
+# How a TIFF begins whose first page is described right there -> the place, its count, an entry's size, the entry, how
+# many bytes lie in the entry itself.
+_FIRST_PAGES = {
+    b"II*\0\x08\0\0\0": (8, "<H", 12, "<HHII", 4),
+    b"II+\0\x08\0\0\0\x10\0\0\0\0\0\0\0": (16, "<Q", 20, "<HHQQ", 8),
+}
 _DESCRIPTION = 270
 _SAYS_SO = f'{{"software": "{SOFTWARE}"'.encode()  # how the metadata begins
 _ZLIB = (8, 32946)  # compressions of a TIFF
@@ -116,22 +121,22 @@ def _is_cut_off(head: bytes, file: BinaryIO, path: Path) -> bool:
     size = size_of(file)
     if head.startswith(PNG_SIGNATURE):
         return head[37:46] == b"tEXtprv2\0" or size < 41
-    if head[:8] in _FIRST_PAGES:
-        return _page_is_cut_off(head, size)
+    for header, page in _FIRST_PAGES.items():
+        if head.startswith(header):
+            return _page_is_cut_off(head, size, *page)
     if head.startswith(b"\x93NUMPY"):
         return _array_is_cut_off(head, file, size)
     if head.startswith(b"PK\3\4"):
         return b"depth.npy".startswith(head[30:39]) and not zipfile.is_zipfile(path)
     if head.startswith(b"\x76\x2f\x31\x01"):
         return _SAYS_SO[1:] in head
-    return any(
-        start.startswith(head) for start in (PNG_SIGNATURE, b"II*\0", b"II+\0", b"\x93NUMPY", b"PK\3\4")
-    )
+    return any(start.startswith(head) for start in (PNG_SIGNATURE, *_FIRST_PAGES, b"\x93NUMPY", b"PK\3\4"))
 
 
-def _page_is_cut_off(head: bytes, size: int) -> bool:
+def _page_is_cut_off(
+    head: bytes, size: int, place: int, count_type: str, entry_size: int, entry_type: str, inline: int
+) -> bool:
     """Of a TIFF whose first page is described at its start, as ours: whether that description is not all there."""
-    place, count_type, entry_size, entry_type = _FIRST_PAGES[head[:8]]
     width = struct.calcsize(count_type)
     if size < place + width:
         return True
@@ -142,7 +147,7 @@ def _page_is_cut_off(head: bytes, size: int) -> bool:
     for k in range(min(count, 64)):
         tag, _, length, value = struct.unpack_from(entry_type, head, first + k * entry_size)
         if tag == _DESCRIPTION:
-            return size < int(length) + int(value)
+            return length > inline and size < int(length) + int(value)
     return False
 
 

@@ -14,6 +14,14 @@ def valid_orientation(value: Any) -> int:
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
+def orientation_of(image: Any) -> int:
+    """That of an opened Pillow picture, 1 where its EXIF data are broken: the pixels are good without them."""
+    try:
+        return valid_orientation(image.getexif().get(ORIENTATION))
+    except Exception:  # Pillow raises a dozen kinds
+        return 1
+
+
 def turn(pixels: np.ndarray, orientation: int) -> np.ndarray:
     """A view of `pixels` (H, W, ...) turned upright from an EXIF orientation 1..8."""
     if orientation in (3, 4, 6, 7):

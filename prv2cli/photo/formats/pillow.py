@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import replace
 from typing import BinaryIO
 
@@ -9,6 +10,7 @@ import numpy as np
 from PIL import Image, ImageFile
 
 from prv2cli.files.pictures.orientation import ORIENTATION, valid_orientation
+from prv2cli.photo.colour.coded import from_code
 from prv2cli.photo.kinds import Unreadable
 from prv2cli.photo.stored import Band, CheckSize, Stored
 
@@ -94,7 +96,12 @@ def decode_avif(file: BinaryIO, check: CheckSize) -> Stored:
         raise Unreadable("reading AVIF needs Pillow 11.3 or newer. Run: pip install -U pillow")
     image = open_pillow(AvifImagePlugin.AvifImageFile, file, check)
     file.seek(0)
-    _, _, settings = file.read(1 << 16).partition(b"av1C")
+    head = file.read(1 << 16)
+    settings = head.partition(b"av1C")[2]
     high_depth = len(settings) > 2 and settings[2] & 0x40
     notes = ("more than 8 bits per colour read as 8 bits",) if high_depth else ()
-    return from_pillow(image, (*frames_note(image), *notes))
+    stored = from_pillow(image, (*frames_note(image), *notes))
+    code = head.partition(b"colrnclx")[2][:4]  # primaries and transfer, which Pillow does not tell
+    said = len(code) == 4 and stored.icc is None and stored.model == "RGB"
+    coded = from_code(*struct.unpack(">HH", code)) if said else None
+    return stored if coded is None else replace(stored, icc=coded.icc, notes=(*stored.notes, *coded.notes))

@@ -145,8 +145,11 @@ class TrainConfig(Settings):
             raise ValueError("encoder_from: only a model of kind lite takes the weights of an encoder")
         if self.coarse_from is not None and self.model.kind != "bundle" and self.stage != "coarse":
             raise ValueError("coarse_from: this model has no coarse network")
-        if self.optimiser.coarse_lr is not None and self.model.kind != "bundle":
-            raise ValueError("optimiser.coarse_lr: only a bundle has a coarse network of its own")
+        for key in ("coarse_lr", "coarse_weight_decay"):
+            if getattr(self.optimiser, key) is not None and self.model.kind != "bundle":
+                raise ValueError(f"optimiser.{key}: only a bundle has a coarse network of its own")
+        if self.evaluation is not None and self.maps.validation:
+            raise ValueError("evaluation: maps.validation chooses the best model already; set it to 0")
 
     @property
     def on_spoilt_scenes(self) -> bool:

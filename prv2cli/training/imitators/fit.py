@@ -11,11 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from prv2cli.checkpoints.safe_read import open_safetensors
+from prv2cli.errors import ConfigError
 from prv2cli.extras import import_opencv
+from prv2cli.files.atomic import atomic_write
 from prv2cli.model.depth_space import NETWORK_LIMIT
 from prv2cli.training.config.scenes import ImitatorsConfig
 from prv2cli.training.imitators.imitate import (
@@ -36,6 +39,7 @@ SCENES = 600  # of the pool, at most: the first ones
 RATE, CLIP = 2e-3, 1.0
 YOUNG = 0.3  # of the steps
 _GRADIENT_SCALES = 3
+_SCENES = "scenes"  # in the header of an imitator's file
 
 
 def prepare_imitators(
@@ -47,14 +51,20 @@ def prepare_imitators(
 ) -> None:
     """Train the one for validation and, `for_training`, the others, where the cache lacks them.
 
-    The scenes must be there.
+    The scenes must be there. Raises ConfigError: the cache has one that was trained on others.
     """
     recipes = {"unseen": UNSEEN}
     if for_training:
         recipes |= {kind: RECIPES[kind] for kind in config.kinds if kind in RECIPES}
     for name, recipe in recipes.items():
-        if not path_of(config, name).exists():
+        path = path_of(config, name)
+        if not path.exists():
             _fit(name, recipe, config, pool, progress)
+        elif (scenes := _scenes_of(path)) != pool.identity:
+            raise ConfigError(
+                f"maps.imitators.cache: {path} was trained on other scenes ({scenes}, not {pool.identity}); name "
+                "another folder"
+            )
 
 
 def _fit(
@@ -79,16 +89,21 @@ def _fit(
         schedule.step()
         progress(step + 1, config.steps)
         if step + 1 == round(YOUNG * config.steps) and recipe is not UNSEEN:
-            _save(network, path_of(config, f"{name}-young"))
-    _save(network, path_of(config, name))
+            _save(network, path_of(config, f"{name}-young"), pool)
+    _save(network, path_of(config, name), pool)
 
 
-def _save(network: nn.Module, path: Path) -> None:
+def _save(network: nn.Module, path: Path, pool: ScenePool) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     state = {key: value.contiguous() for key, value in network.state_dict().items()}
-    partial = path.with_suffix(".tmp")
-    save_file(state, partial)
-    partial.replace(path)
+    with atomic_write(path) as file:
+        file.write(save(state, {_SCENES: pool.identity}))
+
+
+def _scenes_of(path: Path) -> str:
+    """The scenes that an imitator was trained on, by its file. Raises CheckpointError: it is none."""
+    with open_safetensors(path) as file:
+        return str((file.metadata() or {}).get(_SCENES, "not told which"))
 
 
 def _batch(recipe: Recipe, pool: ScenePool, rng: np.random.Generator) -> tuple[Tensor, Tensor]:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from prv2cli.errors import ConfigError
 from prv2cli.training.config.optimiser import OptimiserConfig
 from prv2cli.training.config.run import TrainConfig
 
@@ -25,7 +26,16 @@ class Group(NamedTuple):
 
 
 def parameter_groups(model: nn.Module, config: OptimiserConfig) -> list[Group]:
-    """The parameters by their settings, in the model's order; those of rate 0 are frozen and left out."""
+    """The parameters by their settings, in the model's order; those of rate 0 are frozen and left out.
+
+    Raises ConfigError: what is to be frozen is not there.
+    """
+    names = [name for name, _ in model.named_parameters()]
+    for start in config.frozen:
+        if not any(name.startswith(start) for name in names):
+            raise ConfigError(
+                f"optimiser.frozen: no weight of this model has a name that begins with {start!r}"
+            )
     groups: dict[tuple[float, float], Group] = {}
     encoders = _encoders_of(model)
     for name, parameter in model.named_parameters():

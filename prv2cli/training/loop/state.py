@@ -26,6 +26,15 @@ from prv2cli.training.loop.optimise import decay_start
 
 STATE, LAST, BEST = "state.pt", "last.safetensors", "best.safetensors"
 PLATEAU = "plateau.pt"
+# What decides about nothing that is learned.
+_FREE: dict[str, Any] = {
+    "log_every": True,
+    "picture_every": True,
+    "tensorboard": True,
+    "data": {"workers", "cache"},
+    "sampling": {"workers"},
+    "maps": {"imitators": {"cache"}},
+}
 
 
 def write_state(path: Path, state: dict[str, Any]) -> None:
@@ -68,7 +77,9 @@ def check_same_run(state: dict[str, Any], config: TrainConfig, world_size: int, 
         ) from error
     if _on_plateau(state["step"], saved, config):
         saved = saved.model_copy(update={"steps": config.steps})
-    if difference := _first_difference(config.model_dump(mode="json"), saved.model_dump(mode="json")):
+    if difference := _first_difference(
+        *(run.model_dump(mode="json", exclude=_FREE) for run in (config, saved))
+    ):
         key, now, then = difference
         raise ConfigError(
             f"--resume: the settings differ from those of the run in {folder}: {key} is {now!r}, there {then!r}"
@@ -81,12 +92,18 @@ def check_same_run(state: dict[str, Any], config: TrainConfig, world_size: int, 
 
 
 def _on_plateau(step: int, *runs: TrainConfig) -> bool:
-    """Whether two runs are between warm-up and decay: then they may have different numbers of steps."""
+    """Whether two runs are between their beginning and decay: then they may have different numbers of steps."""
     return all(
-        run.optimiser.schedule == "plateau"
-        and run.optimiser.warmup * run.total_steps <= step <= decay_start(run)
-        for run in runs
+        run.optimiser.schedule == "plateau" and _beginning(run) <= step <= decay_start(run) for run in runs
     )
+
+
+def _beginning(run: TrainConfig) -> float:
+    """Steps until nothing is decided any more by the share of a run that is done, but for its decay."""
+    shares = [run.optimiser.warmup]
+    if run.on_spoilt_scenes:
+        shares += [run.maps.blurred_until, run.refine.smooth_until, run.refine.cascade_from]
+    return max(shares) * run.total_steps
 
 
 def _first_difference(now: Any, then: Any, key: str = "") -> tuple[str, Any, Any] | None:

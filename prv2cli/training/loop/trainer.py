@@ -24,7 +24,7 @@ from prv2cli.checkpoints.model_file import save_checkpoint
 from prv2cli.errors import DeviceError, OutputError, Prv2Error
 from prv2cli.machine.memory import ran_out_of_memory
 from prv2cli.training.config.run import TrainConfig
-from prv2cli.training.evaluate import make_evaluator
+from prv2cli.training.evaluate import AnyEvaluator, make_evaluator
 from prv2cli.training.logs import Log, NoLog, picture_strip
 from prv2cli.training.loop.batches import Tell, steps
 from prv2cli.training.loop.distributed import World
@@ -63,7 +63,9 @@ class Trainer:
         world: World | None = None,
         log: Log | None = None,
         tell: Tell = lambda message: None,
+        second: bool = False,
     ) -> None:
+        """second: what is trained is the second set of weights of a refiner (training/both.py)."""
         torch.manual_seed(config.seed)
         # Most pixels of a good tile have next to no gradient; as denormal numbers they slow CPU kernels threefold.
         torch.set_flush_denormal(True)
@@ -71,7 +73,7 @@ class Trainer:
         self.world, self.log, self.tell = world or World(), log or NoLog(), tell
         stage = stage_of(config)
         self.trained = stage.trained(config)
-        model = build_to_train(config, self.trained).to(device)
+        model = build_to_train(config, self.trained, second=second).to(device)
         self.model: nn.Module = model.to(memory_format=torch.channels_last) if config.channels_last else model
         self.groups = parameter_groups(self.model, config.optimiser)
         self.optimiser = make_optimiser(self.groups)
@@ -197,17 +199,24 @@ class Trainer:
 
     def _evaluate_if_due(self) -> None:
         if self.evaluator is not None and self.evaluator.due(self.step):
-            report = self.evaluator.measure(self.ema.model)
-            self.log.evaluated(self.step, report.to_json()["means"])
-            score = self.evaluator.score(report)
-            if math.isnan(score):
-                wanted = self.config.evaluation.best if self.config.evaluation else "what unseen maps tell"
-                self.tell(f"evaluation.best: {wanted} could not be measured at step {self.step}")
-            if score < self.best and self._try_to_save(lambda: self._save_model(BEST)):
-                self.best = score
+            try:
+                self._evaluate(self.evaluator)
+            except Prv2Error as error:  # a run of days is worth more than a figure
+                self.tell(f"step {self.step} could not be measured ({error}); the run goes on")
         evaluation = self.config.evaluation
         if evaluation and (self.step % evaluation.every == 0 or self.step == self.config.total_steps):
             self.world.wait()
+
+    def _evaluate(self, evaluator: AnyEvaluator) -> None:
+        """Measure the model, and keep it where it is the best one."""
+        report = evaluator.measure(self.ema.model)
+        self.log.evaluated(self.step, report.to_json()["means"])
+        score = evaluator.score(report)
+        if math.isnan(score):
+            wanted = self.config.evaluation.best if self.config.evaluation else "what unseen maps tell"
+            self.tell(f"evaluation.best: {wanted} could not be measured at step {self.step}")
+        if score < self.best and self._try_to_save(lambda: self._save_model(BEST)):
+            self.best = score
 
     def save(self) -> None:
         """Write the model and everything a resumed run needs. Where that fails on the way, the run goes on.

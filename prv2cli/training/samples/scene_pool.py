@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
+from prv2cli.errors import InputError
+from prv2cli.files.atomic import atomic_write, remove_leftovers
 from prv2cli.scenes.make import Style, make_scene
 from prv2cli.training.config.scenes import SceneDataConfig
 
@@ -30,6 +32,11 @@ class ScenePool:
     def __len__(self) -> int:
         return self.config.scenes + self.config.still_lifes
 
+    @property
+    def identity(self) -> str:
+        """Which scenes these are."""
+        return f"{self.folder.name}, {self.config.scenes} and {self.config.still_lifes} still lifes"
+
     def path(self, index: int) -> Path:
         """Where a scene lies; those from `scenes` on are still lifes."""
         number = index - self.config.scenes
@@ -47,6 +54,7 @@ class ScenePool:
         if not missing:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(self.folder)
         jobs = [self._job(index) for index in missing]
         with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as executor:
             for done, _ in enumerate(executor.map(_make_and_save, jobs, chunksize=4), 1):
@@ -64,11 +72,15 @@ class ScenePool:
         )
 
     def load(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """rgb (H, W, 3) uint8 and depth (H, W) float32 metres of one scene."""
+        """rgb (H, W, 3) uint8 and depth (H, W) float32 metres of one scene. Raises InputError: its file is damaged."""
         if self.config.endless:
             return self._draw(index)
-        with np.load(self.path(index)) as arrays:
-            return arrays["rgb"], arrays["depth"]
+        path = self.path(index)
+        try:
+            with path.open("rb") as file, np.load(file) as arrays:
+                return arrays["rgb"], arrays["depth"]
+        except (OSError, EOFError, ValueError, KeyError, BadZipFile) as error:
+            raise InputError(f"{path}: no scene can be read; delete it, and it is made again") from error
 
     def _draw(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         style: Style = "any" if index % len(self) < self.config.scenes else "still-life"
@@ -84,7 +96,5 @@ class ScenePool:
 def _make_and_save(job: _Job) -> None:
     seed, index, style, size, path = job
     scene = make_scene((seed, index), size, style=style)
-    partial = f"{path}.{os.getpid()}.tmp"
-    with Path(partial).open("wb") as file:
+    with atomic_write(Path(path)) as file:
         np.savez(file, rgb=scene.rgb, depth=scene.depth)
-    Path(partial).replace(path)

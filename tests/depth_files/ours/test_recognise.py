@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +66,22 @@ def test_a_photograph_is_not_ours(tmp_path: Path, name: str) -> None:
     assert not may_be_replaced(path)
     path.write_bytes(path.read_bytes()[:2000])
     assert not may_be_replaced(path)
+
+
+@pytest.mark.parametrize("dtype", ["u1", "<u2", "<f4"])
+def test_a_large_tiff_of_others_is_not_ours(tmp_path: Path, dtype: str) -> None:
+    """With its pixels first, as libtiff writes it, and its directory at the end."""
+    pixels = (DEPTH * 20).astype(dtype).tobytes()
+    path = tmp_path / "a.tif"
+    path.write_bytes(struct.pack("<2sHHHQ", b"II", 43, 8, 0, 16 + len(pixels)) + pixels + bytes(200))
+    assert not may_be_replaced(path)
+
+
+def test_a_tiff_with_a_short_description_is_not_ours(tmp_path: Path) -> None:
+    """It lies in the directory itself, not where its letters would point to."""
+    Image.fromarray((DEPTH * 28).astype(np.uint8)).save(tmp_path / "a.tif", description="abc")
+    assert (tmp_path / "a.tif").read_bytes()[4] == 8
+    assert not may_be_replaced(tmp_path / "a.tif")
 
 
 def test_an_array_of_others_is_not_ours(tmp_path: Path) -> None:

@@ -258,3 +258,18 @@ def test_palette_picture_with_a_profile() -> None:
     colours = np.asarray(image.convert("RGB"))
     photo = read_photo(saved(image, "PNG", icc_profile=icc))
     assert np.abs(photo.rgb - expected_srgb(colours, "Adobe", (colours / 255) ** GAMMA)).max() <= 2
+
+
+def test_the_coded_colours_of_avif() -> None:
+    """Pillow does not tell them."""
+    pytest.importorskip("PIL.AvifImagePlugin")
+    whole = saved(RGB8, "AVIF", quality=100).getvalue()
+    place = whole.index(b"colrnclx") + 8
+    p3 = whole[:place] + struct.pack(">HH", 12, 13) + whole[place + 4 :]
+    plain_pixels, coded = (read_photo(io.BytesIO(data)).rgb.astype(int) for data in (whole, p3))
+    same = RGB8.astype(np.uint16) * 257
+    by_code = read_photo(png16(same, extra=chunk(b"cICP", bytes((12, 13, 0, 1))))).rgb
+    assert np.abs(coded - plain_pixels).max() > 8
+    assert np.abs(coded - by_code / 257.0).mean() < 4
+    hdr = whole[:place] + struct.pack(">HH", 9, 16) + whole[place + 4 :]
+    assert any("HDR" in note for note in read_photo(io.BytesIO(hdr)).notes)

@@ -34,6 +34,11 @@ WRONG: dict[str, tuple[str, dict[str, Any], str]] = {
     "unused losses": ("refine", {"transfer": {"weight": 1}}, "transfer: stage refine .* no use of it"),
     "unused degrader": ("refine", {"degrade": {"noise": 0.5}}, "degrade: stage refine .* no use of it"),
     "coarse rate": ("coarse", {"optimiser": {"coarse_lr": 0.1}}, r"optimiser\.coarse_lr: only a bundle"),
+    "coarse weight decay": (
+        "coarse",
+        {"optimiser": {"coarse_weight_decay": 0.1}},
+        r"optimiser\.coarse_weight_decay: only a bundle",
+    ),
     "layout": ("refine", {"data": {"layout": "imagenet"}}, "data: .*'kitti'"),
     "key of a layout": (
         "refine",

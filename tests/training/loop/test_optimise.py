@@ -14,6 +14,7 @@ from training_runs import (
 )
 from zoedepth_settings import SETTINGS as ZOEDEPTH
 
+from prv2cli.errors import ConfigError
 from prv2cli.model.build import build_model
 from prv2cli.model.config import ZoeDepthConfig
 from prv2cli.training.config.load import load_train_config
@@ -152,3 +153,9 @@ def test_a_constant_rate_is_warmed_up_and_stays() -> None:
     assert shares[0] == 0.1
     assert shares[4] == 0.5
     assert set(shares[9:]) == {1.0}
+
+
+def test_what_is_to_be_frozen_must_be_there(data: Path) -> None:
+    config = configured(data, "refine", optimiser={"frozen": ["coarse.network.", "network.conv_stem"]})
+    with pytest.raises(ConfigError, match=r"optimiser\.frozen: .* begins with 'network\.conv_stem'"):
+        parameter_groups(build_model(config.model), config.optimiser)

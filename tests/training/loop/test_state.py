@@ -27,7 +27,7 @@ from prv2cli.errors import (
 from prv2cli.files.atomic import atomic_write
 from prv2cli.training.config.load import load_train_config
 from prv2cli.training.config.run import TrainConfig
-from prv2cli.training.loop.state import read_state, write_state
+from prv2cli.training.loop.state import check_same_run, read_state, write_state
 from prv2cli.training.run import fit
 
 
@@ -103,6 +103,32 @@ def test_resume_names_the_setting_that_differs(data: Path, tmp_path: Path) -> No
     )
     with pytest.raises(ConfigError, match=r"--resume: .* version of prv2 .* start_from="):
         fit(configured(data), tmp_path, device=CPU, resume=True)
+
+
+def test_what_decides_about_nothing_may_differ(data: Path, tmp_path: Path) -> None:
+    """Such as the number of processes that make samples, which a run that was short of memory is told to lower."""
+    losses_of(configured(data, steps=2), tmp_path)
+    changes: dict[str, Any] = {"sampling": {"workers": 1}, "log_every": 7, "picture_every": 3}
+    assert losses_of(configured(data, steps=2, **changes), tmp_path, resume=True) == []
+
+
+@pytest.mark.parametrize(("step", "accepted"), [(9, False), (12, True), (15, False)])
+def test_a_run_on_its_plateau_may_be_made_longer(
+    step: int, accepted: bool, cache: Path, tmp_path: Path
+) -> None:
+    """Not before its beginning is over, whose parts are shares of the run, nor after its decay began."""
+    long = overrides(cache, steps=40, **{"maps.blurred_until": 0.25, "optimiser.decay": 0.5})
+    config = load_train_config(
+        STAGE_CONFIGS["refine"],
+        overrides(cache, steps=28, **{"maps.blurred_until": 0.25, "optimiser.decay": 0.5}),
+    )
+    state = {"step": step, "config": config.model_dump_json(), "processes": 1}
+    again = partial(check_same_run, state, load_train_config(STAGE_CONFIGS["refine"], long), 1, tmp_path)
+    if accepted:
+        again()
+    else:
+        with pytest.raises(ConfigError, match="steps is 40, there 28"):
+            again()
 
 
 @pytest.mark.parametrize("fault", ["cut", "changed", "other"])

@@ -11,6 +11,7 @@ from scene_runs import SCENES, STAGE_CONFIGS, overrides, scene_pool
 
 from prv2cli.errors import (
     ConfigError,
+    InputError,
 )
 from prv2cli.scenes.make import Style, make_scene
 from prv2cli.training.config.load import load_train_config
@@ -66,3 +67,13 @@ def test_endless_scenes_are_new_in_every_sample_and_leave_nothing_behind(tmp_pat
     assert not (tmp_path / "pool").exists()
     with pytest.raises(ConfigError, match="endless scenes have none; give steps"):
         load_train_config(STAGE_CONFIGS["coarse"], overrides(tmp_path, **changes, steps="null", epochs=2.0))
+
+
+def test_a_damaged_scene_is_named(cache: Path, tmp_path: Path) -> None:
+    shutil.copytree(cache, tmp_path, dirs_exist_ok=True)
+    pool = scene_pool(tmp_path)
+    whole = pool.path(1).read_bytes()
+    for damaged in (b"", whole[:1000], whole[:-40], b"a letter"):
+        pool.path(1).write_bytes(damaged)
+        with pytest.raises(InputError, match=r"000001\.npz: no scene can be read; delete it"):
+            pool.load(1)
