@@ -66,7 +66,7 @@ class Checkpoint:
         """
         stored = sum(tensor.numel() for tensor in self.tensors.values())
         try:
-            with _at_most(stored):
+            with at_most(stored):
                 model = build_model(without_downloads(self.config)) if like is None else copy.deepcopy(like)
             load_strictly(model, self.tensors)
         except (CheckpointError, ConfigError) as error:  # the configuration is the file's, not the caller's
@@ -215,7 +215,7 @@ def load_strictly(model: nn.Module, tensors: dict[str, Tensor]) -> None:
 
 
 @contextmanager
-def _at_most(stored: int) -> Iterator[None]:
+def at_most(stored: int) -> Iterator[None]:
     """While a model is built in this thread, refuse more parameters than a file of so many numbers can be for.
 
     A parameter is registered when its memory is reserved, but before it is written to, which is what would take it.

@@ -13,7 +13,7 @@ from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from prv2cli.cli.ui import batch_progress, say, stderr
+from prv2cli.cli.ui import batch_progress, say, stderr, warn
 from prv2cli.errors import DiskFullError, OutputError
 from prv2cli.files.text import shown
 
@@ -34,6 +34,8 @@ class Teller:
         self._data: TextIO | None = sys.stdout if as_json else None
         self._broken: OutputError | None = None  # what is wrong with stdout
         self._counts: Counter[str] = Counter()
+        self._remarks: Counter[str] = Counter()  # done depth maps by what a person should know of them
+        self._first_note = ""
 
     def left_out(self, found: Sequence[LeftOut]) -> None:
         """Files and folders that are not worked on: each in JSON, some of each kind in words."""
@@ -66,6 +68,7 @@ class Teller:
         counts, left = self._counts, self._total - self._ended()
         if full:
             self._error(f"{full}; {left} left: run the same command again to go on")
+        self._tell_remarks()
         if self._broken is not None:
             self._error(f"{self._broken}; the report is not whole, the depth maps are")
         parts = [
@@ -107,6 +110,31 @@ class Teller:
         self._print(report)
         if report.get("error"):
             self._error(report["error"])
+        if report["state"] == "done":
+            self._remark(report)
+
+    def _remark(self, report: dict[str, Any]) -> None:
+        """Take down what `prv2 refine` would say of a depth map."""
+        relative = str(report["unit"]).endswith("relative")
+        found = {**report, "relative": relative}
+        self._remarks.update(kind for kind in ("clipped", "rounded", "relative", "notes") if found.get(kind))
+        if report.get("notes") and not self._first_note:
+            self._first_note = f"{shown(report['input'])}: {report['notes'][0]}"
+
+    def _tell_remarks(self) -> None:
+        """Once for all depth maps of a kind; --json has it of each."""
+        found, fix = self._remarks, "-scale or a float format keeps them"
+        for kind, why in (
+            ("clipped", f"pixels that are too large for 16 bits and were clipped; a smaller --depth{fix}"),
+            ("rounded", f"pixels that may be off by more than 1 % from rounding; a larger --depth{fix}"),
+        ):
+            if found[kind]:
+                warn(f"{found[kind]} depth maps have {why}", quiet=self._quiet)
+        if found["relative"]:
+            say(f"{found['relative']} depth maps are relative, without metres", quiet=self._quiet)
+        if found["notes"]:
+            more = f" (notes of {found['notes'] - 1} more: --json)" if found["notes"] > 1 else ""
+            say(f"{self._first_note}{more}", quiet=self._quiet)
 
     def _print(self, report: dict[str, Any]) -> None:
         """A line of JSON. A full disk under the report is no reason to stop: it is said at the end."""

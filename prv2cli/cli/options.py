@@ -154,7 +154,7 @@ def models_of(
     prompt.
     """
     from prv2cli.errors import UsageError
-    from prv2cli.hub.resolve import check
+    from prv2cli.hub.resolve import check, entry_of
     from prv2cli.machine.devices import check_names
     from prv2cli.refine.request import Models
 
@@ -163,6 +163,10 @@ def models_of(
         raise UsageError(
             "--coarse and --coarse-depth exclude each other: a network, or a map of your own; both together are for "
             "--coarse hf:org/name of a network that takes the map as its prompt"
+        )
+    if scene is not None and (coarse_depth is not None or (coarse != "auto" and entry_of(coarse))):
+        raise UsageError(
+            "--scene is for --coarse auto, and for a Depth Anything V2 file that does not say its range; leave it out"
         )
     check_names(device, precision)
     for wanted in (model, coarse):

@@ -12,6 +12,7 @@ import torch
 
 from prv2cli.coarse.network import CoarseDepth, Kind, Unit, positive_depth
 from prv2cli.errors import InputError
+from prv2cli.resampling.maps import nearest_places
 from prv2cli.restoration.holes import fill_holes
 from prv2cli.restoration.quantised import unstep
 
@@ -25,7 +26,7 @@ def holes_of(values: np.ndarray, unit: Unit) -> np.ndarray:
 def pixels_in(holes: np.ndarray, size: tuple[int, int]) -> int:
     """How many pixels of a photograph of `size` (rows, columns) have their nearest one of the map (h, w) in a hole."""
     counts = [
-        np.bincount((2 * np.arange(side) + 1) * small // (2 * side), minlength=small)
+        np.bincount(nearest_places(side, small), minlength=small)
         for side, small in zip(size, holes.shape, strict=True)
     ]
     return int(counts[0] @ holes.astype(np.int64) @ counts[1])

@@ -58,7 +58,8 @@ class Moge2Network:
         given = None if focal_px is None else focal_px / half_diagonal
         camera = recover_camera(found.points[0], found.validity[0, 0] > VALID, given)
         out = metric_output(found, [camera])
-        estimate = camera.focal * half_diagonal if focal_px is None and camera.focal > 0 else None
+        told = focal_px is None and camera.known and camera.focal > 0
+        estimate = camera.focal * half_diagonal if told else None
         return coarse_depth(out, estimate)
 
 

@@ -23,6 +23,8 @@ from prv2cli.model.config import BundleConfig, LiteConfig
 from prv2cli.resampling.area import resize_photograph, shrink
 from prv2cli.restoration.holes import fill_holes
 
+RELATIVE_RANGE = 1000  # between the largest number of a relative map and the least that is taken for depth
+
 
 @dataclass(frozen=True)
 class CoarseDepth:

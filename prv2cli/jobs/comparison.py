@@ -67,9 +67,9 @@ def _coarse(result: Depth, size: tuple[int, int]) -> np.ndarray:
     """The coarse depth, enlarged to a panel where it is smaller; NaN where it has none that the result keeps."""
     larger = (max(size[0], result.coarse.shape[0]), max(size[1], result.coarse.shape[1]))
     values = bilinear(result.coarse, larger)
-    if result.seen is not None:
-        values[~nearest(result.seen, larger)] = np.nan
-    return values
+    if result.seen is None:
+        return values
+    return np.where(nearest(result.seen, larger), values, np.float32(np.nan))
 
 
 def _coloured(depth: np.ndarray, size: tuple[int, int], inverse: bool, span: ColourSpan) -> np.ndarray:

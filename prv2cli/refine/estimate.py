@@ -9,6 +9,7 @@ The figures per pixel are what the code allocates, counted at its worst moment a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
@@ -20,6 +21,7 @@ from prv2cli.machine.memory import available_host_memory, resident_memory
 from prv2cli.photo.header import Header
 from prv2cli.refine.request import RefineRequest
 from prv2cli.refine.tiles.plan import BYTES_PER_TILE_PIXEL, TILE_SIZES
+from prv2cli.tiling.plan import PAPER_SPLIT
 
 if TYPE_CHECKING:
     from prv2cli.refine.refiner import Refiner
@@ -33,6 +35,7 @@ _REDUCED_MAP = 1  # the result of the pass at half size: float32 for every fourt
 _RESULT = 4
 _GIVEN = 20  # a given map, its holes filled, normalised, and what its own pyramids and masks take
 _COMPARED = 8  # the smallest and the largest prediction of each pixel, for the confidence
+_WEIGHT = 4  # the sum of the windows over each pixel, which is 1 with tiles of our own
 _ROWS_HELD = 2.5  # the rows of a row of tiles, and their copies while they move on
 _SHARE = 0.9  # of the available memory that is taken
 _SECONDS_PER_PIXEL = 0.25e-6  # decoding, shrinking, writing: 4 megapixels a second and core, measured
@@ -87,11 +90,15 @@ def memory_for(
         map_pixels: of a given map, which may be as large as the photograph.
     """
     pixels, rgb = header.pixels, header.rgb_bytes
-    tile, largest = request.tiling.tile, TILE_SIZES[0]
-    rows, columns = min(tile[0] or largest, header.height), min(tile[1] or largest, header.width)
+    paper, sides = request.tiling.mode is not None, (header.height, header.width)
+    largest = [math.ceil(side / PAPER_SPLIT) if paper else TILE_SIZES[0] for side in sides]
+    rows, columns = (
+        min(asked or most, side)
+        for asked, most, side in zip(request.tiling.tile, largest, sides, strict=True)
+    )
     working = _PROGRAM + (rows * columns * BYTES_PER_TILE_PIXEL if on_host else 0)
     reduced = _REDUCED_MAP * request.views
-    compared = _COMPARED if request.confidence else 0
+    compared = (_COMPARED if request.confidence else 0) + (_WEIGHT if paper else 0)
     # The second view is reduced beside the result of the first; the tiles come after both.
     most = max(_REDUCING + reduced - _REDUCED_MAP, reduced + _RESULT + compared)
     in_memory = max(header.decoding + rgb, working + rgb + pixels * most)
@@ -134,13 +141,13 @@ def check_coarse_pass(refiner: Refiner, available: int | None = None) -> None:
     Raises:
         InputError: with the figures.
     """
-    if refiner.device.type != "cpu" or not refiner.coarse_peak:
+    if refiner.device.type != "cpu" or refiner.coarse is None or not refiner.coarse_peak:
         return
     free = available_host_memory() if available is None else available
-    if refiner.coarse_peak - resident_memory() > free:
-        name = refiner.coarse.name if refiner.coarse else refiner.checkpoint.name
+    name, peak = refiner.coarse.name, refiner.coarse_peak
+    if peak - resident_memory() > free:
         raise InputError(
-            f"{name} needs {refiner.coarse_peak / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free. "
+            f"{name} needs {peak / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free. "
             "Close other programs, or use a smaller network with --coarse"
         )
 
@@ -182,7 +189,9 @@ def dry_run(
     as_cut = replace(request, tiling=replace(request.tiling, tile=tile))
     peak = refiner.coarse_peak
     memory = exporting(memory_for(header, as_cut, on_host=host, coarse_peak=peak, map_pixels=map_pixels))
-    way = choose_way(header, memory, available)
+    # The models are loaded already, and count in the memory as they would in a run.
+    free = available_host_memory() + resident_memory() if available is None else available
+    way = choose_way(header, memory, free)
     seconds = None
     if timed:
         each = seconds_per_tile_pixel(refiner, tile)

@@ -16,13 +16,13 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from prv2cli.coarse.aspect import check_aspect
 from prv2cli.coarse.given import given_coarse
 from prv2cli.coarse.network import (
+    RELATIVE_RANGE,
     CoarseDepth,
     CoarseNetwork,
     PromptedNetwork,
@@ -71,13 +71,16 @@ class BundleCoarse:
         self._module, self._bundle, self._device = module, bundle, device
 
     def predict(self, rgb: Any, *, as_the_authors: bool = False) -> CoarseDepth:
-        """Coarse depth of a photograph; `as_the_authors`: resized as in their own tiling, whatever the network."""
+        """Coarse depth of a photograph; `as_the_authors`: resized as in their own tiling, whatever the network.
+
+        Raises InputError: the network sees no surface in it.
+        """
         if as_the_authors:
             image = to_process(to_pixels([rgb], torch.device("cpu")), self._bundle.process_size)
         else:
             image = bundle_input(rgb, self._bundle)
         output: CoarseOutput = self._module(image.to(self._device))
-        return CoarseDepth(
+        found = CoarseDepth(
             output.depth.float().cpu().clamp_min(MIN_METRES),
             features=output.features,
             seen=None if output.valid is None else output.valid.cpu(),
@@ -85,6 +88,8 @@ class BundleCoarse:
             estimated_focal_px=_focal_px(output, image.shape[-2:], rgb.shape[:2]),
             normals=None if output.normals is None else output.normals.float().cpu(),
         )
+        check_something_is_seen(found)
+        return found
 
 
 class Preparer:
@@ -156,8 +161,11 @@ class Preparer:
             check_aspect(given.values.shape, subject.size)
         rgb: Any = subject.rgb
         if isinstance(self._coarse, PromptedNetwork) and self._coarse.takes_prompt:
-            values = torch.from_numpy(np.array(given.values, dtype=np.float32))[None, None]
-            return _positive(self._coarse.predict_prompted(rgb, CoarseDepth(values, given.kind, given.unit)))
+            if given.keep_holes:
+                raise UsageError(
+                    "keep_holes: a network that takes the map as its prompt knows depth everywhere; leave it out"
+                )
+            return _positive(self._coarse.predict_prompted(rgb, as_prompt(given)))
         return given_coarse(
             given.values, given.kind, given.unit, given.half_step, keep_holes=given.keep_holes
         )
@@ -294,7 +302,9 @@ class Preparer:
         for i, blender in blenders.items():
             result: Any = blender.finish().values
             scale = found[i].scale
-            edges = None if isinstance(scale, PlainMetres) else edges_after(result, scale.contrast)
+            # Settled parts are of this pass alone: two tiles that show one are no two predictions.
+            all_of_it = isinstance(scale, PlainMetres) or (request.confidence and not request.flip)
+            edges = None if all_of_it else edges_after(result, scale.contrast)
             normalised = torch.from_numpy(result)[None, None]
             multiple = self.config.tile_multiple
             found[i] = replace(found[i], normalised=normalised, edges=edges, multiple=multiple)
@@ -360,6 +370,14 @@ def _focal_px(output: CoarseOutput, seen: Sequence[int], photograph: Sequence[in
         return None
     focal = float(output.focal[0]) * math.hypot(height, width) / 2
     return focal if focal > 0 else None
+
+
+def as_prompt(given: GivenDepth) -> CoarseDepth:
+    """A given map for a network that takes one of positive depth: without steps, its far ones far and not holes."""
+    known = given_coarse(given.values, given.kind, given.unit, given.half_step)
+    if not known.affine:
+        return known
+    return replace(known, values=known.values.clamp_min(known.values.max() / RELATIVE_RANGE), affine=False)
 
 
 def _positive(coarse: CoarseDepth) -> CoarseDepth:

@@ -37,8 +37,8 @@ from prv2cli.refine.fuse import Depth
 from prv2cli.refine.load import Check, Loaded, load_networks
 from prv2cli.refine.prepare import BundleCoarse, Preparer, refine_into, timed
 from prv2cli.refine.request import GivenDepth, Models, RefineRequest, Subject, Tiling
-from prv2cli.refine.result import Known, depth_of
-from prv2cli.refine.tiles.authors import PaperSetup, refine_paper
+from prv2cli.refine.result import Known, Ran, depth_of
+from prv2cli.refine.tiles.authors import PaperSetup, in_the_photograph, plan_authors_tiles, refine_paper
 from prv2cli.refine.tiles.grid import View, to_pixels
 from prv2cli.refine.tiles.loop import Progress, TileLoop
 from prv2cli.refine.tiles.plan import largest_tile, plan_photograph
@@ -239,16 +239,26 @@ class Refiner:
             del views  # the results of the passes at half size are large
             share = {part: value / len(subjects) for part, value in seconds.items()}
             found = [
-                depth_of(values, plan, about, self.config, self.loop, batch, dict(share))
+                depth_of(values, plan, about, self.config, self._ran(request, batch), dict(share))
                 for values, plan, about, batch in zip(blended, plans, known, batches, strict=True)
             ]
             unfinished.pop_all()
         return found
 
+    def _ran(self, request: RefineRequest, batch_size: int) -> Ran:
+        """How the tiles went through: the authors' own tiling is always of float32."""
+        authors = self.bundle is not None and request.tiling.mode is not None
+        precision = "float32" if authors else str(self.dtype).removeprefix("torch.")
+        return Ran(str(self.device), precision, batch_size)
+
     def plan(self, height: int, width: int, tiling: Tiling | None = None) -> TilePlan:
         """The tiles of a photograph of this size. Raises UsageError."""
-        model, largest = self.bundle or self.config, largest_tile(self.device)
-        return plan_photograph(model, height, width, tiling or Tiling(), largest=largest)
+        model, largest, tiling = self.bundle or self.config, largest_tile(self.device), tiling or Tiling()
+        if self.bundle is not None and tiling.mode is not None:
+            setup, rng = PaperSetup(self.bundle.process_size), random.Random(tiling.seed)
+            found = plan_authors_tiles((height, width), setup, tiling.mode, rng)
+            return in_the_photograph(found, tiling.mode, self.config.tile_multiple)
+        return plan_photograph(model, height, width, tiling, largest=largest)
 
     def tiles_at_once(self, batch_size: int = 0) -> int:
         """How many tiles the device takes at a time, of the largest size; 1 on the CPU, whose cores one tile fills."""
@@ -287,7 +297,7 @@ class Refiner:
                 self._as_the_authors(subject, seen[0], request.tiling, progress)
                 for subject, seen in zip(subjects, views, strict=True)
             ]
-            return authors, [1] * len(authors)
+            return authors, [PaperSetup.batch] * len(authors)
         blenders = []
         for subject, plan in zip(subjects, plans, strict=True):
             folder = subject.rgb.folder if isinstance(subject.rgb, DiskArray) else None

@@ -23,7 +23,6 @@ from prv2cli.refine.prepare import timed
 from prv2cli.refine.request import Subject
 from prv2cli.refine.sky import sky_of
 from prv2cli.refine.tiles.grid import View
-from prv2cli.refine.tiles.loop import TileLoop
 from prv2cli.tiling.blend import Blended
 from prv2cli.tiling.plan import TilePlan
 
@@ -72,19 +71,26 @@ class Known(NamedTuple):
         )
 
 
+class Ran(NamedTuple):
+    """How tiles went through the refiner: torch's names of the device and the numbers, how many at a time."""
+
+    device: str
+    precision: str
+    batch_size: int
+
+
 def depth_of(
     blended: Blended,
     plan: TilePlan,
     known: Known,
     config: RefinerConfig,
-    loop: TileLoop,
-    batch_size: int,
+    ran: Ran,
     seconds: dict[str, float],
 ) -> Depth:
     """The blended map becomes the result, in place.
 
     Args:
-        loop: what the tiles went through, `batch_size` at a time. seconds: by part, until here; "fuse" comes to it.
+        seconds: by part, until here; "fuse" comes to it.
     """
     with timed(seconds, "fuse"):
         sky = sky_of(known.coarse)
@@ -109,9 +115,9 @@ def depth_of(
         tiling=plan.description,
         seam=fused.seam,
         tiles=len(plan.tiles) * known.views,
-        batch_size=batch_size,
-        device=str(loop.device),
-        precision=str(loop.dtype).removeprefix("torch."),
+        batch_size=ran.batch_size,
+        device=ran.device,
+        precision=ran.precision,
         unit=known.coarse.unit,
         kind=known.coarse.kind,
         affine=known.coarse.affine,

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from prv2cli.coarse.network import CoarseDepth
 from prv2cli.errors import InputError
+from prv2cli.resampling.maps import nearest_places
 
 BEHIND = 4.0  # the sky lies so many times as far away as the farthest surface
 
@@ -34,10 +35,8 @@ class Sky:
         """Which pixels of a band of the map, (n, W), are sky; `rows` of `height` in all."""
         if self.seen is None:
             return depth > self.limit
-        lines = (2 * np.arange(height)[rows] + 1) * self.seen.shape[0] // (2 * height)
-        width = depth.shape[1]
-        columns = (2 * np.arange(width) + 1) * self.seen.shape[1] // (2 * width)
-        return ~self.seen[np.ix_(lines, columns)]
+        lines = nearest_places(height, self.seen.shape[0])[rows]
+        return ~self.seen[np.ix_(lines, nearest_places(depth.shape[1], self.seen.shape[1]))]
 
 
 def check_something_is_seen(coarse: CoarseDepth) -> None:

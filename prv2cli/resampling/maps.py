@@ -8,15 +8,20 @@ import numpy.typing as npt
 
 def nearest(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """`values` at `size` (rows, columns): each pixel takes the one that its centre falls into."""
-    rows, columns = (
-        ((np.arange(new) + 0.5) * (old / new)).astype(np.intp)
-        for new, old in zip(size, values.shape[:2], strict=True)
-    )
+    rows, columns = (nearest_places(new, old) for new, old in zip(size, values.shape[:2], strict=True))
     return values[rows[:, None], columns[None, :]]
 
 
+def nearest_places(new: int, old: int) -> np.ndarray:
+    """(new,): which of `old` pixels in a row the centre of each of `new` ones falls into."""
+    return (2 * np.arange(new) + 1) * old // (2 * new)
+
+
 def bilinear(values: np.ndarray, size: tuple[int, int]) -> npt.NDArray[np.float32]:
-    """`values` (H, W) at `size`: bilinear, half-pixel centres, borders repeated. A NaN spreads to what it touches."""
+    """`values` (H, W) at `size`: bilinear, half-pixel centres, borders repeated. A NaN spreads to what it touches.
+
+    Of that size already they are given back themselves, as float32.
+    """
     result = np.asarray(values, np.float32)
     for axis, new in enumerate(size):
         old = result.shape[axis]

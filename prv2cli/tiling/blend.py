@@ -137,9 +137,9 @@ def seam_excess(values: MapArray, plan: TilePlan, floor: float = 0.0, reach: int
     at_border, beside = [], []
     for axis, extent in ((0, plan.height), (1, plan.width)):
         spans = [tile.rows if axis == 0 else tile.columns for tile in plan.tiles]
-        borders = {
-            edge for span in spans for edge in (span.start, span.start + span.length) if 0 < edge < extent
-        }
+        # The paper's tiles end where their windows do: what lies beyond is there for the network alone.
+        ends = (s.start + (s.length if plan.sums_to_one else np.count_nonzero(s.window)) for s in spans)
+        borders = {int(edge) for edge in (*(s.start for s in spans), *ends) if 0 < edge < extent}
         for edge in sorted(borders):
             low, high = max(0, edge - reach - 1), min(extent, edge + reach)
             steps = np.abs(np.diff(_lines(values, low, high, axis), axis=axis))

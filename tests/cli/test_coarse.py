@@ -170,6 +170,18 @@ def test_a_scene_takes_the_network_made_for_it(
     assert (about.coarse, about.unit, about.focal_px, about.masked) == (INDOOR, "metre", None, 0)
 
 
+@pytest.mark.parametrize(
+    "flags", [("--coarse", "lite"), ("--coarse-depth", "map.npy", "--coarse-scale", "1")]
+)
+def test_a_scene_that_nothing_would_ask_for_is_refused(
+    server: HubServer, refine: Refine, flags: tuple[str, ...]
+) -> None:
+    np.save("map.npy", np.ones(SHAPE, np.float32))
+    code, err = refine(*flags, "--scene", "indoor")
+    assert code == 2
+    assert "--scene is for --coarse auto" in err
+
+
 def test_without_hub_and_cache_auto_takes_what_is_embedded_and_says_so(
     server: HubServer, refine: Refine
 ) -> None:

@@ -35,6 +35,7 @@ from prv2cli.jobs.engines.local import AHEAD, LocalEngine, _Work, run_batch
 from prv2cli.jobs.given import GivenMaps
 from prv2cli.jobs.planning.find import find_photographs
 from prv2cli.jobs.planning.outputs import plan
+from prv2cli.machine.memory import resident_memory
 from prv2cli.photo.header import read_header
 from prv2cli.refine.estimate import Memory, memory_for
 from prv2cli.refine.request import RefineRequest, Tiling
@@ -563,6 +564,32 @@ def test_what_does_not_fit_is_done_in_bands_or_refused(
     assert Counter(o.state for o in outcomes) == {"skipped": 2, "failed": 1}
 
 
+def test_the_models_are_loaded_already(tmp_path: Path) -> None:
+    """What the process holds is not wanted once more from what is free."""
+    refiner: Any = FakeRefiner()
+    refiner.coarse_peak = resident_memory() + 10**9
+    engine = LocalEngine(refiner, SETTINGS, Claims(tmp_path))
+    assert engine.coarse_peak == pytest.approx(10**9, rel=0.2)
+    engine.close()
+
+
+def test_a_photograph_without_room_on_the_disk_does_not_end_the_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its scratch files are gone again, and smaller ones need none."""
+
+    def full(*_: Any) -> Any:
+        raise DiskFullError("/tmp: 4.0 GB are needed")
+
+    monkeypatch.setattr("prv2cli.jobs.engines.local.refine_file", full)
+    job = Job(_photograph(tmp_path / "a.png"), tmp_path / "out" / "a.tif")
+    refiner: Any = FakeRefiner()
+    engine = LocalEngine(refiner, SETTINGS, Claims(tmp_path / "out"))
+    outcome = engine._in_bands(_Work(job))
+    assert (outcome.state, outcome.error) == ("failed", "/tmp: 4.0 GB are needed")
+    engine.close()
+
+
 def _interrupted(batch: Any, after: float) -> float:
     """Ctrl-C `after` so many seconds of a batch: how long it took in all to end."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -650,6 +677,20 @@ def test_two_processes_share_the_work(tmp_path: Path) -> None:
     assert states[0]["done"] + states[1]["done"] == 10
     assert all(sum(state.values()) == 10 and state["done"] > 0 for state in states)
     assert len(_tree(tmp_path / "out")) == 10
+
+
+def test_two_that_make_everything_again_share_the_work(tmp_path: Path) -> None:
+    """What the other has made since this one began is not made once more; what was there before is."""
+    for k in range(3):
+        _photograph(tmp_path / "in" / f"{k}.png", k)
+    jobs, again = _jobs(tmp_path / "in"), replace(SETTINGS, overwrite=True)
+    assert _run(jobs) == {"done": 3}
+    refiner: Any = FakeRefiner()
+    first = LocalEngine(refiner, again, Claims(tmp_path / "out"))
+    time.sleep(0.01)
+    assert _run(jobs[:2], settings=again) == {"done": 2}
+    assert Counter(outcome.state for outcome in first.run(jobs)) == {"skipped": 2, "done": 1}
+    first.close()
 
 
 def test_a_claim_of_a_dead_process_is_taken_over(tmp_path: Path) -> None:

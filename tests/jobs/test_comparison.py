@@ -117,3 +117,13 @@ def test_refusals(tmp_path: Path) -> None:
         comparison_format(Path("a.tif"))
     with pytest.raises(OutputError, match="mkdir -p"):
         write_comparison(tmp_path / "none" / "a.png", photograph(), result(ramp(), ramp()))
+
+
+def test_the_coarse_map_stays_as_it_is(tmp_path: Path) -> None:
+    """Its holes are grey in the picture alone."""
+    coarse = ramp()
+    seen = np.ones(coarse.shape, bool)
+    seen[:20] = False
+    write_comparison(tmp_path / "a.png", photograph(), result(ramp(), coarse, seen=seen))
+    assert not np.isnan(coarse).any()
+    assert np.all(panels(tmp_path / "a.png")[1][:18] == INVALID_COLOUR)

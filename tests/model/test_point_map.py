@@ -59,7 +59,14 @@ def test_points_that_tell_nothing(focal: float | None) -> None:
         found = recover_camera(points, everywhere, focal)
         assert math.isfinite(found.focal)
         assert math.isfinite(found.shift)
-    assert recover_camera(torch.zeros(3, 20, 30), everywhere, None) == Camera(1.0, 0.0)
+    assert recover_camera(torch.zeros(3, 20, 30), everywhere, None) == Camera(1.0, 0.0, known=False)
+
+
+def test_a_camera_that_nobody_knows_has_no_focal_length() -> None:
+    found = post_input()
+    out = metric_output(found, [Camera(1.0, 0.0, known=False)])
+    assert out.focal is not None
+    assert float(out.focal[0]) == 0
 
 
 def test_positions_reach_to_the_corners_of_any_grid() -> None:

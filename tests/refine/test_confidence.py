@@ -31,10 +31,11 @@ from prv2cli.model.build import build_model
 from prv2cli.model.config import BundleConfig
 from prv2cli.model.depth_space import LogNormalisation, PlainMetres
 from prv2cli.photo.header import Header
+from prv2cli.refine import prepare
 from prv2cli.refine.estimate import dry_run, memory_for
 from prv2cli.refine.prepare import Preparer
 from prv2cli.refine.refiner import Refiner
-from prv2cli.refine.request import RefineRequest, Subject
+from prv2cli.refine.request import GivenDepth, RefineRequest, Subject
 from prv2cli.refine.tiles.loop import TileLoop
 from prv2cli.tiling.blend import Blender
 from prv2cli.tiling.disagreement import HALF_CONFIDENT, Disagreement, to_confidence
@@ -301,6 +302,19 @@ def test_the_authors_tiling_of_a_bundle_has_one_view(
     if options == {"tta": "flip"}:
         with pytest.raises(UsageError, match="--mode m2 of a bundle"):
             bundle.run([Subject(photograph)], RefineRequest.of(mode="m2", **options))
+
+
+def test_the_authors_tiling_of_a_bundle_says_what_ran(
+    bundle: Refiner, photograph: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Random tiles come by fours, all in float32; what they cannot cut is refused before anything is run."""
+    monkeypatch.setattr(bundle, "dtype", torch.bfloat16)
+    result = bundle.refine(photograph[:64, :96], mode="r5", seed=3)
+    assert (result.tiles, result.precision, result.batch_size) == (53, "float32", 4)
+    assert result.tiling == "paper r5: 53 tiles of 16x24"
+    monkeypatch.setattr(Preparer, "views", None)
+    with pytest.raises(UsageError, match="a height divisible by 4, not 65"):
+        bundle.refine(photograph[:65, :96], mode="m1")
 
 
 # --- several photographs --------------------------------------------------------------------------------------
@@ -572,3 +586,18 @@ def test_when_one_of_the_two_files_fails_neither_is_left(
 def test_a_dry_run_counts_both_passes(prv2: Prv2) -> None:
     tiles = [json.loads(prv2("--dry-run", "--json", "--tta", tta)[1])["tiles"] for tta in ("auto", "flip")]
     assert tiles[1] == 2 * tiles[0]
+
+
+def test_tiles_that_show_one_pass_at_half_size_are_no_two_predictions(
+    refiner: Refiner, photo: np.ndarray, coarse: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Settled parts would be taken from it by both, and seem to agree."""
+    asked: list[bool] = []
+    real = prepare.edges_after
+    monkeypatch.setattr(prepare, "edges_after", lambda *given: asked.append(True) or real(*given))
+    monkeypatch.setattr(prepare, "WIDE_EDGES", 0.0)
+    for options, settled in (({}, True), ({"tta": "none"}, False)):
+        asked.clear()
+        subject = Subject(photo, given=GivenDepth(coarse, estimated=True))
+        refiner.run([subject], RefineRequest.of(confidence=True, **GRID, **options))
+        assert bool(asked) == settled

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +19,7 @@ from prv2cli.photo.read import read_photo
 from prv2cli.refine import estimate
 from prv2cli.refine.refiner import Refiner
 from prv2cli.refine.request import RefineRequest
+from prv2cli.refine.tiles.plan import BYTES_PER_TILE_PIXEL, TILE_SIZES
 
 TILING: dict[str, Any] = {"tile": 64, "overlap": 0.2}
 
@@ -54,6 +56,19 @@ def test_a_coarse_pass_that_takes_more_than_the_tiles() -> None:
     assert large.photograph == plain.photograph
     on_gpu = estimate.memory_for(small, RefineRequest(), on_host=False, coarse_peak=3 * 10**9)
     assert on_gpu == estimate.memory_for(small, RefineRequest(), on_host=False)
+
+
+def test_the_papers_tiles_are_as_large_as_they_are() -> None:
+    """A sixteenth of the photograph each, and their weights are held too."""
+    header, large = _giant(), Header("small.jpg", "JPEG", 8000, 6000, False, 10**6, 10**6)
+    for one in (header, large):
+        ours, papers = (
+            estimate.memory_for(one, RefineRequest.of(mode=mode, confidence=True)) for mode in (None, "m1")
+        )
+        most = TILE_SIZES[0] ** 2
+        tile = math.ceil(one.height / 4) * math.ceil(one.width / 4)
+        more = BYTES_PER_TILE_PIXEL * (tile - most) + 4 * one.pixels
+        assert papers.in_memory - ours.in_memory == pytest.approx(more, rel=0.01)
 
 
 def test_a_given_map_counts_in_both_ways() -> None:

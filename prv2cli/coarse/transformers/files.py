@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from prv2cli.checkpoints.safe_read import FLOATING, INTEGERS, check_header, check_values
+from prv2cli.checkpoints.model_file import at_most
+from prv2cli.checkpoints.safe_read import FLOATING, INTEGERS, check_values, open_safetensors
 from prv2cli.errors import CheckpointError
 from prv2cli.extras import import_transformers
 from prv2cli.files.text import first_line
+from prv2cli.model.coarse.zoedepth import asks_elsewhere
 from prv2cli.model.torchvision_ops import make_torchvision_importable
 
 _WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -33,9 +36,8 @@ def load_pretrained(folder: Path, name: str) -> Any:
     transformers = import_transformers()
     make_torchvision_importable()
     _check_settings(folder, name)
-    for path in _weight_files(folder, name):
-        check_header(path)
-    with _quiet(transformers):
+    paths = _weight_files(folder, name)
+    with _quiet(transformers), at_most(sum(map(_numbers_in, paths))):
         try:
             model, info = transformers.AutoModelForDepthEstimation.from_pretrained(
                 folder,
@@ -54,6 +56,12 @@ def load_pretrained(folder: Path, name: str) -> Any:
     return model
 
 
+def _numbers_in(path: Path) -> int:
+    """How many numbers a file of weights holds, by its header. Raises CheckpointError."""
+    with open_safetensors(path) as file:
+        return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
+
+
 def _summary(error: Exception) -> str:
     return " ".join(str(error).split())[:300] or type(error).__name__
 
@@ -67,10 +75,11 @@ def _check_settings(folder: Path, name: str) -> None:
         raise CheckpointError(
             f"{name}: transformers has no depth network of type {model_type!r}; it has " + ", ".join(known)
         )
-    if settings.get("backbone") is not None and settings.get("backbone_config") is None:
+    elsewhere = asks_elsewhere(settings)
+    if elsewhere is not None:
         raise CheckpointError(
             f"{name}: its config.json leaves the backbone's settings to another repository "
-            f"({settings['backbone']!r}); it needs a backbone_config of its own"
+            f"({elsewhere!r}); it needs a backbone_config of its own"
         )
 
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from prv2cli.choices import Kind, Unit
-from prv2cli.coarse.network import CoarseDepth, CoarseNetwork, positive_depth
+from prv2cli.coarse.network import RELATIVE_RANGE, CoarseDepth, CoarseNetwork, positive_depth
 from prv2cli.coarse.transformers.files import load_pretrained
 from prv2cli.coarse.transformers.input import InputPlan, Size, covering, pixels, plan_input
 from prv2cli.errors import CheckpointError, InputError
@@ -32,7 +32,6 @@ logger = logging.getLogger("prv2cli")
 
 # A relative map has an unknown shift and may be 0 (as inverse depth: infinitely far). Nothing is taken to be more than
 # this many times as far away as the nearest point, so that 1/x stays within a range that can be refined.
-RELATIVE_RANGE = 1000
 _LEAST_RANGE = 1e-6  # of a prompt: as a share of its depth
 
 

@@ -37,7 +37,7 @@ from prv2cli.jobs.exports import check_exports
 from prv2cli.jobs.given import map_sha256
 from prv2cli.jobs.one_photo import FileJob, Saved, needs_of, refine_file, save
 from prv2cli.jobs.report import rounded
-from prv2cli.machine.memory import ran_out_of_memory
+from prv2cli.machine.memory import ran_out_of_memory, resident_memory
 from prv2cli.machine.threads import Worker
 from prv2cli.photo.opening import label_of, read_once
 from prv2cli.photo.read import Photo, read_photo
@@ -121,6 +121,9 @@ class LocalEngine:
         self.refiner, self.settings, self.claims = refiner, settings, claims
         self.room = room or MemoryRoom()
         self.digest = settings.digest(refiner)
+        self.started = time.time()
+        # The process holds the models already, which count in what is free.
+        self.coarse_peak = max(0, refiner.coarse_peak - resident_memory())
         self.tiles_at_once = refiner.tiles_at_once(settings.request.batch_size)
         self.ahead = max(AHEAD, self.tiles_at_once)
         self.decoder, self.encoder = Worker("decode"), Worker("encode", self._encoders())
@@ -203,10 +206,10 @@ class LocalEngine:
     def _decode(self, work: _Work) -> Photo:
         if not self.claims.acquire(work.job.target):
             raise _Elsewhere
+        if self._is_done(work.job):
+            self.claims.release(work.job.target)
+            raise _Done
         if not self.settings.overwrite:
-            if self._is_done(work.job):
-                self.claims.release(work.job.target)
-                raise _Done
             for path in (work.job.target, *self.settings.companions.paths(work.job.target)):
                 _check_own(path)
         source = read_once(work.job.source)
@@ -240,7 +243,7 @@ class LocalEngine:
         needs = needs_of(
             self._file_job(work),
             on_host=self.refiner.device.type == "cpu",
-            coarse_peak=self.refiner.coarse_peak,
+            coarse_peak=self.coarse_peak,
         )
         if needs is None:
             return
@@ -249,7 +252,12 @@ class LocalEngine:
             raise _TooLarge
 
     def _is_done(self, job: Job) -> bool:
-        """Whether the target says that it was made from these bytes with these settings, and is all there."""
+        """Whether the target says that it was made from these bytes with these settings, and is all there.
+
+        Where all are to be made again: and that by another process of this batch.
+        """
+        if self.settings.overwrite and not _is_newer(job.target, self.started):
+            return False
         if identity(job.target) is None or identity(job.source) is None:  # a pipe can be read but once
             return False
         with suppress(Prv2Error, OSError):
@@ -293,6 +301,8 @@ class LocalEngine:
             return self._done(
                 work, refine_file(job, "bands", lambda photo: self.refiner, work.seconds, lambda: quiet)
             )
+        except DiskFullError as error:  # what it had written is gone again: smaller photographs may fit
+            return self._failed(work, OutputError(str(error)))
         except Exception as error:
             return self._failed(work, error)
         finally:
@@ -333,6 +343,14 @@ def _reason(error: Exception) -> str:
     if ran_out_of_memory(error):
         return "not enough memory; close other programs, or use a smaller --tile"
     return first_line(error) if isinstance(error, OSError) else f"{type(error).__name__}: {first_line(error)}"
+
+
+def _is_newer(path: Path, than: float) -> bool:
+    """Whether a file was written after a time."""
+    try:
+        return path.stat().st_mtime > than
+    except OSError:
+        return False
 
 
 def _check_own(target: Path) -> None:

@@ -224,7 +224,8 @@ def metric_output(found: PointMap, cameras: Sequence[Camera]) -> CoarseOutput:
     Depth is never less than SMALLEST_DEPTH; what lies nearer is not valid.
     """
     shift = found.points.new_tensor([camera.shift for camera in cameras])
-    focal = found.points.new_tensor([camera.focal for camera in cameras])
+    # 0: nobody knows.
+    focal = found.points.new_tensor([camera.focal if camera.known else 0.0 for camera in cameras])
     depth = found.points[:, 2:] + shift[:, None, None, None]
     valid = (found.validity > VALID) & (depth > 0)
     depth = (depth * found.scale[:, None, None, None]).clamp_min(SMALLEST_DEPTH)

@@ -27,10 +27,14 @@ _ROUNDING = 1e-12  # of the positions' own sum of squares: float32 has no more
 
 
 class Camera(NamedTuple):
-    """focal: in half diagonals of the picture. shift: to be added to z, in the units of the points."""
+    """focal: in half diagonals of the picture. shift: to be added to z, in the units of the points.
+
+    known: the points, or who asked, tell the focal length; else it is a guess.
+    """
 
     focal: float
     shift: float
+    known: bool = True
 
 
 def plane_positions(rows: int, columns: int, aspect: float) -> Tensor:
@@ -55,7 +59,7 @@ def recover_camera(points: Tensor, valid: Tensor, focal: float | None = None) ->
 
     Returns:
         The least squares over 64 x 64 samples. With fewer than two valid ones, or where they tell nothing of a camera:
-        no shift, and a focal length of 1 unless it is given.
+        no shift, and a focal length of 1 that is not known, unless it is given.
     """
     height, width = points.shape[-2:]
     rows, columns = (torch.arange(_SAMPLES) * side // _SAMPLES for side in (height, width))
@@ -63,7 +67,7 @@ def recover_camera(points: Tensor, valid: Tensor, focal: float | None = None) ->
     seen = valid.cpu()[rows, columns].numpy()
     uv = plane_positions(height, width, width / height)[:, rows, columns].double().numpy()[:, seen].T
     xyz = points.detach().float().cpu()[:, rows, columns].double().numpy()[:, seen].T
-    unknown = Camera(1.0 if focal is None else focal, 0.0)
+    unknown = Camera(1.0, 0.0, known=False) if focal is None else Camera(focal, 0.0)
     if len(uv) < 2:
         return unknown
     with np.errstate(all="ignore"):  # a step onto a point's own depth divides by 0, and is taken back

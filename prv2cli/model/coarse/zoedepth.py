@@ -13,6 +13,7 @@ neither padded nor flipped, unlike in transformers' image processor.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -91,9 +92,10 @@ def _build(settings: dict[str, Any]) -> Any:
     _check_version(transformers.__version__)
     if settings.get("model_type", "zoedepth") != "zoedepth":
         raise ConfigError(f"transformers.model_type must be zoedepth, not {settings['model_type']!r}")
-    if settings.get("backbone") is not None and settings.get("backbone_config") is None:
+    elsewhere = asks_elsewhere(settings)
+    if elsewhere is not None:
         raise ConfigError(
-            "transformers.backbone names another repository; it needs a backbone_config instead"
+            f"transformers.backbone names another repository ({elsewhere!r}); it needs a backbone_config of its own"
         )
     try:
         config = transformers.ZoeDepthConfig.from_dict(settings)
@@ -112,6 +114,20 @@ def _build(settings: dict[str, Any]) -> Any:
             f"{_LEVELS} numbers, not {network.patch_size}, {factors} and {len(widths)}"
         )
     return network
+
+
+def asks_elsewhere(settings: Mapping[str, Any]) -> str | None:
+    """The model that transformers would ask the Hub for while it builds by these settings; None: it asks for nothing.
+
+    timm's backbones are fetched by timm, which takes a name of the Hub whatever transformers is told about downloads.
+    """
+    backbone = settings.get("backbone")
+    if settings.get("model_type") in ("timm_backbone", "timm_wrapper"):
+        return str(backbone or settings.get("architecture"))
+    if backbone is not None and settings.get("backbone_config") is None:
+        return str(backbone)
+    nested = (asks_elsewhere(value) for value in settings.values() if isinstance(value, Mapping))
+    return next((found for found in nested if found is not None), None)
 
 
 def _check_version(version: str) -> None:

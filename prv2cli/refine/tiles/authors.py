@@ -26,7 +26,7 @@ from prv2cli.errors import UsageError
 from prv2cli.model.coarse.output import CoarseOutput
 from prv2cli.model.layers import crop_to_boxes, resize
 from prv2cli.refine.tiles.loop import Cut, Progress, TileLoop, TileNetwork
-from prv2cli.tiling.plan import PAPER_INSET, PAPER_SPLIT, parse_mode
+from prv2cli.tiling.plan import PAPER_INSET, PAPER_SPLIT, Span, Tile, TilePlan, parse_mode
 
 Corner = tuple[int, int]  # top, left
 Size = tuple[int, int]  # height, width
@@ -86,6 +86,20 @@ def plan_authors_tiles(photograph: Size, setup: PaperSetup, mode: str, rng: rand
             corners = random_corners(rng, tile, photograph, setup.batch)
             tiles += [AuthorsTile(corner, corner, "random") for corner in corners]
     return AuthorsPlan(setup, photograph, tile, tuple(tiles))
+
+
+def in_the_photograph(plan: AuthorsPlan, mode: str, multiple: int) -> TilePlan:
+    """The same as a plan of ours: where each tile lies in the photograph, for who counts tiles and looks at seams.
+
+    As with the paper's tiles there, each is as long as the next `multiple`, and counts nothing beyond its own part.
+    """
+    rows, columns = (np.pad(np.ones(side, np.float32), (0, -side % multiple)) for side in plan.tile)
+    tiles = tuple(
+        Tile(Span(top, len(rows), rows), Span(left, len(columns), columns))
+        for top, left in (tile.corner for tile in plan.tiles)
+    )
+    text = f"paper {mode}: {len(tiles)} tiles of {plan.tile[0]}x{plan.tile[1]}"
+    return TilePlan(*plan.photograph, tiles, plan.sums_to_one, text)
 
 
 def _grid(

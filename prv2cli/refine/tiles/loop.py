@@ -39,7 +39,7 @@ Progress = Callable[[int, int], None]
 class TileNetwork(Protocol):
     """What the tile loop asks of a network: PatchRefiner, or one that was exported from it."""
 
-    def encode_image(self, rgb: Tensor, depth: Tensor) -> list[Tensor]:
+    def encode_image(self, rgb: Tensor, depth: Tensor, character: Tensor | None = None) -> list[Tensor]:
         """Guidance of whole images, once per image: see PatchRefiner."""
         ...
 

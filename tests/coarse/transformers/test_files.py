@@ -133,6 +133,11 @@ def test_half_precision_is_widened(folder: Path) -> None:
         ({"model_type": None}, ["None", "glpn"]),
         ({"depth_estimation_type": "guessed"}, ["depth_estimation_type"]),
         ({"backbone_config": None, "backbone": "org/other"}, ["org/other", "backbone_config"]),
+        (
+            {"backbone_config": {"model_type": "timm_backbone", "backbone": "hf-hub:org/other"}},
+            ["hf-hub:org/other", "backbone_config"],
+        ),
+        ({"fusion_hidden_size": 20_000}, ["a far larger model than the"]),
     ],
 )
 def test_settings_that_do_not_fit(changes: dict[str, Any], words: list[str], folder: Path) -> None:
