@@ -36,7 +36,7 @@ class AtProcessSize:
     def __init__(self, process: Size) -> None:
         self.process = process
 
-    def encode_image(self, rgb: Tensor, depth: Tensor) -> list[Tensor]:
+    def encode_image(self, rgb: Tensor, depth: Tensor, character: Tensor | None = None) -> list[Tensor]:
         """There is no guidance but the coarse network's own features."""
         raise NotImplementedError("the features are those of the coarse network")
 

@@ -303,8 +303,10 @@ class Preparer:
             result: Any = blender.finish().values
             scale = found[i].scale
             # Settled parts are of this pass alone: two tiles that show one are no two predictions.
-            all_of_it = isinstance(scale, PlainMetres) or (request.confidence and not request.flip)
-            edges = None if all_of_it else edges_after(result, scale.contrast)
+            compared = request.confidence and not request.flip
+            edges = (
+                None if compared or isinstance(scale, PlainMetres) else edges_after(result, scale.contrast)
+            )
             normalised = torch.from_numpy(result)[None, None]
             multiple = self.config.tile_multiple
             found[i] = replace(found[i], normalised=normalised, edges=edges, multiple=multiple)

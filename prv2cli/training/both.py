@@ -64,8 +64,9 @@ def second_set(checkpoint: Checkpoint) -> Checkpoint:
         return checkpoint
     told = checkpoint.provenance.get(BLURRED.rstrip("."))
     steeper = told.get("steeper") if isinstance(told, dict) else None
-    by_us = isinstance(steeper, int | float) and steeper >= 1
-    return replace(second, tensors=_steepened(second.tensors, 1 / steeper)) if by_us else second
+    if not isinstance(steeper, int | float) or steeper < 1:  # no file of ours
+        return second
+    return replace(second, tensors=_steepened(second.tensors, 1 / steeper))
 
 
 def _steepened(tensors: dict[str, Tensor], steeper: float) -> dict[str, Tensor]:

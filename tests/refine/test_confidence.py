@@ -594,10 +594,16 @@ def test_tiles_that_show_one_pass_at_half_size_are_no_two_predictions(
     """Settled parts would be taken from it by both, and seem to agree."""
     asked: list[bool] = []
     real = prepare.edges_after
-    monkeypatch.setattr(prepare, "edges_after", lambda *given: asked.append(True) or real(*given))
+
+    def edges_after(*given: Any) -> Any:
+        asked.append(True)
+        return real(*given)
+
+    monkeypatch.setattr(prepare, "edges_after", edges_after)
     monkeypatch.setattr(prepare, "WIDE_EDGES", 0.0)
-    for options, settled in (({}, True), ({"tta": "none"}, False)):
+    subject = Subject(photo, given=GivenDepth(coarse, estimated=True))
+    tta: Any
+    for tta, settled in (("auto", True), ("none", False)):
         asked.clear()
-        subject = Subject(photo, given=GivenDepth(coarse, estimated=True))
-        refiner.run([subject], RefineRequest.of(confidence=True, **GRID, **options))
+        refiner.run([subject], RefineRequest.of(confidence=True, tta=tta, **GRID))
         assert bool(asked) == settled

@@ -77,9 +77,8 @@ def check_same_run(state: dict[str, Any], config: TrainConfig, world_size: int, 
         ) from error
     if _on_plateau(state["step"], saved, config):
         saved = saved.model_copy(update={"steps": config.steps})
-    if difference := _first_difference(
-        *(run.model_dump(mode="json", exclude=_FREE) for run in (config, saved))
-    ):
+    wanted, had = (run.model_dump(mode="json", exclude=_FREE) for run in (config, saved))
+    if difference := _first_difference(wanted, had):
         key, now, then = difference
         raise ConfigError(
             f"--resume: the settings differ from those of the run in {folder}: {key} is {now!r}, there {then!r}"
