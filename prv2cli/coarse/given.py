@@ -7,10 +7,12 @@ relative depth             the same, near, where it holds such values or was sto
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
-from prv2cli.coarse.network import CoarseDepth, Kind, Unit, positive_depth
+from prv2cli.coarse.network import RELATIVE_RANGE, CoarseDepth, Kind, Unit, positive_depth
 from prv2cli.errors import InputError
 from prv2cli.resampling.maps import nearest_places
 from prv2cli.restoration.holes import fill_holes
@@ -61,3 +63,11 @@ def given_coarse(
     if half_step > 0:
         found = unstep(found, half_step)
     return CoarseDepth(found, kind, unit, affine=True, seen=seen, as_seen=True)
+
+
+def as_prompt(known: CoarseDepth) -> CoarseDepth:
+    """A given map for a network that takes one of positive depth: the farthest of an affine map are far, no holes."""
+    if not known.affine:
+        return known
+    least = known.values.max() / RELATIVE_RANGE
+    return replace(known, values=known.values.clamp_min(least), affine=False)

@@ -20,9 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from prv2cli.coarse.aspect import check_aspect
-from prv2cli.coarse.given import given_coarse
+from prv2cli.coarse.given import as_prompt, given_coarse
 from prv2cli.coarse.network import (
-    RELATIVE_RANGE,
     CoarseDepth,
     CoarseNetwork,
     PromptedNetwork,
@@ -159,16 +158,16 @@ class Preparer:
         """The given map itself, or what a network makes of it that takes it as its prompt."""
         if not given.stretched:
             check_aspect(given.values.shape, subject.size)
-        rgb: Any = subject.rgb
-        if isinstance(self._coarse, PromptedNetwork) and self._coarse.takes_prompt:
-            if given.keep_holes:
-                raise UsageError(
-                    "keep_holes: a network that takes the map as its prompt knows depth everywhere; leave it out"
-                )
-            return _positive(self._coarse.predict_prompted(rgb, as_prompt(given)))
-        return given_coarse(
+        coarse, rgb = self._coarse, subject.rgb
+        network = coarse if isinstance(coarse, PromptedNetwork) and coarse.takes_prompt else None
+        if network is not None and given.keep_holes:
+            raise UsageError(
+                "keep_holes: a network that takes the map as its prompt knows depth everywhere; leave it out"
+            )
+        known = given_coarse(
             given.values, given.kind, given.unit, given.half_step, keep_holes=given.keep_holes
         )
+        return known if network is None else _positive(network.predict_prompted(rgb, as_prompt(known)))
 
     def is_estimated(self, subject: Subject) -> bool:
         """Whether a coarse network makes the coarse depth of a photograph, here or before, prompted or not."""
@@ -372,14 +371,6 @@ def _focal_px(output: CoarseOutput, seen: Sequence[int], photograph: Sequence[in
         return None
     focal = float(output.focal[0]) * math.hypot(height, width) / 2
     return focal if focal > 0 else None
-
-
-def as_prompt(given: GivenDepth) -> CoarseDepth:
-    """A given map for a network that takes one of positive depth: without steps, its far ones far and not holes."""
-    known = given_coarse(given.values, given.kind, given.unit, given.half_step)
-    if not known.affine:
-        return known
-    return replace(known, values=known.values.clamp_min(known.values.max() / RELATIVE_RANGE), affine=False)
 
 
 def _positive(coarse: CoarseDepth) -> CoarseDepth:

@@ -65,8 +65,8 @@ def test_each_number_of_the_page_is_one_of_the_file(pixels: int, layer: PhotoLay
     (found,) = depth_layers([tmp_path / "a.npy"], layer, pixels)
     rows, columns = found.shown
     assert rows * columns <= pixels
-    y = ((np.arange(rows) + 0.5) * (SIZE[0] / rows)).astype(int)  # as page/data.js has it, to the last bit
-    x = ((np.arange(columns) + 0.5) * (SIZE[1] / columns)).astype(int)
+    y = (2 * np.arange(rows) + 1) * SIZE[0] // (2 * rows)  # as page/data.js has it
+    x = (2 * np.arange(columns) + 1) * SIZE[1] // (2 * columns)
     assert np.array_equal(found.values, depth[y[:, None], x], equal_nan=True)
     assert found.missing == np.isnan(depth).sum(), "of the file, not of the page"
 

@@ -62,8 +62,8 @@ class Depth {
     const y = Math.min(height - 1, Math.max(0, Math.floor(v * height)));
     return {
       value: this.values[y * width + x],
-      x: Math.floor((x + 0.5) * (this.size[0] / width)),
-      y: Math.floor((y + 0.5) * (this.size[1] / height)),
+      x: Math.floor(((2 * x + 1) * this.size[0]) / (2 * width)),
+      y: Math.floor(((2 * y + 1) * this.size[1]) / (2 * height)),
     };
   }
 

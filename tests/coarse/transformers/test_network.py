@@ -17,15 +17,14 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from prv2cli.coarse.given import as_prompt, given_coarse
 from prv2cli.coarse.load import load_coarse
 from prv2cli.coarse.network import RELATIVE_RANGE, CoarseDepth, positive_depth, takes_prompt
 from prv2cli.coarse.transformers import network as transformers_depth
 from prv2cli.coarse.transformers.network import TransformersNetwork, describe
 from prv2cli.errors import InputError, UsageError
 from prv2cli.hub.resolve import resolve
-from prv2cli.refine.prepare import as_prompt
 from prv2cli.refine.refiner import Refiner
-from prv2cli.refine.request import GivenDepth
 
 MEANING = {
     "depth_anything": ("inverse", "relative"),
@@ -248,12 +247,12 @@ def test_prompts_with_holes_inverse_and_flat(families: Families) -> None:
 def test_a_prompt_is_taken_as_a_given_map_is() -> None:
     """The farthest of a relative inverse map stay far, and steps are taken out."""
     levels = np.repeat(np.arange(0, 256, 32, dtype=np.float32), 8)[None].repeat(48, axis=0)
-    prompt = as_prompt(GivenDepth(levels, "inverse", "relative", half_step=16.0))
+    prompt = as_prompt(given_coarse(levels, "inverse", "relative", half_step=16.0))
     depth = positive_depth(prompt)[0, 0].numpy()
     assert (prompt.kind, prompt.unit, prompt.affine) == ("inverse", "relative", False)
     assert depth[:, 0].min() > 4 * depth[:, 16].max()
     assert len(np.unique(prompt.values)) > 16
-    metres = as_prompt(GivenDepth(levels))  # where 0 is a hole
+    metres = as_prompt(given_coarse(levels, "depth", "metre"))  # where 0 is a hole
     assert positive_depth(metres).min() >= 32
 
 

@@ -69,7 +69,7 @@ def loop(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., tuple
 
         monkeypatch.setitem(STAGES, ("coarse", True), Stage(_Blanks, step))
         monkeypatch.setattr(
-            "prv2cli.training.loop.trainer.build_to_train", lambda *_: nn.Linear(2, 1, bias=False)
+            "prv2cli.training.loop.trainer.build_to_train", lambda *_, **__: nn.Linear(2, 1, bias=False)
         )
         reports: list[dict] = []
         data: Any = {"workers": 0}
@@ -121,7 +121,7 @@ def test_a_batch_with_nan_does_not_poison_the_model(monkeypatch: pytest.MonkeyPa
         return StepOutput(model(batch["rgb"]).square().mean(), {})
 
     monkeypatch.setitem(STAGES, ("coarse", True), Stage(Spoilt, step))
-    monkeypatch.setattr("prv2cli.training.loop.trainer.build_to_train", lambda *_: nn.BatchNorm2d(3))
+    monkeypatch.setattr("prv2cli.training.loop.trainer.build_to_train", lambda *_, **__: nn.BatchNorm2d(3))
     config = TrainConfig(stage="coarse", model=LiteConfig(), steps=3, batch_size=1, data={"workers": 0})  # type: ignore[arg-type]
     trainer = Trainer(config, tmp_path, CPU, lambda parts: None)
     trainer.run()
