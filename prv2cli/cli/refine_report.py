@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def sentence(found: dict[str, Any], given: GivenDepth | None) -> str:
     """One line about a finished photograph; `given`: the map that was refined."""
-    unit = "m" if found["unit"] == "metre" else "(no unit)"
+    unit = {"metre": "m", "1/metre": "1/m"}.get(found["unit"], "(no unit)")
     width, height, masked = found["width"], found["height"], found["masked"]
     ends = "" if found["min"] is None else f"{found['min']:.2f} to {found['max']:.2f} {unit}, "
     sky = "" if given else "sky "

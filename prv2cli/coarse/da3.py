@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from prv2cli.coarse.aspect import covering
 from prv2cli.coarse.network import CoarseDepth
-from prv2cli.coarse.transformers.input import covering
 from prv2cli.files.disk_array import DiskArray
 from prv2cli.model.coarse.da3 import CANONICAL_FOCAL
 from prv2cli.model.coarse.dinov2 import PATCH

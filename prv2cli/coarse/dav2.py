@@ -13,7 +13,7 @@ from prv2cli.model.coarse.dinov2 import PATCH
 from prv2cli.model.config import Dav2Config
 from prv2cli.model.layers import resize
 from prv2cli.resampling.area import shrink
-from prv2cli.resampling.aspect import ASPECT_TOLERANCE
+from prv2cli.resampling.aspect import ASPECT_TOLERANCE, aspect_error
 from prv2cli.resampling.cubic import resize_cubic
 
 # The longer side of the input is at most this many times its nominal size: 5476 patches at 518, four times what the
@@ -102,7 +102,7 @@ def _in_aspect(depth: Tensor, photograph: Sequence[int]) -> Tensor:
     Only small inputs and strips need it: a side of 518 is never more than 1.4 % off.
     """
     (rows, columns), (height, width) = depth.shape[-2:], photograph[:2]
-    if abs((columns / rows) / (width / height) - 1) <= ASPECT_TOLERANCE:
+    if aspect_error((rows, columns), (height, width)) <= ASPECT_TOLERANCE:
         return depth
     if width > height:
         return resize(depth, (max(1, round(columns * height / width)), columns), False)

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from prv2cli.coarse.aspect import covering
 from prv2cli.coarse.network import CoarseDepth
-from prv2cli.coarse.transformers.input import covering
 from prv2cli.files.disk_array import DiskArray
 from prv2cli.model.coarse.dinov2 import PATCH
 from prv2cli.model.coarse.moge2 import (

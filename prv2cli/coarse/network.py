@@ -23,7 +23,9 @@ from prv2cli.model.config import BundleConfig, LiteConfig
 from prv2cli.resampling.area import resize_photograph, shrink
 from prv2cli.restoration.holes import fill_holes
 
-RELATIVE_RANGE = 1000  # between the largest number of a relative map and the least that is taken for depth
+# A relative map has an unknown shift and may be 0 (as inverse depth: infinitely far). Nothing is taken to be more than
+# this many times as far away as the nearest point, so that 1/x stays within a range that can be refined.
+RELATIVE_RANGE = 1000
 
 
 @dataclass(frozen=True)

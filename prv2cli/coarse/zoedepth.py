@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from prv2cli.coarse.aspect import covering
 from prv2cli.coarse.network import CoarseDepth
 from prv2cli.coarse.transformers.files import load_pretrained, read_settings
-from prv2cli.coarse.transformers.input import covering
 from prv2cli.errors import CheckpointError
 from prv2cli.files.disk_array import DiskArray
 from prv2cli.model.coarse.output import CoarseOutput

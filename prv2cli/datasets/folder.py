@@ -19,13 +19,12 @@ from pydantic import Field
 
 from prv2cli.choices import Kind
 from prv2cli.datasets.samples import ListedData, Sample, check_root, files_below, name_of, read_rgb, read_text
-from prv2cli.depth_files.ours.encode import DEPTH_SUFFIXES
+from prv2cli.depth_files.decode import READ_SUFFIXES
 from prv2cli.depth_files.read import read_depth
 from prv2cli.errors import InputError, UsageError
 from prv2cli.photo.kinds import PHOTO_SUFFIXES
 from prv2cli.settings import Settings
 
-READ_SUFFIXES = frozenset({*DEPTH_SUFFIXES, ".pfm"})
 _Scale = Annotated[float, Field(gt=0)]
 
 

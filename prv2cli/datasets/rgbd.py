@@ -19,14 +19,16 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field, model_validator
 
-from prv2cli.datasets.folder import READ_SUFFIXES, files_by_stem
+from prv2cli.datasets.folder import files_by_stem
 from prv2cli.datasets.samples import FloatMap, check_root, read_json, read_numbers, read_rgb
+from prv2cli.depth_files.decode import READ_SUFFIXES
 from prv2cli.errors import InputError
 from prv2cli.extras import import_opencv
 from prv2cli.photo.kinds import PHOTO_SUFFIXES
+from prv2cli.resampling.aspect import aspect_error
 from prv2cli.settings import Settings
 
-_ASPECT_TOLERANCE = 0.03
+_ASPECT_TOLERANCE = 0.03  # more than of maps that are refined: those of cameras are cut here and there
 _SKY_GRADIENT, _SKY_DARKEST, _SKY_REDDEST = 10.0, 60.0, 1.05
 
 
@@ -105,7 +107,7 @@ class Rgbd:
             rgb = (rgb >> 8).astype(np.uint8)
         numbers = read_numbers(depth_file).astype(np.float32)
         (height, width), (rows, columns) = rgb.shape[:2], numbers.shape
-        if abs((columns / rows) / (width / height) - 1) > _ASPECT_TOLERANCE:
+        if aspect_error((rows, columns), (height, width)) > _ASPECT_TOLERANCE:
             raise InputError(f"{depth_file}: {columns} x {rows} has another aspect than its photograph")
         inverse = self._inverse(numbers)
         if not np.isfinite(inverse).any():

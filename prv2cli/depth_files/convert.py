@@ -9,6 +9,7 @@ from typing import BinaryIO
 from prv2cli.choices import Dtype, Kind
 from prv2cli.depth_files.ours.encode import DEFAULT_SCALE, depth_format, stored_dtype
 from prv2cli.depth_files.ours.encoding import Encoding, write
+from prv2cli.depth_files.ours.metadata import SOFTWARE
 from prv2cli.depth_files.ours.write import WriteReport
 from prv2cli.depth_files.read import read_depth
 from prv2cli.files.atomic import check_output
@@ -21,7 +22,7 @@ def convert(
     scale: float | None = None,
     kind: Kind | None = None,
     relative: bool = False,
-    out_scale: float = DEFAULT_SCALE,
+    out_scale: float | None = None,
     dtype: Dtype | None = None,
     inverse: bool | None = None,
     fmt: str | None = None,
@@ -29,7 +30,8 @@ def convert(
 ) -> WriteReport:
     """Read `source` as read_depth does and write it to `target` as `encoding.write` does.
 
-    `inverse` None keeps what the file holds. Model, focal length and the other provenance are carried along.
+    `inverse` None keeps what the file holds; `out_scale` None keeps the scale of integers that prv2 wrote, where they
+    stay of that kind, else it is DEFAULT_SCALE. Model, focal length and the other provenance are carried along.
     Float to float of the same kind keeps every bit of a valid depth. `target` may be `source`.
     """
     fmt = depth_format(target if isinstance(target, Path) else Path("-"), fmt)
@@ -39,6 +41,10 @@ def convert(
         check_output(target)
     depth = read_depth(source, scale=scale, kind=kind, relative=relative, relative_flag=relative_flag)
     keep = depth.metadata.kind == "inverse"
-    encoding = Encoding(fmt, dtype, out_scale, keep if inverse is None else inverse)
+    turned = inverse is not None and inverse != keep
+    if out_scale is None:
+        own = depth.metadata.software == SOFTWARE and depth.half_step > 0 and scale is None and not turned
+        out_scale = depth.metadata.scale if own else DEFAULT_SCALE
+    encoding = Encoding(fmt, dtype, out_scale, keep != turned)
     report = write(target, depth.values, depth.metadata, encoding, signed=depth.metadata.signed)
     return replace(report, notes=depth.notes)

@@ -34,6 +34,7 @@ DECODERS: dict[str, Callable[[BinaryIO], Decoded]] = {
     "exr": decode_exr,
     "pfm": decode_pfm,
 }
+READ_SUFFIXES = frozenset((".png", ".tif", ".tiff", ".npy", ".npz", ".exr", ".pfm"))
 _OF_PARTS: dict[str, Callable[[BinaryIO, str], Decoded]] = {"npz": decode_npz, "exr": decode_exr}
 _TEXT_READERS: dict[str, Callable[[BinaryIO], str | None]] = {"png": read_png_text, "tiff": read_tiff_text}
 

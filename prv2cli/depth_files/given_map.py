@@ -16,7 +16,8 @@ from typing import BinaryIO, Literal
 import numpy as np
 import numpy.typing as npt
 
-from prv2cli.depth_files.decode import Stored
+from prv2cli.choices import FocalOrigin
+from prv2cli.depth_files.decode import READ_SUFFIXES, Stored
 from prv2cli.depth_files.embedded.levels import EmbeddedDepth
 from prv2cli.depth_files.embedded.read import read_embedded
 from prv2cli.depth_files.formats.picture import Picture, read_picture
@@ -29,7 +30,7 @@ from prv2cli.files.text import shown
 
 Invalid = float | Literal["zero", "none"]
 # By which maps are looked for in folders; one that is named may have any.
-MAP_SUFFIXES = frozenset((".png", ".tif", ".tiff", ".npy", ".npz", ".exr", ".pfm", ".jpg", ".jpeg", ".webp"))
+MAP_SUFFIXES = READ_SUFFIXES | {".jpg", ".jpeg", ".webp"}
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class GivenMap:
     Attributes:
         values: (h, w) float32, NaN = none. half_step: how far one may be from the true one, by the way it was stored.
         origin: what it is, for the metadata of the result. notes: what a person should know.
+        focal: the focal length that the file states, in widths of the map, and who had said it.
     """
 
     values: np.ndarray
@@ -47,6 +49,7 @@ class GivenMap:
     half_step: float = 0.0
     origin: str = ""
     notes: tuple[str, ...] = ()
+    focal: tuple[float, FocalOrigin | None] | None = None
 
 
 def parse_invalid(text: str | None) -> Invalid | None:
@@ -99,7 +102,10 @@ def read_given(
     if known is not None:
         values[known] = np.nan
     stored_kind: Kind = "inverse" if metadata.kind == "inverse" else "depth"
-    return _checked(name, GivenMap(values, stored_kind, unit, half, f"file {shown(source.name)}", notes))
+    own = metadata.own_focal(values.shape[1])
+    focal = None if own is None else (own / values.shape[1], metadata.focal_origin)
+    origin = f"file {shown(source.name)}"
+    return _checked(name, GivenMap(values, stored_kind, unit, half, origin, notes, focal))
 
 
 def read_inside(

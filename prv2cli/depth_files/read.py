@@ -102,6 +102,24 @@ def depth_of(
     return DepthMap(values, metadata, tuple(f"{name}: {note}" for note in notes), half_step)
 
 
+def without_unit(name: str, stored: Stored, kind: Kind | None) -> DepthMap:
+    """A map by others without a unit, in which 0 and less are values: the farthest (inverse) or the nearest.
+
+    Raises InputError: no pixel holds a number.
+    """
+    refuse_confidence(name, stored)
+    metadata = interpret(name, stored, None, kind, True, "--scale")
+    assert metadata is not None
+    holes, found = find_holes(stored, metadata)
+    values = stored.numbers.astype(np.float32)
+    values[~np.isfinite(values)] = np.nan
+    if holes is not None:
+        values[holes] = np.nan
+    if np.isnan(values).all():
+        raise InputError(f"{name}: no pixel holds a number")
+    return DepthMap(values, metadata, tuple(f"{name}: {note}" for note in (*stored.notes, *found)))
+
+
 def read_depth_metadata(source: Path) -> DepthMetadata | None:
     """What a depth file says of itself, None where it says nothing. The numbers are not read where that can be helped.
 

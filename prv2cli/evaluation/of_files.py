@@ -15,10 +15,11 @@ from typing import NamedTuple
 import numpy as np
 
 from prv2cli.choices import Kind, Resize
-from prv2cli.datasets.folder import READ_SUFFIXES, files_by_stem
+from prv2cli.datasets.folder import files_by_stem
 from prv2cli.datasets.samples import left_out
+from prv2cli.depth_files.decode import READ_SUFFIXES
 from prv2cli.depth_files.formats.rows import far_end
-from prv2cli.depth_files.read import read_depth
+from prv2cli.depth_files.read import decode_source, depth_of, without_unit
 from prv2cli.errors import InputError, UsageError
 from prv2cli.evaluation.config import Measuring
 from prv2cli.evaluation.error_maps import check_error_maps
@@ -154,12 +155,25 @@ def _read(
     path: Path, reading: Reading, flag: str, tell: Callable[[str], None], *, relative: bool = False
 ) -> tuple[np.ndarray, str]:
     """(H, W) depth, NaN = none, and its unit: metre or relative. `relative`: a file that says none will do."""
+    name, stored = decode_source(path)
     relative = relative and reading.scale is None
-    depth = read_depth(path, scale=reading.scale, kind=reading.kind, relative=relative, scale_flag=flag)
+    others = relative and stored.metadata is None
+    if others:
+        depth = without_unit(name, stored, reading.kind)
+    else:
+        depth = depth_of(
+            name,
+            stored,
+            scale=reading.scale,
+            kind=reading.kind,
+            relative=relative,
+            scale_flag=flag,
+            relative_flag=None,
+        )
     for note in depth.notes:
         tell(note)
     values = depth.values
-    if depth.metadata.signed:
+    if others or depth.metadata.signed:
         values = np.maximum(values, far_end(values))
     if depth.metadata.kind == "inverse":
         values = 1 / values

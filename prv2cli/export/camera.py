@@ -17,7 +17,7 @@ import numpy as np
 from prv2cli.choices import FocalOrigin
 from prv2cli.depth_files.ours.metadata import DepthMetadata
 from prv2cli.errors import UsageError
-from prv2cli.photo.focal import field_of_view
+from prv2cli.files.pictures.field_of_view import field_of_view, focal_of_view
 
 PRINCIPAL = "principal_px"  # a key that a depth file by others may have among its metadata: [x, y]
 
@@ -84,11 +84,12 @@ def choose_focal(
     if fov is not None:
         if not 0 < fov < 180:
             raise UsageError(f"--fov {fov}: it must be between 0 and 180 degrees")
-        focal_px = width / (2 * math.tan(math.radians(fov) / 2))
+        focal_px = focal_of_view(fov, width)
     if focal_px is not None:
         return Focal(focal_px, "given")
-    if metadata is not None and metadata.focal_px is not None:
-        return Focal(metadata.focal_px, metadata.focal_origin)
+    own = None if metadata is None else metadata.own_focal(width)
+    if metadata is not None and own is not None:
+        return Focal(own, metadata.focal_origin)
     return None if exif_px is None else Focal(exif_px, "exif")
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from prv2cli.depth_files.formats.png import write_png
 from prv2cli.depth_files.formats.rows import row_bands
-from prv2cli.depth_files.ours.preview import PERCENTILES, closeness_of, colour_span
+from prv2cli.depth_files.ours.preview import PERCENTILES, closeness_of, colour_span, is_affine
 from prv2cli.export.normals import normals_in_bands
 from prv2cli.export.targets import MADE_BY
 from prv2cli.export.view import View
@@ -24,12 +24,12 @@ _SIGNATURE = ("Software", MADE_BY)
 
 def write_picture(file: BinaryIO, view: View, percentiles: tuple[float, float] = PERCENTILES) -> None:
     """How near each pixel is, (H, W) of 16 bits."""
-    inverse = view.metadata.kind == "inverse"
-    span = colour_span(view.depth, inverse, percentiles)
+    inverse, affine = view.metadata.kind == "inverse", is_affine(view.depth, view.metadata)
+    span = colour_span(view.depth, inverse, percentiles, affine=affine)
 
     def bands() -> Iterator[np.ndarray]:
         for rows in row_bands(*view.shape):
-            near = closeness_of(view.depth[rows], inverse)
+            near = closeness_of(view.depth[rows], inverse, affine)
             grey = np.clip((near - span.far) * (WHITE / (span.near - span.far)), 0, WHITE)
             yield np.rint(np.nan_to_num(grey)).astype(np.uint16)
 

@@ -225,7 +225,8 @@ def _locate(model: str | Path) -> ModelFile | _Source:
     entries = registry()
     # os.path, as pathlib raises for names that no file system can hold.
     if os.path.isfile(text) or (os.path.isdir(text) and text not in entries):  # noqa: PTH112, PTH113
-        return ModelFile(path, path.name)
+        ours = path / OURS  # as save_pretrained leaves it, and a repository that was copied
+        return ModelFile(ours if ours.is_file() else path, path.name)
     entry = entries.get(text)
     if entry is not None and entry.repo is None:
         assert entry.file is not None

@@ -38,11 +38,11 @@ def write_comparison(path: Path, rgb: np.ndarray | DiskArray, result: Depth) -> 
 
     size = panel_size(rgb.shape[0], rgb.shape[1])
     inverse = result.kind == "inverse"
-    span = colour_span(result.depth, inverse)
+    span = colour_span(result.depth, inverse, affine=result.affine)
     panels = [
         _photograph(rgb, size),
-        _coloured(_coarse(result, size), size, inverse, span),
-        _coloured(result.depth, size, inverse, span),
+        _coloured(_coarse(result, size), result, size, span),
+        _coloured(result.depth, result, size, span),
     ]
     gap = np.full((size[0], GAP, 3), 255, np.uint8)
     write_picture(path, Image.fromarray(np.concatenate([panels[0], gap, panels[1], gap, panels[2]], axis=1)))
@@ -72,10 +72,11 @@ def _coarse(result: Depth, size: tuple[int, int]) -> np.ndarray:
     return np.where(nearest(result.seen, larger), values, np.float32(np.nan))
 
 
-def _coloured(depth: np.ndarray, size: tuple[int, int], inverse: bool, span: ColourSpan) -> np.ndarray:
-    """(*size, 3) uint8 of a map (H, W) in memory or on disk: few of its pixels, in colour, averaged."""
+def _coloured(depth: np.ndarray, kind: Depth, size: tuple[int, int], span: ColourSpan) -> np.ndarray:
+    """(*size, 3) uint8 of a map (H, W), of `kind`, in memory or on disk: few of its pixels, in colour, averaged."""
     from PIL import Image
 
     steps = [max(1, old // (_SAMPLES * new)) for old, new in zip(depth.shape, size, strict=True)]
-    colours = colourise(depth[:: steps[0], :: steps[1]], inverse=inverse, span=span)
+    some = depth[:: steps[0], :: steps[1]]
+    colours = colourise(some, inverse=kind.kind == "inverse", affine=kind.affine, span=span)
     return np.asarray(Image.fromarray(colours).resize(size[::-1], Image.Resampling.BOX))

@@ -53,7 +53,7 @@ def check_exports(job: FileJob, photo: Photo) -> None:
     """Refuse before any work what a given map cannot become; what a network gives is not known before. UsageError."""
     if job.given is None:
         return
-    focal = job.request.focal_px or photo.focal_px
+    focal = job.request.focal_px or photo.focal_px or (job.given.focal and job.given.focal[0])
     fixes = Fixes(
         "say how many of its numbers make a metre (--coarse-scale N), or make a picture (--export picture:FILE.png)",
         "give it in pixels (--focal-px N)",

@@ -79,6 +79,7 @@ class GivenMaps:
             origin=found.origin,
             sha256=digest,
             notes=found.notes,
+            focal=found.focal,
         )
 
 

@@ -209,7 +209,8 @@ def save(
             on_band=on_band,
         )
     if outputs.preview is not None:
-        write_preview(outputs.preview, result.depth, inverse=result.kind == "inverse")
+        inverse = result.kind == "inverse"
+        write_preview(outputs.preview, result.depth, inverse=inverse, affine=result.affine)
     if outputs.compare is not None:
         write_comparison(outputs.compare, photo.rgb, result)
     exported = write_exports(job, photo, result, metadata, on_band)

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from prv2cli.depth_files.formats.rows import far_end
 from prv2cli.depth_files.ours.metadata import DepthMetadata
 from prv2cli.depth_files.ours.write import WriteReport
 from prv2cli.files.disk_array import bands
-from prv2cli.photo.focal import field_of_view
+from prv2cli.files.pictures.field_of_view import field_of_view
 from prv2cli.tiling.disagreement import FORMULA, METRE_FORMULA
 
 if TYPE_CHECKING:
@@ -76,13 +77,17 @@ def summary(
     report: WriteReport,
     given: GivenDepth | None = None,
 ) -> dict[str, Any]:
-    """What `--json` prints of one depth map; lengths in pixels, depth in `unit`. `given`: see describe."""
+    """What `--json` prints of one depth map; lengths in pixels, depth in `unit`, both as its file has them.
+
+    given: see describe.
+    """
     height, width = result.depth.shape
     return {
         "width": width,
         "height": height,
-        "unit": metadata.unit,
-        **_range(result.depth),
+        "unit": report.unit,
+        "kind": report.kind,
+        **_range(result.depth, turned=report.turned, affine=result.affine),
         "masked": result.masked,
         "filled": result.filled,
         "clipped": report.clipped,
@@ -114,15 +119,23 @@ def _notes_of_holes(result: Depth, given: GivenDepth | None) -> list[str]:
     return notes
 
 
-def _range(depth: np.ndarray) -> dict[str, float | None]:
-    """The smallest, middle and largest depth, by bands where it lies on disk; None where all is sky."""
+def _range(depth: np.ndarray, *, turned: bool, affine: bool) -> dict[str, float | None]:
+    """The smallest, middle and largest depth, by bands where it lies on disk; None where all is sky.
+
+    turned: of 1 / depth, as the file has it (write.write_depth). affine: depth has no zero of its own.
+    """
     ends: list[float] = []
+    least = far_end(depth) if turned and affine else None
+
+    def known_of(part: np.ndarray) -> np.ndarray:
+        known = part[~np.isnan(part)]
+        known = known if least is None else np.maximum(known, least)
+        return 1 / known if turned else known
+
     for rows in bands(*depth.shape):
-        part = depth[rows]
-        if (known := part[~np.isnan(part)]).size:
+        if (known := known_of(depth[rows])).size:
             ends += [float(known.min()), float(known.max())]
-    sample = depth[::4, ::4]
-    middle = sample[~np.isnan(sample)]
+    middle = known_of(depth[::4, ::4])
     return {
         "min": min(ends, default=None),
         "median": float(np.median(middle)) if middle.size else None,

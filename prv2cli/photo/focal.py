@@ -1,4 +1,4 @@
-"""The focal length in pixels that a photograph's EXIF data gives, and the field of view that goes with one."""
+"""The focal length in pixels that a photograph's EXIF data gives."""
 
 from __future__ import annotations
 
@@ -23,11 +23,6 @@ def focal_px(exif: Mapping[int, Any], width: int, height: int) -> float | None:
     if focal is None or not 0.2 <= focal / max(width, height) <= 50:
         return None
     return focal
-
-
-def field_of_view(focal_px: float, pixels: int) -> float:
-    """In degrees, of so many pixels in a row."""
-    return 2 * math.degrees(math.atan(pixels / (2 * focal_px)))
 
 
 def _from_film(exif: Mapping[int, Any], width: int, height: int) -> float | None:

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import numpy as np
 from PIL import BmpImagePlugin, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
 from prv2cli.files.pictures.orientation import ORIENTATION, orientation_of, valid_orientation
+from prv2cli.photo.formats import png
 from prv2cli.photo.formats.heif import open_heic
 from prv2cli.photo.formats.jpeg import bands as jpeg_bands
 from prv2cli.photo.formats.pillow import open_pillow
@@ -65,9 +65,8 @@ def _jpeg_header(name: str, kind: str, file: BinaryIO, check: CheckSize) -> Head
 def _png_header(name: str, kind: str, file: BinaryIO, check: CheckSize) -> Header:
     image: Any = open_pillow(PngImagePlugin.PngImageFile, file, check)
     layout = image.tile[0][3] if image.tile else None
-    deep = layout in ("I;16B", "RGB;16B", "RGBA;16B", "LA;16B")
-    two_halves = layout in ("RGB;16B", "RGBA;16B")
-    return _header(name, kind, image, deep, 8 if two_halves else _pillow_bytes(image.mode))
+    held = 8 if layout in png.TWICE else _pillow_bytes(image.mode)
+    return _header(name, kind, image, layout in png.DEEP_LAYOUTS, held)
 
 
 def _other_header(name: str, kind: str, file: BinaryIO, check: CheckSize) -> Header:
@@ -92,14 +91,14 @@ def _other_header(name: str, kind: str, file: BinaryIO, check: CheckSize) -> Hea
 def _tiff_header(name: str, kind: str, file: BinaryIO, check: CheckSize) -> Header:
     import tifffile
 
-    from prv2cli.photo.formats.tiff import picture_page
+    from prv2cli.photo.formats.tiff import DEEP_TYPES, picture_page
     from prv2cli.photo.formats.tiff_bands import run_pixels
 
     with tifffile.TiffFile(file) as tiff:
         page, _ = picture_page(tiff)
         width, height = page.imagewidth, page.imagelength
         check(width, height)
-        deep = page.dtype in (np.uint16, np.float16, np.float32, np.float64)
+        deep = page.dtype in DEEP_TYPES
         if deep:  # float values are scaled into a second array
             per_pixel = page.samplesperpixel * (page.dtype.itemsize + (2 if page.dtype.kind == "f" else 0))
         else:

@@ -44,7 +44,7 @@ from prv2cli.refine.tiles.loop import Prepared, TileLoop
 from prv2cli.refine.tiles.plan import largest_tile, plan_photograph
 from prv2cli.refine.tiles.settled import edges_after
 from prv2cli.resampling.area import reduce_photograph, shrink
-from prv2cli.resampling.aspect import ASPECT_TOLERANCE
+from prv2cli.resampling.aspect import ASPECT_TOLERANCE, aspect_error
 from prv2cli.resampling.guide import guide_size, to_guide
 from prv2cli.restoration.back_projection import Difference, difference, on_grid
 from prv2cli.restoration.character import character
@@ -366,10 +366,9 @@ def _focal_px(output: CoarseOutput, seen: Sequence[int], photograph: Sequence[in
 
     None where it found none, or saw the photograph at another aspect, as the focal length of no camera.
     """
-    (rows, columns), (height, width) = seen, photograph
-    if output.focal is None or abs(columns / rows * height / width - 1) > ASPECT_TOLERANCE:
+    if output.focal is None or aspect_error(seen, photograph) > ASPECT_TOLERANCE:
         return None
-    focal = float(output.focal[0]) * math.hypot(height, width) / 2
+    focal = float(output.focal[0]) * math.hypot(*photograph) / 2
     return focal if focal > 0 else None
 
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
-from prv2cli.choices import Kind, Scene, Tta, Unit
+from prv2cli.choices import FocalOrigin, Kind, Scene, Tta, Unit
 from prv2cli.errors import InputError, UsageError
 from prv2cli.files.disk_array import DiskArray
 from prv2cli.tiling.plan import TilePlan, overlaps, parse_mode
@@ -157,6 +157,7 @@ class GivenDepth:
         values: (h, w), of the photograph's aspect; what is not finite is a hole, in metres also what is not above 0.
         kind: "inverse" where it holds 1/depth. unit: metres (1/metres), or relative; see coarse/given.py.
         half_step: how far a stored value may be from the true one, where it was stored in few steps.
+        focal: the focal length that the map's file states, in widths of the map, and who had said it.
         stretched: it covers the whole photograph whatever its aspect. keep_holes: they stay holes in the result.
         estimated: a coarse network made it for this photograph: nobody has to tell from it what it is.
         origin: what it is, and sha256: of the file that it is from, for the metadata of the result.
@@ -170,9 +171,15 @@ class GivenDepth:
     stretched: bool = False
     keep_holes: bool = False
     estimated: bool = False
+    focal: tuple[float, FocalOrigin | None] | None = None
     origin: str = "a given map"
     sha256: str | None = None
     notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name, value, words in (("kind", self.kind, get_args(Kind)), ("unit", self.unit, get_args(Unit))):
+            if value not in words:
+                raise UsageError(f"coarse_{name} {value!r}: use {' or '.join(words)}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,6 +204,13 @@ class Subject:
             raise InputError(f"the photograph must be (H, W, 3) uint8 or uint16, not {rgb.shape} {rgb.dtype}")
         if 0 in rgb.shape:
             raise InputError(f"the photograph is empty: {rgb.shape[1]} x {rgb.shape[0]} pixels")
+
+    @property
+    def focal_of_map(self) -> tuple[float, FocalOrigin | None] | None:
+        """The focal length that the given map's file states, in pixels of the photograph, and who had said it."""
+        if self.given is None or self.given.focal is None:
+            return None
+        return self.given.focal[0] * self.size[1], self.given.focal[1]
 
     @property
     def on_disk(self) -> bool:

@@ -52,9 +52,10 @@ class Known(NamedTuple):
     ) -> Known:
         """`given_focal`: in pixels, as it was asked for, before what the photograph and the network say."""
         ready = views[0].ready
-        focals: list[tuple[float | None, FocalOrigin]] = [
+        focals: list[tuple[float | None, FocalOrigin | None]] = [
             (given_focal, "given"),
             (subject.focal_px, "exif"),
+            subject.focal_of_map or (None, None),
             (ready.coarse.estimated_focal_px, "estimated"),
         ]
         known = [(focal, origin) for focal, origin in focals if focal is not None]

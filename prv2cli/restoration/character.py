@@ -21,17 +21,14 @@ from torch.nn import functional as F
 
 from prv2cli.resampling.extremes import largest_around, smallest_around
 from prv2cli.resampling.guide import to_guide
+from prv2cli.restoration.noise.second_differences import OF_NOISE, SAMPLES, by_scale
 
 SIDE = 1024  # cells on the longer side of what is looked at, at most
 RELIEF = 0.02  # of the map's spread: what a single surface may have
-REDUCTIONS = (1, 2, 4, 8, 16)
 _OF_A_STEP = math.sqrt(2 * math.pi)  # height over steepest slope and standard deviation, of a blurred step
 _QUARTER = 0.25
-_OF_NOISE = (
-    0.3186 * 6
-)  # that quantile of the second differences over the standard deviation of Gaussian noise
 _QUIETEST = 1e-3  # of the map's spread
-_SAMPLES = 1 << 17
+_SMALLEST = 8  # cells on the shorter side of what is judged: as the shipped refiner was told
 
 
 def character(normalised: Tensor, photograph: Sequence[int], guide: Sequence[int], window: int) -> Tensor:
@@ -66,16 +63,9 @@ def _blur_around(cells: Tensor, photograph: Sequence[int], guide: Sequence[int],
 def noise_level(cells: Tensor) -> float:
     """Standard deviation of the noise of (1, 1, h, w), in its unit."""
     found = 0.0
-    for reduction in REDUCTIONS:
-        size = [side // reduction for side in cells.shape[-2:]]
-        if min(size) < 8:
-            break
-        second = to_guide(cells, size)
-        for axis in (2, 3):
-            second = second.diff(dim=axis).diff(dim=axis)
-        values = second.abs().flatten()
-        sample = values[:: max(1, len(values) // _SAMPLES)]
-        found = max(found, float(torch.quantile(sample, _QUARTER)) / _OF_NOISE)
+    for _, values in by_scale(cells, _SMALLEST):
+        sample = values[:: max(1, len(values) // SAMPLES)]
+        found = max(found, float(torch.quantile(sample, _QUARTER)) / OF_NOISE)
     return found
 
 

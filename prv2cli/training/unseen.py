@@ -17,7 +17,7 @@ from prv2cli.evaluation.metrics.edge_errors import edge_abs_rel
 from prv2cli.evaluation.metrics.pixels import abs_rel
 from prv2cli.model.depth_space import Affine
 from prv2cli.model.refiner.patchrefiner import SURFACE_WINDOW, PatchRefiner
-from prv2cli.resampling.guide import to_guide
+from prv2cli.resampling.guide import guide_size, to_guide
 from prv2cli.restoration.character import character
 from prv2cli.training.config.run import TrainConfig
 from prv2cli.training.config.scenes import SceneDataConfig
@@ -26,7 +26,6 @@ from prv2cli.training.maps.draw import FARTHEST, imitate
 from prv2cli.training.samples.scene_pool import ScenePool
 
 SEED = 77
-GUIDE_STRIDE = 4
 BLURRED = 20.0
 _FIGURES = {
     "abs_rel": abs_rel,
@@ -36,11 +35,11 @@ _FIGURES = {
 
 
 @dataclass(frozen=True)
-class _Case:
-    """A held-out scene; maps (1, 1, H, W) of inverse depth."""
+class Case:
+    """A held-out scene and a network's map of it."""
 
     rgb: Tensor  # (1, 3, H, W) in 0..1
-    coarse: Tensor
+    coarse: Tensor  # (1, 1, H, W) inverse depth
     truth: np.ndarray  # (H, W) metres
 
 
@@ -59,7 +58,7 @@ class UnseenMaps:
 
     def __init__(self, config: TrainConfig, device: torch.device) -> None:
         self.config, self.device = config, device
-        self._cases: list[_Case] | None = None
+        self._cases: list[Case] | None = None
 
     def due(self, step: int) -> bool:
         return step % self.config.save_every == 0 or step == self.config.total_steps
@@ -69,7 +68,7 @@ class UnseenMaps:
         """Of the model, which is left in the mode it was in."""
         assert isinstance(model, PatchRefiner)
         if self._cases is None:  # the imitator may not be there before the run
-            self._cases = _held_out(self.config)
+            self._cases = held_out(self.config)
         was_training = model.training
         model.eval()
         refined = [_figures(self._refine(model, case), case.truth) for case in self._cases]
@@ -83,10 +82,11 @@ class UnseenMaps:
         gain = refined["boundary_f1"] - coarse["boundary_f1"]
         return refined["edge_abs_rel"] / coarse["edge_abs_rel"] - gain
 
-    def _refine(self, model: PatchRefiner, case: _Case) -> Tensor:
+    def _refine(self, model: PatchRefiner, case: Case) -> Tensor:
         norm = Affine.of(case.coarse)
         coarse, rgb = norm.encode(case.coarse).to(self.device), case.rgb.to(self.device)
-        size = tuple(side // GUIDE_STRIDE for side in coarse.shape[-2:])
+        guide, (height, width) = model.config.coarse, coarse.shape[-2:]
+        size = guide_size(height, width, guide.guide_stride, guide.guide_max_side)
         told = []
         if self.config.tells_character:
             told = [character(coarse, coarse.shape[-2:], size, SURFACE_WINDOW)]
@@ -97,7 +97,8 @@ class UnseenMaps:
         return norm.centre - refined.cpu() * norm.spread
 
 
-def _held_out(config: TrainConfig) -> list[_Case]:
+def held_out(config: TrainConfig) -> list[Case]:
+    """The scenes and their maps, by the settings of a run. Their imitator must be there."""
     assert isinstance(config.data, SceneDataConfig)
     count = config.maps.validation
     # Every other one is a still life; their number is even.
@@ -109,7 +110,7 @@ def _held_out(config: TrainConfig) -> list[_Case]:
         image = rgb.permute(2, 0, 1)[None].float() / 255
         size = UNSEEN.sizes[number % len(UNSEEN.sizes)]
         made = imitate(imitator, image, depth[None, None], size, BLURRED, smooth=False)
-        cases.append(_Case(image, made.values, depth.numpy()))
+        cases.append(Case(image, made.values, depth.numpy()))
     return cases
 
 

@@ -83,6 +83,7 @@ def _depth_data(layer: DepthLayer, photo: PhotoLayer) -> dict[str, Any]:
         "shown": layer.shown[::-1],
         "unit": about.unit,
         "inverse": about.kind == "inverse",
+        "affine": layer.affine,
         "missing": layer.missing,
         "clipped": about.clipped,
         "top": MOST_STEPS / packed.scale

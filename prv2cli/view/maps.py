@@ -9,14 +9,10 @@ import io
 from pathlib import Path
 from typing import BinaryIO
 
-import numpy as np
-
 from prv2cli.choices import Kind
 from prv2cli.depth_files.decode import Stored
 from prv2cli.depth_files.given_map import kind_wanted, opened_once, picture_in
-from prv2cli.depth_files.holes import find_holes
-from prv2cli.depth_files.read import DepthMap, decode_source, depth_of, interpret, refuse_confidence
-from prv2cli.errors import InputError
+from prv2cli.depth_files.read import DepthMap, decode_source, depth_of, without_unit
 from prv2cli.files.text import shown
 
 
@@ -31,7 +27,7 @@ def read_map(
     if stored.metadata is not None:
         scale, kind, relative = None, None, False
     elif relative:
-        return name, _without_unit(name, stored, kind)
+        return name, without_unit(name, stored, kind)
     depth = depth_of(
         name,
         stored,
@@ -58,17 +54,3 @@ def _decoded(source: Path | BinaryIO, kind: Kind | None) -> tuple[str, Stored]:
 def _named(file: BinaryIO, name: str) -> BinaryIO:
     setattr(file, "name", name)  # noqa: B010 - BytesIO has none, and messages want one
     return file
-
-
-def _without_unit(name: str, stored: Stored, kind: Kind | None) -> DepthMap:
-    refuse_confidence(name, stored)
-    metadata = interpret(name, stored, None, kind, True, "--scale")
-    assert metadata is not None
-    holes, found = find_holes(stored, metadata)
-    values = stored.numbers.astype(np.float32)
-    values[~np.isfinite(values)] = np.nan
-    if holes is not None:
-        values[holes] = np.nan
-    if np.isnan(values).all():
-        raise InputError(f"{name}: no pixel holds a number")
-    return DepthMap(values, metadata, tuple(f"{name}: {note}" for note in (*stored.notes, *found)))

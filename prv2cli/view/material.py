@@ -19,7 +19,7 @@ from PIL import Image
 from prv2cli.choices import Kind
 from prv2cli.depth_files.formats.rows import row_bands
 from prv2cli.depth_files.ours.metadata import DepthMetadata
-from prv2cli.depth_files.ours.preview import ColourSpan, colour_span
+from prv2cli.depth_files.ours.preview import ColourSpan, colour_span, is_affine
 from prv2cli.depth_files.read import DepthMap
 from prv2cli.errors import InputError
 from prv2cli.photo.levels import to_8_bits
@@ -46,13 +46,17 @@ class PhotoLayer:
 
 @dataclass(frozen=True)
 class DepthLayer:
-    """values: (*shown, ) float32 in metadata.unit, NaN = no depth. missing: pixels of the file without depth."""
+    """values: (*shown, ) float32 in metadata.unit, NaN = no depth. missing: pixels of the file without depth.
+
+    affine: see preview.is_affine.
+    """
 
     name: str
     size: Size
     values: np.ndarray
     missing: int
     span: ColourSpan
+    affine: bool
     metadata: DepthMetadata
     notes: tuple[str, ...]
 
@@ -107,22 +111,23 @@ def page_size(size: Size, pixels: int) -> Size:
 
 def focal_of(layer: DepthLayer, photo: PhotoLayer) -> tuple[float | None, str | None]:
     """The focal length in widths of the picture, and where it is from; None where neither file tells."""
-    about = layer.metadata
-    if about.focal_px is not None:
-        return about.focal_px / layer.size[1], about.focal_origin or "the depth file"
-    if about.fov_degrees is not None and about.fov_degrees < 180:
-        return 0.5 / math.tan(math.radians(about.fov_degrees) / 2), "the depth file"
+    width = layer.size[1]
+    own = layer.metadata.own_focal(width)
+    if own is not None:
+        return own / width, layer.metadata.focal_origin or "the depth file"
     return (None, None) if photo.focal is None else (photo.focal, "exif")
 
 
 def _depth_layer(name: str, depth: DepthMap, pixels: int) -> DepthLayer:
     rows, columns = depth.values.shape
+    affine = is_affine(depth.values, depth.metadata)
     return DepthLayer(
         _file_name(name),
         (rows, columns),
         nearest(depth.values, page_size((rows, columns), pixels)),
         int(np.count_nonzero(np.isnan(depth.values))),
-        colour_span(depth.values, depth.metadata.kind == "inverse"),
+        colour_span(depth.values, depth.metadata.kind == "inverse", affine=affine),
+        affine,
         depth.metadata,
         tuple(note.removeprefix(f"{name}: ") for note in depth.notes),  # the name may have folders in it
     )

@@ -44,7 +44,12 @@ def convert(
     relative: Annotated[
         bool, typer.Option("--relative", help="FILE has no physical unit, and OUT will say so.")
     ] = False,
-    depth_scale: Annotated[float, typer.Option(help="Numbers per metre of a 16-bit OUT.")] = 256.0,
+    depth_scale: Annotated[
+        float | None,
+        typer.Option(
+            help="Numbers per metre of a 16-bit OUT.", show_default="as a 16-bit FILE by prv2, else 256"
+        ),
+    ] = None,
     dtype: Annotated[
         Dtype | None,
         typer.Option(help="Of a TIFF.", show_default="uint16, without a unit float32"),

@@ -103,22 +103,6 @@ def _free_size(processor: Any, photograph: Size) -> Size:
     return rows, columns
 
 
-def covering(photograph: Size, network: Size) -> Size:
-    """The smallest size of the photograph's aspect that loses nothing of a network's map.
-
-    It is no larger than the photograph, and of no more than four times the map's pixels.
-    """
-    (height, width), (rows, columns) = photograph, network
-    needed = max(rows / height, columns / width)
-    scale = min(1.0, needed, 2 * math.sqrt(rows * columns / (height * width)))
-    if scale == 1:
-        return photograph
-    # The shorter side is rounded and the longer follows, or a strip's aspect would change.
-    shorter = max(1, round(scale * min(photograph)))
-    longer = round(shorter * max(photograph) / min(photograph))
-    return (shorter, longer) if height <= width else (longer, shorter)
-
-
 def pixels(rgb: np.ndarray | DiskArray, size: Size) -> Tensor:
     """(3, *size) in 0..255, the range that processors expect: uint8 as it was, or float32 where reduced or 16-bit."""
     if isinstance(rgb, np.ndarray) and rgb.dtype == np.uint8 and rgb.shape[:2] == size:

@@ -10,7 +10,6 @@ is never taken for metres.
 from __future__ import annotations
 
 import logging
-import math
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +18,18 @@ import torch
 from torch import Tensor
 
 from prv2cli.choices import Kind, Unit
+from prv2cli.coarse.aspect import covering
 from prv2cli.coarse.network import RELATIVE_RANGE, CoarseDepth, CoarseNetwork, positive_depth
 from prv2cli.coarse.transformers.files import load_pretrained
-from prv2cli.coarse.transformers.input import InputPlan, Size, covering, pixels, plan_input
+from prv2cli.coarse.transformers.input import InputPlan, Size, pixels, plan_input
 from prv2cli.errors import CheckpointError, InputError
 from prv2cli.extras import import_transformers
 from prv2cli.files.disk_array import DiskArray
+from prv2cli.files.pictures.field_of_view import field_of_view, focal_of_view
 from prv2cli.files.text import first_line
-from prv2cli.photo.focal import field_of_view
 
 logger = logging.getLogger("prv2cli")
 
-# A relative map has an unknown shift and may be 0 (as inverse depth: infinitely far). Nothing is taken to be more than
-# this many times as far away as the nearest point, so that 1/x stays within a range that can be refined.
 _LEAST_RANGE = 1e-6  # of a prompt: as a share of its depth
 
 
@@ -246,4 +244,4 @@ def _focal_of(outputs: Any, width: int) -> float | None:
     """The focal length in pixels that Depth Pro's field of view stands for; None where it has none."""
     if outputs.field_of_view is None:
         return None
-    return 0.5 * width / math.tan(math.radians(float(outputs.field_of_view[0])) / 2)
+    return focal_of_view(float(outputs.field_of_view[0]), width)

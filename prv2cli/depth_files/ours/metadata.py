@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 
 from prv2cli.choices import FocalOrigin, Kind
 from prv2cli.errors import InputError, UsageError
+from prv2cli.files.pictures.field_of_view import focal_of_view
 from prv2cli.files.text import shown
 from prv2cli.version import __version__
 
@@ -98,6 +99,12 @@ class DepthMetadata:
     def signed(self) -> bool:
         """Whether 0 and less are values, the farthest or the nearest: in floats that prv2 wrote without a unit."""
         return self.software == SOFTWARE and self.unit.endswith("relative") and math.isnan(self.invalid)
+
+    def own_focal(self, width: int) -> float | None:
+        """The focal length that the file states, in pixels of the map, which is `width` wide; None: it states none."""
+        if self.focal_px is not None or self.fov_degrees is None or self.fov_degrees >= 180:
+            return self.focal_px
+        return focal_of_view(self.fov_degrees, width)
 
     def as_kind(self, kind: Kind) -> DepthMetadata:
         """The same map called `kind`, with the unit that belongs to it."""

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from prv2cli.depth_files.formats.rows import row_bands
+from prv2cli.depth_files.ours.metadata import DepthMetadata
 from prv2cli.depth_files.ours.signature import signature
 from prv2cli.errors import OutputError, UsageError
 from prv2cli.files.atomic import atomic_write, check_output
@@ -49,22 +50,23 @@ def colourise(
     depth: np.ndarray,
     *,
     inverse: bool = False,
+    affine: bool = False,
     percentiles: tuple[float, float] = PERCENTILES,
     span: ColourSpan | None = None,
 ) -> np.ndarray:
     """(H, W, 3) uint8 from `depth` (H, W), NaN = no depth; `inverse`: the values are inverse depth already, far at 0
-    and below.
+    and below. `affine`: depth without a zero of its own, near at 0 and below.
 
     A map of one depth gets the middle colour, whatever the depth. `span`: of another map, to share its colours.
     """
-    span = span or colour_span(depth, inverse, percentiles)
+    span = span or colour_span(depth, inverse, percentiles, affine=affine)
     picture = np.empty((*depth.shape, 3), np.uint8)
     for rows in row_bands(*depth.shape):
-        picture[rows] = _colour_band(depth[rows], inverse, span)
+        picture[rows] = _colour_band(depth[rows], inverse, affine, span)
     return picture
 
 
-def write_preview(path: Path, depth: np.ndarray, *, inverse: bool = False) -> None:
+def write_preview(path: Path, depth: np.ndarray, *, inverse: bool = False, affine: bool = False) -> None:
     """colourise() into a picture of the full size, whole or not at all.
 
     Raises UsageError for an unknown extension, OutputError.
@@ -76,10 +78,10 @@ def write_preview(path: Path, depth: np.ndarray, *, inverse: bool = False) -> No
     height, width = depth.shape
     if max(height, width) > _MAX_SIDE.get(kind, 1 << 31):
         raise OutputError(f"{path}: {width} x {height} is too large for {kind}; use .png")
-    span = colour_span(depth, inverse)
+    span = colour_span(depth, inverse, affine=affine)
     picture = new("RGB", (width, height))
     for rows in row_bands(height, width):  # so that the colours exist once, inside the picture
-        picture.paste(fromarray(_colour_band(depth[rows], inverse, span)), (0, rows.start))
+        picture.paste(fromarray(_colour_band(depth[rows], inverse, affine, span)), (0, rows.start))
     write_picture(path, picture)
 
 
@@ -110,11 +112,15 @@ class ColourSpan:
 
 
 def colour_span(
-    depth: np.ndarray, inverse: bool, percentiles: tuple[float, float] = PERCENTILES
+    depth: np.ndarray,
+    inverse: bool,
+    percentiles: tuple[float, float] = PERCENTILES,
+    *,
+    affine: bool = False,
 ) -> ColourSpan:
     """What colourise() spreads its colours over."""
     step = max(1, round((depth.size / _SAMPLE) ** 0.5))
-    closeness = closeness_of(depth[::step, ::step], inverse)
+    closeness = closeness_of(depth[::step, ::step], inverse, affine)
     valid = closeness[~np.isnan(closeness)]
     if not valid.size:  # nothing, or nothing that the sample met
         return ColourSpan(0.0, 1.0)
@@ -125,16 +131,25 @@ def colour_span(
     return ColourSpan(float(far), float(near))
 
 
-def closeness_of(depth: np.ndarray, inverse: bool) -> np.ndarray:
-    """Inverse depth in float32, NaN where there is no depth."""
+def closeness_of(depth: np.ndarray, inverse: bool, affine: bool = False) -> np.ndarray:
+    """Inverse depth in float32, NaN where there is no depth; of affine depth, which has none, depth itself below 0."""
     with np.errstate(all="ignore"):
-        values = depth.astype(np.float32) if inverse else 1.0 / depth.astype(np.float32)
-        values[~(np.isfinite(values) & (inverse | (values > 0)))] = np.nan
+        values = depth.astype(np.float32)
+        if not inverse:
+            values = -values if affine else 1.0 / values
+        values[~(np.isfinite(values) & (inverse | affine | (values > 0)))] = np.nan
     return values
 
 
-def _colour_band(depth: np.ndarray, inverse: bool, span: ColourSpan) -> np.ndarray:
-    closeness = closeness_of(depth, inverse)
+def is_affine(depth: np.ndarray, metadata: DepthMetadata) -> bool:
+    """Whether a map of relative depth has no zero of its own: it reaches to 0 or below, where others have holes."""
+    if metadata.kind != "depth" or not metadata.unit.endswith("relative"):
+        return False
+    return any(bool((depth[rows] <= 0).any()) for rows in row_bands(*depth.shape))
+
+
+def _colour_band(depth: np.ndarray, inverse: bool, affine: bool, span: ColourSpan) -> np.ndarray:
+    closeness = closeness_of(depth, inverse, affine)
     bad = np.isnan(closeness)
     closeness[bad] = span.far
     place = (closeness - span.far) * (_STEPS / (span.near - span.far))

@@ -15,6 +15,9 @@ from prv2cli.photo.formats.pillow import frames_note, from_pillow, open_pillow, 
 from prv2cli.photo.formats.two_halves import TwoHalves, load_as
 from prv2cli.photo.stored import Band, CheckSize, Stored
 
+# Pillow's names of 16 bits a channel; those that it holds as 8 bits are decoded twice.
+TWICE = ("RGB;16B", "RGBA;16B")
+DEEP_LAYOUTS = ("I;16B", "LA;16B", *TWICE)
 _SRGB_GAMMA, _GAMMA_SLACK = 2.2, 0.05
 _GAMMAS = (0.1, 10.0)  # others are no gammas but mistakes
 _NEAR = 0.006  # of coordinates of primaries
@@ -41,7 +44,7 @@ def _sound(file: BinaryIO, check: CheckSize) -> tuple[BinaryIO, tuple[str, ...]]
 
 def _decoded(file: BinaryIO, image: ImageFile.ImageFile, check: CheckSize) -> Stored:
     layout = image.tile[0][3] if image.tile else None
-    if layout not in ("I;16B", "RGB;16B", "RGBA;16B", "LA;16B"):
+    if layout not in DEEP_LAYOUTS:
         return from_pillow(image, frames_note(image))
     key = image.info.get("transparency")
     pixels = _pixels(file, image, layout, check)

@@ -25,7 +25,7 @@ from prv2cli.photo.stored import Band, CheckSize, Stored, unpremultiplied
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _CMYK = 0, 1, 2, 5
 _MODELS = {_WHITE_IS_ZERO: "L", _BLACK_IS_ZERO: "L", _RGB: "RGB", _CMYK: "CMYK"}
 _CHANNELS = {"L": 1, "RGB": 3, "CMYK": 4}
-_DEEP = (np.uint16, np.float16, np.float32, np.float64)
+DEEP_TYPES = (np.uint16, np.float16, np.float32, np.float64)
 _MOSAICS = frozenset((32803, 34892))  # the photometric interpretations of camera raw files
 _FLOAT_SLACK = 1e-5  # rounding of other programs just outside 0..1
 _BAND_VALUES = 1 << 22
@@ -44,7 +44,7 @@ def decode_tiff(file: BinaryIO, check: CheckSize) -> Stored:
         icc = bytes(icc) if isinstance(icc, (bytes, tuple)) else None
         # What was corrected Pillow does not know of.
         by_tifffile = corrected and int(page.photometric) in _MODELS and page.dtype == np.uint8
-        if by_tifffile or page.dtype in _DEEP or not _pillow_unpacks(int(page.compression)):
+        if by_tifffile or page.dtype in DEEP_TYPES or not _pillow_unpacks(int(page.compression)):
             stored = _with_tifffile(file, page)
         else:
             stored = _with_pillow(file, page, check)

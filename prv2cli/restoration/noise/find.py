@@ -27,8 +27,8 @@ from torch.nn import functional as F
 from prv2cli.resampling.guide import to_guide
 from prv2cli.restoration.noise.bilateral_solver import solve
 from prv2cli.restoration.noise.grain_pyramid import weak_noise
+from prv2cli.restoration.noise.second_differences import OF_NOISE, SAMPLES, by_scale
 
-REDUCTIONS = (1, 2, 4, 8, 16)
 SMALLEST = 12  # cells on the shorter side of what can be judged
 HARMLESS = 0.008  # of the map's spread: what is below does no harm, and sensors have it
 STRONG = 0.022  # from here on the photograph must say where surfaces end; below, the map itself tells
@@ -38,8 +38,6 @@ FINE, FINE_STRONG = 8, 0.015  # cells: of finer grain there is more to average o
 TYPICAL = 0.035
 FEW_PIXELS = 3.0  # cells across a map's pixel, both ways, from which on it is taken for their mean
 WIDER = 2.5  # times as wide is a grain there, for the strength
-_OF_NOISE = 0.3186 * 6  # quarter of the second differences over the standard deviation of Gaussian noise
-_SAMPLES = 1 << 17
 
 
 class Grain(NamedTuple):
@@ -52,19 +50,11 @@ class Grain(NamedTuple):
 def find_grain(cells: Tensor) -> Grain:
     """The noise of (1, 1, h, w) at the scale where it is most; deviation 0: none was found."""
     found = Grain(0.0, 1)
-    for reduction in REDUCTIONS:
-        size = [side // reduction for side in cells.shape[-2:]]
-        if min(size) < SMALLEST:
-            break
-        second = to_guide(cells, size)
-        for axis in (2, 3):
-            second = second.diff(dim=axis).diff(dim=axis)
-        values = second.abs().flatten()
-        quarter, half = torch.quantile(
-            values[:: math.ceil(len(values) / _SAMPLES)], torch.tensor([0.25, 0.5])
-        ).tolist()
-        if quarter > GAUSSIAN * half and quarter / _OF_NOISE > found.deviation:
-            found = Grain(quarter / _OF_NOISE, reduction)
+    for reduction, values in by_scale(cells, SMALLEST):
+        sample = values[:: math.ceil(len(values) / SAMPLES)]
+        quarter, half = torch.quantile(sample, torch.tensor([0.25, 0.5])).tolist()
+        if quarter > GAUSSIAN * half and quarter / OF_NOISE > found.deviation:
+            found = Grain(quarter / OF_NOISE, reduction)
     return found
 
 

@@ -20,10 +20,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from prv2cli.datasets.folder import READ_SUFFIXES, files_by_stem
+from prv2cli.datasets.folder import files_by_stem
 from prv2cli.datasets.layouts import open_data
 from prv2cli.datasets.samples import DataSet, check_root
 from prv2cli.datasets.samples import Sample as Photograph
+from prv2cli.depth_files.decode import READ_SUFFIXES
 from prv2cli.depth_files.read import read_depth
 from prv2cli.errors import InputError, UsageError
 from prv2cli.model.layers import resize

@@ -73,13 +73,17 @@ class Depth {
     return `${clipped ? "≥ " : ""}${exact(value)} ${UNITS[this.unit]}`;
   }
 
+  // Inverse depth; of relative depth without a zero of its own, which has none, depth itself below 0.
+  closeness(value) {
+    return this.inverse ? value : this.affine ? -value : 1 / value;
+  }
+
   // 0 where the colours are those of far, 1 where they are those of near.
   nearness(value) {
-    return ((this.inverse ? value : 1 / value) - this.far) / (this.near - this.far);
+    return (this.closeness(value) - this.far) / (this.near - this.far);
   }
 
   valueAt(nearness) {
-    const closeness = this.far + nearness * (this.near - this.far);
-    return this.inverse ? closeness : 1 / closeness;
+    return this.closeness(this.far + nearness * (this.near - this.far)); // which undoes itself
   }
 }

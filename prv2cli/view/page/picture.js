@@ -20,12 +20,12 @@ function coloured(depth, palette) {
   const context = canvas.getContext("2d");
   const image = context.createImageData(width, height);
   const pixels = image.data;
-  const { values, inverse, far } = depth;
+  const { values, far } = depth;
   const factor = steps / (depth.near - far);
   for (let i = 0, at = 0; i < values.length; i++, at += 4) {
     const value = values[i];
     if (Number.isNaN(value)) continue;
-    const step = 3 * Math.min(steps - 1, Math.max(0, Math.floor(((inverse ? value : 1 / value) - far) * factor)));
+    const step = 3 * Math.min(steps - 1, Math.max(0, Math.floor((depth.closeness(value) - far) * factor)));
     pixels[at] = table[step];
     pixels[at + 1] = table[step + 1];
     pixels[at + 2] = table[step + 2];

@@ -12,7 +12,8 @@ import torch
 from depth_families import BUILDERS, Families, check, dinov2, publish, scene
 from torch import Tensor
 
-from prv2cli.coarse.transformers.input import covering, plan_input
+from prv2cli.coarse.aspect import covering
+from prv2cli.coarse.transformers.input import plan_input
 from prv2cli.coarse.transformers.network import RELATIVE_RANGE
 from prv2cli.resampling.area import shrink
 
