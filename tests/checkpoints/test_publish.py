@@ -155,3 +155,9 @@ def test_a_push_without_the_right_token_says_how_to_log_in(tmp_path: Path) -> No
     assert "hf auth login" in message
     assert "HF_TOKEN" in message
     assert len(message.splitlines()) == 1
+
+
+def test_what_was_saved_is_found_by_its_folder(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    path = save_pretrained(checkpoint, tmp_path / "mine", name="mine")
+    found = resolve(tmp_path / "mine")
+    assert (found.path, found.name) == (path, "mine")

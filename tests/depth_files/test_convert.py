@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from depth_maps import (
     KINDS,
     META,
@@ -113,3 +114,28 @@ def test_a_relative_map_is_not_rounded_to_the_steps_of_metres(folder: Path) -> N
     np.testing.assert_array_equal(read_depth(folder / "b.tif").values, values)
     convert(folder / "a.npy", folder / "c.tif", relative=True, dtype="uint16")
     assert depth_info(folder / "c.tif")["dtype"] == "uint16"
+
+
+@pytest.mark.parametrize(("name", "tiled"), [("a.png", False), ("a.tif", False), ("a.tif", True)])
+def test_far_pixels_of_a_map_without_a_zero_are_no_holes_in_16_bits(
+    folder: Path, name: str, tiled: bool
+) -> None:
+    """Read by other programs, for whom 0 is no depth."""
+    values = np.array([[-0.5, 0, 0.001, 2, np.nan]], np.float32)
+    about = DepthMetadata(unit="1/relative", kind="inverse")
+    report = write_depth(folder / name, values, about, scale=250, inverse=True, signed=True, tiled=tiled)
+    path = folder / name
+    stored = tifffile.imread(path) if name.endswith("tif") else np.asarray(Image.open(path))
+    assert stored.tolist() == [[1, 1, 1, 500, 0]]
+    assert report.invalid == 1
+
+
+def test_integers_keep_their_scale_unless_another_is_asked_for(folder: Path) -> None:
+    write_depth(folder / "a.png", np.array([[1.234, 2.001]], np.float32), DepthMetadata(), scale=1000)
+    cases = [({}, 1000), ({"out_scale": 256}, 256), ({"inverse": True}, 256), ({"scale": 500.0}, 256)]
+    for options, scale in cases:
+        convert(folder / "a.png", folder / "b.tif", **options)  # type: ignore[arg-type]
+        assert read_depth(folder / "b.tif").metadata.scale == scale, options
+    np.save(folder / "c.npy", np.ones((2, 3), np.float32))
+    convert(folder / "c.npy", folder / "d.png", scale=1)
+    assert read_depth(folder / "d.png").metadata.scale == 256

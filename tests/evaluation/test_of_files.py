@@ -108,3 +108,16 @@ def test_error_maps_replace_error_maps_alone(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="not written by prv2"):
         evaluate_pairs(pairs, PLAIN, gt_reading=Reading(1), error_maps=other)
     assert (other / "a.prediction.png").read_bytes() == b"theirs"
+
+
+def test_maps_of_others_are_read_as_our_own_where_they_are_aligned(tmp_path: Path) -> None:
+    """0 and less of a relative map are values, the farthest or the nearest, whoever wrote it."""
+    (tmp_path / "p").mkdir()
+    truth = slope()
+    inverse = (1 / truth - 1 / truth.max()).astype(np.float32)  # 0 where it is farthest
+    np.save(tmp_path / "p/a.npy", inverse)
+    pairs, _ = find_pairs(tmp_path / "p", files(tmp_path / "t", a=truth))
+    how = Measuring(boundaries=False, align="scale-shift", align_space="disparity")
+    found = evaluate_pairs(pairs, how, pred_reading=Reading(kind="inverse"))
+    assert found.means()["prediction"]["abs_rel"] < 1e-2
+    assert found.means()["prediction"].get("missing", 0) == 0

@@ -115,6 +115,28 @@ def test_the_glb_holds_the_camera_and_who_made_it() -> None:
     assert tree["materials"][0]["pbrMetallicRoughness"]["metallicFactor"] == 0
 
 
+def test_the_camera_stands_where_the_photographer_stood() -> None:
+    """As a node of the scene, which Blender looks for, looking where the mesh is."""
+    data = glb_of(make_mesh(slanted(colours(40, 60))))
+    tree = json.loads(data[20 : 20 + struct.unpack("<I", data[12:16])[0]])
+    nodes = tree["nodes"]
+    parents = {child: k for k, node in enumerate(nodes) for child in node.get("children", [])}
+
+    def world(k: int) -> np.ndarray:
+        assert not {"translation", "rotation", "scale"} & set(nodes[k])
+        own = np.reshape(nodes[k].get("matrix", np.eye(4).ravel()), (4, 4)).T
+        if k not in parents:
+            assert k in tree["scenes"][tree.get("scene", 0)]["nodes"]
+            return own
+        return world(parents[k]) @ own
+
+    (photographer,) = [k for k, node in enumerate(nodes) if node.get("camera") == 0]
+    (mesh,) = [k for k, node in enumerate(nodes) if "mesh" in node]
+    assert nodes[photographer]["name"] == tree["cameras"][0]["name"] == "photograph"
+    for k in (photographer, mesh):
+        np.testing.assert_allclose(world(k), np.eye(4), atol=1e-12)
+
+
 def test_a_mesh_without_a_photograph() -> None:
     data = glb_of(make_mesh(slanted()))
     assert b'"images"' not in data

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ from typer.testing import CliRunner
 
 from prv2cli.choices import Kind
 from prv2cli.cli.app import app
+from prv2cli.depth_files.info import depth_info
+from prv2cli.errors import UsageError
 from prv2cli.refine.refiner import Refiner
 
 
@@ -92,3 +95,59 @@ def test_a_map_of_another_aspect_may_cover_it_all(
     assert CliRunner().invoke(app, command).exit_code != 0
     assert CliRunner().invoke(app, [*command, "--coarse-stretch"]).exit_code == 0
     assert np.load(folder / "out.npy").shape == photograph.shape[:2]
+
+
+def test_pictures_of_relative_depth_are_bright_where_it_is_near(
+    folder: Path, photograph: np.ndarray, inverse: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its nearest are 0 or below: no holes, and not black."""
+    monkeypatch.chdir(folder)
+    Image.fromarray(photograph).save(folder / "photo.png")
+    np.save(folder / "map.npy", -inverse)
+    command = [
+        "refine",
+        "photo.png",
+        "--coarse-depth",
+        "map.npy",
+        "--coarse-relative",
+        "-o",
+        "d.npy",
+        "--preview",
+    ]
+    command += ["look.png", "--export", "picture:near.png", "--compare", "c.png", "--device", "cpu"]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    near = np.asarray(Image.open("near.png")).astype(int)
+    box, sky = near[140:180, 90:130], near[:40]
+    assert box.min() > 50_000 > 10_000 > sky.max()
+    look = np.asarray(Image.open("look.png")).astype(int).sum(axis=2)
+    assert look[140:180, 90:130].mean() > look[:40].mean() + 200
+    assert not (np.asarray(Image.open("look.png")) == 128).all(axis=2).any()
+
+
+def test_the_report_is_of_the_file(
+    folder: Path, photograph: np.ndarray, inverse: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unit, kind and range, where the file holds 1/x of what was refined."""
+    monkeypatch.chdir(folder)
+    Image.fromarray(photograph).save(folder / "photo.png")
+    np.save(folder / "map.npy", inverse)
+    flags = ["--coarse-depth", "map.npy", "--coarse-kind", "inverse", "--coarse-relative", "--device", "cpu"]
+    for more in ([], ["--inverse"]):
+        result = CliRunner().invoke(
+            app, ["refine", "photo.png", *flags, *more, "-o", "d.npy", "--json", "-q"]
+        )
+        assert result.exit_code == 0, result.output
+        told, held = json.loads(result.stdout), depth_info(Path("d.npy"))
+        assert (told["unit"], told["kind"]) == (held["unit"], held["kind"])
+        assert told["unit"] == ("1/relative" if more else "relative")
+        for key in ("min", "max"):
+            assert told[key] == pytest.approx(held[key], rel=1e-5)
+
+
+def test_words_that_mean_nothing_are_refused(
+    refiner: Refiner, photograph: np.ndarray, inverse: np.ndarray
+) -> None:
+    for words in ({"coarse_kind": "disparity"}, {"coarse_unit": "m"}):
+        with pytest.raises(UsageError, match=r"coarse_(kind|unit) '(disparity|m)': use"):
+            refiner.refine(photograph, coarse_depth=inverse, **words)  # type: ignore[arg-type]

@@ -16,6 +16,7 @@ from prv2cli.depth_files.ours.metadata import DepthMetadata
 from prv2cli.depth_files.ours.preview import write_preview
 from prv2cli.depth_files.read import read_depth
 from prv2cli.errors import UsageError
+from prv2cli.files.disk_array import DiskArray
 from prv2cli.photo.on_disk import photo_on_disk
 from prv2cli.photo.read import read_photo
 from prv2cli.refine.fuse import Depth
@@ -204,3 +205,30 @@ def test_a_preview_is_the_same(tmp_path: Path, depth: np.ndarray) -> None:
 def test_exr_is_refused(tmp_path: Path, depth: np.ndarray) -> None:
     with pytest.raises(UsageError, match=r"use \.tif"):
         write(tmp_path / "d.exr", on_disk(depth, tmp_path), DepthMetadata(), Encoding("exr"))
+
+
+def test_nothing_is_ever_read_whole(
+    refiner: Refiner, photograph: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Equal values would also come of reading everything at once."""
+    for name, value in {
+        "prv2cli.restoration.edges.by_bands.BAND_PIXELS": 1,
+        "prv2cli.restoration.edges.by_bands.BAND_ROWS": 8,
+        "prv2cli.restoration.back_projection.BAND_PIXELS": 5000,
+        "prv2cli.depth_files.formats.rows.BAND_PIXELS": 5000,
+    }.items():
+        monkeypatch.setattr(name, value)
+    stored = on_disk(np.tile(photograph[:, :130], (2, 1, 1)), tmp_path)  # (600, 130)
+    real, shares = DiskArray.__getitem__, []
+
+    def watched(self: DiskArray, key: Any) -> np.ndarray:
+        found = real(self, key)
+        shares.append(found.nbytes / self.nbytes)
+        return found
+
+    monkeypatch.setattr(DiskArray, "__getitem__", watched)
+    with refiner.refine(stored, confidence=True, **TILING) as result:
+        for fmt in ("tiff", "png", "npy"):
+            write(tmp_path / f"a.{fmt}", result.depth, DepthMetadata(), Encoding(fmt))
+    assert len(shares) > 100
+    assert max(shares) < 0.5

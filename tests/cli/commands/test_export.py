@@ -97,6 +97,31 @@ def test_flags_reach_what_they_are_about(prv2: Prv2) -> None:
     assert prv2("export", "depth.npy", "--normals", "n.exr", "--normals-as", "directx", "-q").code == 0
 
 
+def test_flags_of_normals_pictures_and_layers_have_their_effect(prv2: Prv2) -> None:
+    cv2 = pytest.importorskip("cv2")
+    noise = np.random.default_rng(0).normal(0, 0.002, (48, 64))
+    slope = (2 + 0.02 * np.arange(48)[:, None] + noise).astype(np.float32)
+    write_depth(Path("slope.npy"), slope, DepthMetadata(focal_px=60.0))
+    about = DepthMetadata(unit="fraction", kind="confidence")
+    write_depth(Path("c.npy"), np.full(slope.shape, 0.5, np.float32), about)
+
+    def made(flag: str, *more: object) -> np.ndarray:
+        assert prv2("export", "slope.npy", flag, "x.png", *more, "-q") == (0, "", "")
+        return np.asarray(cv2.imread("x.png", cv2.IMREAD_UNCHANGED)).astype(int)
+
+    up, down = made("--normals")[..., 1], made("--normals", "--normals-as", "directx")[..., 1]
+    assert np.abs(up + down - 65535).max() <= 1
+    assert np.abs(up - down).mean() > 500
+    calm = made("--normals", "--normals-radius", 6)[..., 1]
+    assert np.diff(calm, axis=1).std() < 0.5 * np.diff(up, axis=1).std()
+    white = [(made("--picture", *p) == 65535).mean() for p in ((), ("--percentiles", "0,100"))]
+    assert white[0] > 0.01 > white[1]
+    found = json.loads(prv2("export", "slope.npy", "-o", "a.ply", "--max-points", 100, "--json").out)
+    assert found["outputs"][0]["points"] <= 100
+    found = json.loads(prv2("export", "slope.npy", "--confidence", "c.npy", "-o", "a.exr", "--json").out)
+    assert "confidence" in found["outputs"][0]["channels"]
+
+
 def test_depth_comes_from_stdin(prv2: Prv2, monkeypatch: pytest.MonkeyPatch) -> None:
     stream = io.BytesIO(Path("depth.npy").read_bytes())
     monkeypatch.setattr("prv2cli.cli.commands.export.binary_stdin", lambda: stream)

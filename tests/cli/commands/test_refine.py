@@ -43,6 +43,7 @@ JSON_KEYS = {
     "width",
     "height",
     "unit",
+    "kind",
     "min",
     "median",
     "max",
@@ -825,3 +826,21 @@ def test_convert_says_what_it_clips_and_keeps_what_it_must(prv2: Prv2) -> None:
     before = _folder()
     answer = prv2("convert", "a.npy", "b.png", "--scale", "1", "--no-overwrite")
     _check_refusal(answer, before, 1, "b.png ... --no-overwrite")
+
+
+@pytest.mark.usefixtures("loaded_once")
+def test_a_map_that_is_refined_keeps_the_focal_length_that_it_states(prv2: Prv2) -> None:
+    """In pixels of the photograph now, and good enough for a mesh."""
+    write_depth(Path("first.npy"), _ramp(), DepthMetadata(focal_px=44.0, focal_origin="estimated"))
+    answer = prv2(
+        "refine", "photo.jpg", "--coarse-depth", "first.npy", "-o", "a.npy", "--export", "a.ply", *EXACT
+    )
+    assert answer.code == 0, answer.err
+    about = read_depth(Path("a.npy")).metadata
+    assert about.focal_px == pytest.approx(44 * WIDTH / 40)
+    assert about.focal_origin == "estimated"
+    given = prv2(
+        "refine", "photo.jpg", "--coarse-depth", "first.npy", "-o", "b.npy", "--focal-px", 99, *EXACT
+    )
+    assert given.code == 0
+    assert read_depth(Path("b.npy")).metadata.focal_px == 99

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from prv2cli.depth_files.ours import preview
-from prv2cli.depth_files.ours.preview import INVALID_COLOUR, colourise, write_preview
+from prv2cli.depth_files.ours.metadata import DepthMetadata
+from prv2cli.depth_files.ours.preview import INVALID_COLOUR, colourise, is_affine, write_preview
 from prv2cli.errors import OutputError, UsageError
 
 
@@ -122,3 +123,22 @@ def test_inverse_depth_is_far_at_0_and_below() -> None:
     assert brightness[0, 1] < brightness[10, 10] < brightness[-1, -1]
     for constant in (0.0, -3.0):
         assert not (colourise(np.full((4, 5), constant, np.float32), inverse=True) == INVALID_COLOUR).all()
+
+
+def test_depth_without_a_zero_is_near_at_0_and_below() -> None:
+    values = np.linspace(-0.2, 1, 400, dtype=np.float32).reshape(20, 20)
+    values[0, 0] = np.nan
+    picture = colourise(values, affine=True)
+    assert (picture == INVALID_COLOUR).all(axis=2).sum() == 1
+    brightness = picture.sum(axis=2)
+    assert brightness[0, 1] > brightness[10, 10] > brightness[-1, -1]
+    assert np.array_equal(picture, colourise(-values, inverse=True))
+
+
+def test_which_maps_have_no_zero_of_their_own() -> None:
+    relative, metres = DepthMetadata(unit="relative"), DepthMetadata()
+    inverse = DepthMetadata(unit="1/relative", kind="inverse")
+    reaching, above = np.array([[0.0, 2]], np.float32), np.array([[0.1, 2]], np.float32)
+    found = [is_affine(reaching, one) for one in (relative, metres, inverse)]
+    assert found == [True, False, False]
+    assert not is_affine(above, relative)
