@@ -129,9 +129,9 @@ class Teller:
             ("rounded", f"pixels that may be off by more than 1 % from rounding; a larger --depth{fix}"),
         ):
             if found[kind]:
-                warn(f"{found[kind]} depth maps have {why}", quiet=self._quiet)
+                warn(f"{_depth_maps(found[kind])} with {why}", quiet=self._quiet)
         if found["relative"]:
-            say(f"{found['relative']} depth maps are relative, without metres", quiet=self._quiet)
+            say(f"{_depth_maps(found['relative'])} without metres, relative", quiet=self._quiet)
         if found["notes"]:
             more = f" (notes of {found['notes'] - 1} more: --json)" if found["notes"] > 1 else ""
             say(f"{self._first_note}{more}", quiet=self._quiet)
@@ -148,6 +148,10 @@ class Teller:
 
     def _error(self, message: str) -> None:
         stderr.print(f"error: {message}", style="red", markup=False)
+
+
+def _depth_maps(count: int) -> str:
+    return f"{count} depth map{'' if count == 1 else 's'}"
 
 
 class _ToLog(io.TextIOBase):

@@ -34,9 +34,9 @@ def test_what_refine_would_say_of_each_is_said_once_of_all(capsys: Any) -> None:
         capsys,
     )
     assert len(lines) == 4
-    assert lines[0].startswith("warning: 2 depth maps have pixels that are too large for 16 bits")
-    assert lines[1].startswith("warning: 1 depth maps have pixels that may be off by more than 1 %")
-    assert lines[2] == "2 depth maps are relative, without metres"
+    assert lines[0].startswith("warning: 2 depth maps with pixels that are too large for 16 bits")
+    assert lines[1].startswith("warning: 1 depth map with pixels that may be off by more than 1 %")
+    assert lines[2] == "2 depth maps without metres, relative"
     assert lines[3] == "0.jpg: 9 pixels are sky and have no depth (notes of 1 more: --json)"
 
 

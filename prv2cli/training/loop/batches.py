@@ -7,7 +7,9 @@ the batch, and resuming is skipping.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
+from types import TracebackType
 
 import torch
 from torch.utils.data import DataLoader, Subset
@@ -54,7 +56,7 @@ def batches(
         batch_size=config.batch_size,
         num_workers=config.workers,
         collate_fn=join,
-        worker_init_fn=_one_thread,
+        worker_init_fn=_begin_worker,
         persistent_workers=False,
         pin_memory=device.type == "cuda",
         multiprocessing_context="spawn" if config.workers else None,
@@ -77,5 +79,16 @@ def _tell_broken(broken: list[tuple[str, str]], told: set[str], tell: Tell) -> N
             tell(f"{name} is left out: {why}")
 
 
-def _one_thread(_worker: int) -> None:
+def _begin_worker(_number: int) -> None:
+    """In a process that makes samples."""
     torch.set_num_threads(1)
+    sys.excepthook = _tell_unless_hung_up
+
+
+def _tell_unless_hung_up(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """What goes wrong with a sample arrives with it. multiprocessing prints here that nobody takes any more of them,
+    as where a run was stopped, which says so itself."""
+    if not issubclass(kind, EOFError | ConnectionError):
+        sys.__excepthook__(kind, error, trace)

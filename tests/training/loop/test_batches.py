@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ from prv2cli.errors import (
 )
 from prv2cli.training.config.load import load_train_config
 from prv2cli.training.config.run import TrainConfig
-from prv2cli.training.loop.batches import batches
+from prv2cli.training.loop.batches import _tell_unless_hung_up, batches
 from prv2cli.training.loop.distributed import World
 from prv2cli.training.samples.photos import PhotoSamples
 
@@ -68,3 +69,12 @@ def test_broken_samples_are_told_once_and_skipped(tmp_path: Path) -> None:
         path.write_bytes(b"no picture")
     with pytest.raises(InputError, match="20 samples in a row cannot be used"):
         PhotoSamples(config, 1)[0]
+
+
+def test_a_worker_does_not_print_that_nobody_listens(capsys: Any) -> None:
+    """As multiprocessing would, of a run that was stopped just then."""
+    for error in (EOFError(), ConnectionResetError(104, "reset")):
+        _tell_unless_hung_up(type(error), error, None)
+    assert capsys.readouterr() == ("", "")
+    _tell_unless_hung_up(ValueError, ValueError("a fault"), None)
+    assert "ValueError: a fault" in capsys.readouterr().err
