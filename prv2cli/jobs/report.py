@@ -87,7 +87,7 @@ def summary(
         "height": height,
         "unit": report.unit,
         "kind": report.kind,
-        **_range(result.depth, turned=report.turned, affine=result.affine),
+        **_range(result.depth, turned=report.kind != metadata.kind, affine=result.affine),
         "masked": result.masked,
         "filled": result.filled,
         "clipped": report.clipped,

@@ -31,7 +31,7 @@ from prv2cli.version import __version__
 class WriteReport:
     """What was written; how many pixels were clipped, are no depth, may be off by 1 % from rounding.
 
-    unit, kind: of what is in the file; `turned`: it is one through what was to be written.
+    unit, kind: of what is in the file.
     notes: of the file that was converted, what a person should know of how it was read.
     """
 
@@ -41,7 +41,6 @@ class WriteReport:
     bytes: int
     unit: str
     kind: Content
-    turned: bool
     rounded: int = 0
     notes: tuple[str, ...] = ()
 
@@ -99,7 +98,7 @@ def write_depth(
         file.flush()  # a full disk is found here, not when the file is to take its place
         size = file.tell()
     path = target if isinstance(target, Path) else None
-    return WriteReport(path, rows.clipped, rows.invalid, size, metadata.unit, kind, invert, rows.rounded)
+    return WriteReport(path, rows.clipped, rows.invalid, size, metadata.unit, kind, rows.rounded)
 
 
 def _describe(rows: Rows, metadata: DepthMetadata) -> DepthMetadata:
