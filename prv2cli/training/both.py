@@ -3,9 +3,12 @@
 What a blurred map lost can be undone exactly, what a network or a sensor has wrong cannot: weights for both give up a
 tenth of what weights for one reach. Which are used the program tells from the map itself (refine/prepare.py).
 
-    OUT/                    the run for maps of networks and sensors, as `maps` has them
-    OUT/blurred/            the run for maps that were blurred and nothing else (`blurred`)
+    OUT/blurred/            the run for maps that were blurred and nothing else (`blurred`), which comes first
+    OUT/                    the run for maps of networks and sensors, as `maps` has them, from the weights of the other
     OUT/both.safetensors    the two
+
+Behind maps of all kinds a network that knows nothing yet learns to copy them, and stays there; behind blurred ones it
+finds its features.
 """
 
 from __future__ import annotations
@@ -21,26 +24,37 @@ from prv2cli.training.config.run import TrainConfig
 from prv2cli.training.config.scenes import MapsConfig
 from prv2cli.training.loop.state import BEST, LAST
 
-SECOND, BOTH = Path("blurred"), Path("both.safetensors")
+FOR_BLURRED, BOTH = Path("blurred"), Path("both.safetensors")
 
 
-def first_run(config: TrainConfig) -> TrainConfig:
-    """The settings of the run for maps of networks and sensors."""
-    return config.model_copy(update={"blurred": None})
-
-
-def second_run(config: TrainConfig) -> TrainConfig:
+def blurred_run(config: TrainConfig) -> TrainConfig:
     """The settings of the run for blurred maps, whose last weights count: there is nothing to choose among them by."""
     assert config.blurred is not None
-    changes = {"maps": MapsConfig(), "degrade": config.blurred.degrade, "evaluation": None, "blurred": None}
+    changes = {
+        "steps": config.blurred.steps or config.steps,
+        "maps": MapsConfig(),
+        "degrade": config.blurred.degrade,
+        "evaluation": None,
+        "blurred": None,
+    }
     return config.model_copy(update=changes)
+
+
+def general_run(config: TrainConfig) -> TrainConfig:
+    """The settings of the run for all other maps. Weights of the run before need no beginning of another kind."""
+    refine = config.refine
+    if config.start_from is None:
+        refine = refine.model_copy(update={"smooth_until": 0.0, "cascade_from": 0.0})
+    return config.model_copy(update={"refine": refine, "blurred": None})
 
 
 def write_both(out: Path, config: TrainConfig) -> Path:
     """Put the weights of both runs, which are done, into one file. Raises CheckpointError, OutputError."""
     assert config.blurred is not None
     chosen = BEST if config.chooses_best and (out / BEST).exists() else LAST
-    both = joined(read_checkpoint(out / chosen), read_checkpoint(out / SECOND / LAST), config.blurred.steeper)
+    both = joined(
+        read_checkpoint(out / chosen), read_checkpoint(out / FOR_BLURRED / LAST), config.blurred.steeper
+    )
     # As 16-bit numbers the two take the room of one.
     write_tensors(out / BOTH, both.stored, both.config, both.provenance, half=True)
     return out / BOTH

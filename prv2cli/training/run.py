@@ -12,9 +12,10 @@ from typing import Any
 
 import torch
 
+from prv2cli.checkpoints.model_file import Checkpoint, read_checkpoint
 from prv2cli.errors import ConfigError
 from prv2cli.files.atomic import remove_leftovers
-from prv2cli.training.both import BOTH, SECOND, first_run, second_run, write_both
+from prv2cli.training.both import BOTH, FOR_BLURRED, blurred_run, general_run, second_set, write_both
 from prv2cli.training.config.mixture import MixtureData
 from prv2cli.training.config.run import TrainConfig
 from prv2cli.training.config.scenes import SceneDataConfig
@@ -27,6 +28,7 @@ from prv2cli.training.loop.trainer import Report, Trainer
 from prv2cli.training.samples.mixture import scene_data
 from prv2cli.training.samples.photos import open_pseudo_labels, open_training_data
 from prv2cli.training.samples.scene_pool import ScenePool
+from prv2cli.training.start import read_start
 
 Progress = Callable[[int, int], None]
 
@@ -50,7 +52,8 @@ def resolve(config: TrainConfig, world: World) -> TrainConfig:
         else:
             count = len(data)
         steps, length = max(1, math.ceil(config.epochs * count / together)), "epochs"
-    if steps * together > sys.maxsize:
+    longest = max(steps, config.blurred.steps or 0 if config.blurred else 0)
+    if longest * together > sys.maxsize:
         raise ConfigError(
             f"{length}: so many steps of batch_size x accumulate samples cannot be counted; lower it"
         )
@@ -72,8 +75,8 @@ def fit(
 
     Args:
         out: folder of the run; made if missing. Of two runs (`blurred`): see both.py.
-        report: called after every step with step, seconds, loss and its parts; a skipped step has no loss. The steps of
-            a second run are counted on from those of the first.
+        report: called after every step with step, seconds, loss and its parts; a skipped step has no loss. Of two runs
+            the steps of the second are counted on from those of the first.
         tell: called with a line for a person: samples that are left out, checkpoints that could not be written.
         scene_progress: called with (done, total) while missing scenes are made.
         world: this process's place among several.
@@ -84,15 +87,27 @@ def fit(
     if config.blurred is None:
         return run(config, out, resume=resume, report=report)
 
-    def report_second(parts: dict[str, Any]) -> None:
-        report({**parts, "step": config.total_steps + parts["step"]})
+    before, general = blurred_run(config), general_run(config)
 
-    second, further = out / SECOND, second_run(config)
-    begun = resume and (second / STATE).exists()
+    def report_further(parts: dict[str, Any]) -> None:
+        report({**parts, "step": before.total_steps + parts["step"]})
+
+    begun = resume and (out / STATE).exists()
     if begun:  # refused now, and not after the whole of the first run
-        check_same_run(read_state(second, device), further, world.size, second)
-    run(first_run(config), out, resume=resume, report=report, outdates=second / STATE)
-    run(further, second, resume=begun, report=report_second, second=True)
+        check_same_run(read_state(out, device), general, world.size, out)
+    given = read_start(config)
+    start = None if given is None else second_set(given)
+    run(
+        before,
+        out / FOR_BLURRED,
+        resume=resume,
+        report=report,
+        outdates=out / STATE,
+        start=start,
+        whole=general,
+    )
+    start = given or read_checkpoint(out / FOR_BLURRED / LAST)
+    run(general, out, resume=begun, report=report_further, start=start)
     if world.first:
         write_both(out, config)
     world.wait()
@@ -110,17 +125,19 @@ def _fit_one(
     scene_progress: Progress,
     world: World,
     outdates: Path | None = None,
-    second: bool = False,
+    start: Checkpoint | None = None,
+    whole: TrainConfig | None = None,
 ) -> Path:
     """A run of settings that were resolved, for one set of weights.
 
-    outdates: the state of a run that comes after, where this one begins anew. second: it is for the second set.
+    outdates: the state of a run that comes after, where this one begins anew. start: weights in place of `start_from`.
+    whole: settings of a run that comes after, whose scenes and networks are prepared now: a fault there is told first.
     """
     out.mkdir(parents=True, exist_ok=True)
     log = RunLog(out, config, tell) if world.first else NoLog()
     if world.first:
         remove_leftovers(out)  # of a run that was killed while it saved
-    trainer = Trainer(config, out, device, report, world=world, log=log, tell=tell, second=second)
+    trainer = Trainer(config, out, device, report, world=world, log=log, tell=tell, start=start)
     if resume:
         trainer.resume()
     elif world.first:
@@ -129,10 +146,10 @@ def _fit_one(
         if outdates is not None:
             outdates.unlink(missing_ok=True)
     if world.first:
-        prepare_scenes(config, scene_progress)
+        prepare_scenes(whole or config, scene_progress)
     world.wait()
     if world.first_here and not world.first:  # on another machine, whose disk may be its own
-        prepare_scenes(config, scene_progress)
+        prepare_scenes(whole or config, scene_progress)
     world.wait()
     try:
         trainer.run()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 from torch import Tensor, nn
 
@@ -11,7 +9,6 @@ from prv2cli.checkpoints.model_file import (
     Checkpoint,
     load_strictly,
     read_checkpoint,
-    read_config,
     without_downloads,
 )
 from prv2cli.coarse.load import load_coarse
@@ -20,7 +17,6 @@ from prv2cli.hub.resolve import resolve
 from prv2cli.model.build import Bundle, build_model
 from prv2cli.model.coarse.lite import LiteCoarse
 from prv2cli.model.config import WITHOUT, AnyModelConfig, BundleConfig, RefinerConfig, ZoeDepthConfig
-from prv2cli.training.both import second_set
 from prv2cli.training.config.run import TrainConfig
 from prv2cli.training.encoder_start import load_encoder
 
@@ -28,25 +24,35 @@ CPU = torch.device("cpu")
 _GUIDE_STEM = "guide.levels.0.enter.0.weight"
 
 
-def build_to_train(config: TrainConfig, trained: AnyModelConfig, *, second: bool = False) -> nn.Module:
+def read_start(config: TrainConfig) -> Checkpoint | None:
+    """The file that `start_from` names, if any. Raises ConfigError: it is not there. CheckpointError: unreadable."""
+    if config.start_from is None:
+        return None
+    if not config.start_from.is_file():
+        raise ConfigError(f"start_from: {config.start_from}: no such file")
+    return read_checkpoint(config.start_from)
+
+
+def build_to_train(
+    config: TrainConfig, trained: AnyModelConfig, start: Checkpoint | None = None
+) -> nn.Module:
     """The modules of `trained` (the run's model, or the part of it that its stage trains) with their first weights.
 
-    Nothing is downloaded for an encoder whose weights come from `start_from`; `second`: of a refiner's two sets of
-    weights there, the one for blurred maps.
+    Nothing is downloaded for an encoder whose weights come from `start_from`, or from `start`, which takes its place.
 
     Raises:
         ConfigError: files of another architecture, or parts of a bundle that do not fit together. CheckpointError,
         InputError: weights that cannot be read or had.
     """
-    given = _config_of(config.start_from) if config.start_from else None
-    model = build_model(without_downloads(trained) if _has_refiner(given) else trained)
+    start = start or read_start(config)
+    has_refiner = start is not None and start.config.kind in ("refiner", "bundle")
+    model = build_model(without_downloads(trained) if has_refiner else trained)
     check_channels(config, model)
     if config.encoder_from is not None:
         assert isinstance(model, LiteCoarse)
         load_encoder(model, config.encoder_from)
-    if config.start_from is not None:
-        checkpoint = read_checkpoint(config.start_from)
-        _start_from(model, trained, second_set(checkpoint) if second else checkpoint)
+    if start is not None:
+        _start_from(model, trained, start)
     # After the other: where `start_from` is a bundle, this takes its coarse network's place.
     if config.coarse_from is not None and (isinstance(model, Bundle) or config.stage == "coarse"):
         target = model.coarse if isinstance(model, Bundle) else model
@@ -69,16 +75,6 @@ def check_channels(config: TrainConfig, model: nn.Module) -> None:
             f"model.refiner.coarse.channels: {list(expected)}, but the coarse network "
             f"({config.model.coarse.kind}) gives {list(gives)}"
         )
-
-
-def _config_of(path: Path) -> AnyModelConfig:
-    if not path.is_file():
-        raise ConfigError(f"start_from: {path}: no such file")
-    return read_config(path)
-
-
-def _has_refiner(config: AnyModelConfig | None) -> bool:
-    return config is not None and config.kind in ("refiner", "bundle")
 
 
 def _start_from(model: nn.Module, trained: AnyModelConfig, checkpoint: Checkpoint) -> None:

@@ -14,7 +14,7 @@ from training_loop import CPU
 from prv2cli.checkpoints.model_file import BLURRED, Checkpoint, read_checkpoint
 from prv2cli.errors import CheckpointError, ConfigError
 from prv2cli.refine.refiner import Refiner
-from prv2cli.training.both import joined, second_run, write_both
+from prv2cli.training.both import blurred_run, general_run, joined, second_set, write_both
 from prv2cli.training.config.load import load_train_config
 from prv2cli.training.config.run import TrainConfig
 from prv2cli.training.config.scenes import MapsConfig
@@ -24,14 +24,14 @@ from prv2cli.training.start import build_to_train
 BOTH_RUNS: dict[str, Any] = {
     "steps": 2,
     "save_every": 1,
-    "blurred": "{degrade: {factor: [5, 9]}, steeper: 1.5}",
+    "blurred": "{steps: 3, degrade: {factor: [5, 9]}, steeper: 1.5}",
 }
 CHOICE = "head.to_surfaces.weight"
 
 
 @pytest.fixture(scope="module")
 def trained(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of both runs of two steps."""
+    """The folder of both runs, of three and two steps."""
     torch.set_num_threads(1)
     out = tmp_path_factory.mktemp("both")
     assert train_on_scenes("refine", out, cache, **BOTH_RUNS) == 0
@@ -59,13 +59,33 @@ def test_both_sets_are_in_one_file_and_the_second_chooses_more_steeply(trained: 
 
 def test_each_run_has_its_own_log_and_provenance(trained: Path) -> None:
     assert [line["step"] for line in full_log(trained)] == [1, 2]
-    assert [line["step"] for line in full_log(trained / "blurred")] == [1, 2]
+    assert [line["step"] for line in full_log(trained / "blurred")] == [1, 2, 3]
     told = read_checkpoint(trained / "both.safetensors").provenance
     second = told[BLURRED.rstrip(".")]
     assert told["settings"]["maps"]["sensor"] == 0.26
     assert second["settings"]["maps"] == MapsConfig().model_dump(mode="json")
     assert second["settings"]["degrade"]["factor"] == [5, 9]
-    assert (second["step"], second["steeper"]) == (2, 1.5)
+    assert (second["step"], second["steeper"]) == (3, 1.5)
+
+
+def test_the_general_run_starts_from_the_weights_for_blurred_maps(trained: Path, cache: Path) -> None:
+    """And needs no beginning of another kind."""
+    config = settings_of(cache, **{"refine.smooth_until": 0.5, "refine.cascade_from": 0.75})
+    general, before = general_run(config), blurred_run(config)
+    assert (general.refine.smooth_until, general.refine.cascade_from) == (0, 0)
+    assert (before.refine.smooth_until, before.refine.cascade_from) == (0.5, 0.75)
+    given = settings_of(cache, start_from=trained / "both.safetensors", **{"refine.smooth_until": 0.5})
+    assert general_run(given).refine.smooth_until == 0.5  # as it was asked for
+    first, second = (read_checkpoint(trained / name / "last.safetensors") for name in ("blurred", ""))
+    anew = build_to_train(general, general.model).state_dict()
+    weights = [name for name in first.tensors if name.endswith("weight") and first.tensors[name].dim() == 4]
+
+    def apart(tensors: dict[str, torch.Tensor]) -> float:
+        return sum(
+            float((tensors[name].float() - second.tensors[name].float()).abs().sum()) for name in weights
+        )
+
+    assert apart(first.tensors) < 0.2 * apart(anew)
 
 
 def test_stopped_in_the_second_run_it_goes_on_there(trained: Path, cache: Path, tmp_path: Path) -> None:
@@ -73,12 +93,12 @@ def test_stopped_in_the_second_run_it_goes_on_there(trained: Path, cache: Path, 
 
     def report(parts: dict[str, Any]) -> None:
         steps.append(parts["step"])
-        if parts["step"] == 4:
+        if parts["step"] == 5:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         fit(settings_of(cache), tmp_path, device=CPU, report=report)
-    assert steps == [1, 2, 3, 4]
+    assert steps == [1, 2, 3, 4, 5]
     assert not (tmp_path / "both.safetensors").exists()
     steps.clear()
     written = fit(
@@ -88,7 +108,7 @@ def test_stopped_in_the_second_run_it_goes_on_there(trained: Path, cache: Path, 
         resume=True,
         report=lambda parts: steps.append(parts["step"]),
     )
-    assert steps == [4]
+    assert steps == [5]
     whole = read_checkpoint(trained / "both.safetensors").stored
     resumed = read_checkpoint(written).stored
     assert whole.keys() == resumed.keys()
@@ -107,22 +127,23 @@ def test_a_run_begun_anew_outdates_the_second_one_that_is_there(
     other = settings_of(cache, seed=9, **{"data.seed": 1})
     with pytest.raises(KeyboardInterrupt):
         fit(other, tmp_path, device=CPU, report=stop)
-    assert not (tmp_path / "blurred" / "state.pt").exists()
+    assert not (tmp_path / "state.pt").exists()
 
 
 def test_other_settings_of_the_second_run_are_refused_before_the_first_goes_on(
     trained: Path, cache: Path
 ) -> None:
-    other = settings_of(cache, blurred="{degrade: {factor: [5, 8]}}")
-    with pytest.raises(ConfigError, match=r"blurred: degrade\.factor is \[5\.0, 8\.0\], there"):
+    other = settings_of(cache, **{"degrade.noisy": 0.4})
+    with pytest.raises(ConfigError, match=r"degrade\.noisy is 0\.4, there"):
         fit(other, trained, device=CPU, resume=True, report=lambda parts: pytest.fail("it went on"))
 
 
 def test_each_run_starts_from_its_own_set(trained: Path, cache: Path, tmp_path: Path) -> None:
     """As its run left it: the choice is made steeper once, not twice."""
     config = settings_of(cache, start_from=trained / "both.safetensors")
-    for second, folder in ((False, trained), (True, trained / "blurred")):
-        model = build_to_train(config, config.model, second=second).state_dict()
+    both = read_checkpoint(trained / "both.safetensors")
+    for start, folder in ((both, trained), (second_set(both), trained / "blurred")):
+        model = build_to_train(config, config.model, start).state_dict()
         for name, tensor in read_checkpoint(folder / "last.safetensors").tensors.items():
             torch.testing.assert_close(model[name], tensor, rtol=2e-3, atol=1e-6)
 
@@ -137,7 +158,7 @@ def test_the_best_of_the_first_run_is_taken_where_one_is_chosen(
         both = read_checkpoint(write_both(tmp_path, config))
         weight = read_checkpoint(tmp_path / f"{chosen}.safetensors").tensors[CHOICE]
         assert torch.equal(both.tensors[CHOICE], weight.half())
-    assert not second_run(config).chooses_best  # its maps are others
+    assert not blurred_run(config).chooses_best  # its maps are others
 
 
 def test_refiners_of_two_shapes_are_not_put_together(trained: Path) -> None:

@@ -85,7 +85,7 @@ def _check_models(folder: Path, config: Path, settings: TrainConfig) -> None:
     from prv2cli.checkpoints.model_file import read_config
     from prv2cli.errors import OutputError, Prv2Error, UsageError
     from prv2cli.files.protected import Protected
-    from prv2cli.training.both import BOTH, SECOND
+    from prv2cli.training.both import BOTH, FOR_BLURRED
     from prv2cli.training.logs import LOG
     from prv2cli.training.loop.state import BEST, LAST, PLATEAU, STATE
 
@@ -99,7 +99,7 @@ def _check_models(folder: Path, config: Path, settings: TrainConfig) -> None:
         inputs.add(key, None if model is None else Path(model), inside=True)
     models, others = [Path(LAST), Path(BEST)], [Path(STATE), Path(PLATEAU), Path(LOG)]
     if settings.blurred is not None:
-        models, others = (files + [SECOND / name for name in files] for files in (models, others))
+        models, others = (files + [FOR_BLURRED / name for name in files] for files in (models, others))
         models.append(BOTH)
     for name in models + others:
         what = inputs.at(folder / name)

@@ -43,8 +43,8 @@ class TrainConfig(Settings):
 
     Attributes:
         steps, epochs: how long; one of the two. A step is one change of the weights.
-        blurred: of a refiner behind any coarse map: a second run of the same length after the first one, for its second
-            set of weights.
+        blurred: of a refiner behind any coarse map: a run before this one, for its second set of weights; this one
+            starts from them, where `start_from` names none.
         batch_size: samples at a time in each process. accumulate: of them in a row for one step.
         start_from: a model file to start from: of this very model, or of a part of a bundle.
         encoder_from: pretrained weights of lite's encoder: a file with timm's names, or with those of the package
@@ -186,7 +186,7 @@ class TrainConfig(Settings):
     @property
     def steps_in_all(self) -> int:
         """Steps of the one run, or of both (`blurred`)."""
-        return self.total_steps * (1 if self.blurred is None else 2)
+        return self.total_steps + (0 if self.blurred is None else self.blurred.steps or self.total_steps)
 
     @property
     def on_tiles(self) -> bool:

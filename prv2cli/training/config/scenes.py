@@ -59,8 +59,6 @@ class MapsConfig(Settings):
     spoilt, faulty, imitated, sensor, sharp: the shares of truth that is blurred and spoilt by formulas (`degrade`), of
         truth with the faults of depth networks, of maps of the imitators, of sensor models, and of maps that are nearly
         right at nearly full size.
-    blurred_until: share of the run in which all maps are blurred by formulas alone, whatever the shares: behind maps of
-        all kinds a network that knows nothing yet learns to copy them, and stays there.
     inverse: share of samples in affine inverse depth, the others in log-depth; of maps that are made as inverse depth
         (of networks, of disparity) three quarters, unless it is 0.
     eight_bits, jpeg: shares of maps stored as pictures, and of those as JPEG.
@@ -75,7 +73,6 @@ class MapsConfig(Settings):
     imitated: Probability = 0.0
     sensor: Probability = 0.0
     sharp: Probability = 0.0
-    blurred_until: Probability = 0.0
     inverse: Probability = 0.0
     eight_bits: Probability = 0.0
     jpeg: Probability = 0.0
@@ -100,11 +97,13 @@ class MapsConfig(Settings):
 class BlurredConfig(Settings):
     """A second set of weights in the same file, for maps that were blurred and nothing else (training/both.py).
 
+    steps: of its run; None: as many as the other one's.
     degrade: what its maps are, all of them; noise in them stays, and the truth is asked for as it is.
     steeper: how much steeper than in training it chooses between the two surfaces at an edge, in use: fewer points fly
         between them, and where it errs it errs by more.
     """
 
+    steps: PositiveInt | None = None
     degrade: DegradeConfig = DegradeConfig()
     steeper: Annotated[float, Field(ge=1, le=4)] = 1.0
 

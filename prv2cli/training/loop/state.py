@@ -101,7 +101,7 @@ def _beginning(run: TrainConfig) -> float:
     """Steps until nothing is decided any more by the share of a run that is done, but for its decay."""
     shares = [run.optimiser.warmup]
     if run.on_spoilt_scenes:
-        shares += [run.maps.blurred_until, run.refine.smooth_until, run.refine.cascade_from]
+        shares += [run.refine.smooth_until, run.refine.cascade_from]
     return max(shares) * run.total_steps
 
 

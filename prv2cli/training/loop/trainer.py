@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from prv2cli.checkpoints.model_file import save_checkpoint
+from prv2cli.checkpoints.model_file import Checkpoint, save_checkpoint
 from prv2cli.errors import DeviceError, OutputError, Prv2Error
 from prv2cli.machine.memory import ran_out_of_memory
 from prv2cli.training.config.run import TrainConfig
@@ -63,9 +63,9 @@ class Trainer:
         world: World | None = None,
         log: Log | None = None,
         tell: Tell = lambda message: None,
-        second: bool = False,
+        start: Checkpoint | None = None,
     ) -> None:
-        """second: what is trained is the second set of weights of a refiner (training/both.py)."""
+        """start: weights to start from, in place of those of `start_from`."""
         torch.manual_seed(config.seed)
         # Most pixels of a good tile have next to no gradient; as denormal numbers they slow CPU kernels threefold.
         torch.set_flush_denormal(True)
@@ -73,7 +73,7 @@ class Trainer:
         self.world, self.log, self.tell = world or World(), log or NoLog(), tell
         stage = stage_of(config)
         self.trained = stage.trained(config)
-        model = build_to_train(config, self.trained, second=second).to(device)
+        model = build_to_train(config, self.trained, start).to(device)
         self.model: nn.Module = model.to(memory_format=torch.channels_last) if config.channels_last else model
         self.groups = parameter_groups(self.model, config.optimiser)
         self.optimiser = make_optimiser(self.groups)

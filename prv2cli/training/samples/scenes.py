@@ -88,8 +88,7 @@ class RefineSamples(_SceneSamples):
             rgb, depth = np.rot90(rgb), np.rot90(depth)
         image = _to_tensor(photograph(np.ascontiguousarray(rgb), rng))
         truth = torch.from_numpy(np.ascontiguousarray(depth))[None, None]
-        early = index < self.maps.blurred_until * self.length
-        made = draw_map(image[None], truth, MapsConfig() if early else self.maps, self.spoil, rng)
+        made = draw_map(image[None], truth, self.maps, self.spoil, rng)
         # Where the pass at half size begins is an estimate: the network is to be good on either side of it, and
         # what it estimates is more than the blur where edges lie close together.
         wide = made.blur > WIDE_EDGES * float(np.exp(rng.uniform(-0.65, 0.15)))

@@ -117,10 +117,10 @@ def test_a_run_on_its_plateau_may_be_made_longer(
     step: int, accepted: bool, cache: Path, tmp_path: Path
 ) -> None:
     """Not before its beginning is over, whose parts are shares of the run, nor after its decay began."""
-    long = overrides(cache, steps=40, **{"maps.blurred_until": 0.25, "optimiser.decay": 0.5})
+    long = overrides(cache, steps=40, **{"refine.smooth_until": 0.25, "optimiser.decay": 0.5})
     config = load_train_config(
         STAGE_CONFIGS["refine"],
-        overrides(cache, steps=28, **{"maps.blurred_until": 0.25, "optimiser.decay": 0.5}),
+        overrides(cache, steps=28, **{"refine.smooth_until": 0.25, "optimiser.decay": 0.5}),
     )
     state = {"step": step, "config": config.model_dump_json(), "processes": 1}
     again = partial(check_same_run, state, load_train_config(STAGE_CONFIGS["refine"], long), 1, tmp_path)

@@ -11,7 +11,7 @@ from scene_runs import STAGE_CONFIGS, overrides
 from training_loop import first_batch
 
 from prv2cli.training.config.load import load_train_config
-from prv2cli.training.config.scenes import MapsConfig, SceneDataConfig
+from prv2cli.training.config.scenes import SceneDataConfig
 from prv2cli.training.samples.scene_pool import ScenePool
 from prv2cli.training.samples.scenes import RefineSamples
 
@@ -49,21 +49,6 @@ def test_tiles_with_wide_edges_are_marked_for_the_pass_at_half_size(cache: Path)
         assert isinstance(config.data, SceneDataConfig)
         sample = RefineSamples(config.data, config.degrade, 1, 4, 1)[0]
         assert sample["wide"].tolist() == [wide] * config.data.tiles_per_scene
-
-
-def test_a_run_begins_with_blurred_maps_alone(cache: Path) -> None:
-    config = load_train_config(STAGE_CONFIGS["refine"], overrides(cache))
-    assert isinstance(config.data, SceneDataConfig)
-    blurred, sensed = MapsConfig(), MapsConfig(spoilt=0, sensor=1)
-    mixed = MapsConfig(spoilt=0, sensor=1, blurred_until=0.5)
-    of_blurred, of_sensed, of_mixed = (
-        RefineSamples(config.data, config.degrade, 1, 8, 1, maps) for maps in (blurred, sensed, mixed)
-    )
-    for index in range(8):
-        expected, other = (of_blurred, of_sensed) if index < 4 else (of_sensed, of_blurred)
-        found = of_mixed[index]["coarse"]
-        assert torch.equal(found, expected[index]["coarse"])
-        assert not torch.equal(found, other[index]["coarse"])
 
 
 @pytest.mark.parametrize("size", [96, 128, 171])
