@@ -6,6 +6,7 @@ Every function raises MissingExtraError for a library that is not installed.
 from __future__ import annotations
 
 import importlib
+import inspect
 from typing import Any
 
 from prv2cli.errors import MissingExtraError
@@ -43,6 +44,15 @@ def import_h5py() -> Any:
 def import_matlab_files() -> Any:
     """scipy.io, which comes with scikit-image."""
     return _import("scipy.io", "Reading MATLAB's files", "train")
+
+
+def import_muon() -> Any:
+    """The optimiser of a timm recent enough for AdamW in it to follow each group's rate."""
+    what = "optimiser.kind muon"
+    muon = _import("timm.optim.muon", what, "train").Muon
+    if "fallback_lr_scale" not in inspect.signature(muon).parameters:
+        raise MissingExtraError(what, "train")
+    return muon
 
 
 def import_openexr() -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from prv2cli.settings import NonNegative, Positive, Probability, Settings
 
@@ -12,8 +12,10 @@ Momentum = Annotated[float, Field(ge=0, lt=1)]
 
 
 class OptimiserConfig(Settings):
-    """AdamW, its schedule, and the mean of the weights.
+    """The optimiser, its schedule, and the mean of the weights.
 
+    kind: adamw; or muon: the momentum of every matrix and convolution made orthogonal (Jordan 2024), in steps as long
+        as AdamW's (Liu et al. 2025), so that rates and weight decays are of the same size, and AdamW for all else.
     lr: of everything that has no rate of its own. encoder_lr: of the pretrained encoder, coarse_lr: of a bundle's
         coarse network; None: lr; 0: frozen, BatchNorm's statistics included.
     frozen: what else is frozen, by the beginnings of the parameters' names.
@@ -24,6 +26,7 @@ class OptimiserConfig(Settings):
     clip: largest norm of the gradient. ema: decay of the mean that is saved; 0 saves the weights themselves.
     """
 
+    kind: Literal["adamw", "muon"] = "adamw"
     lr: Positive = 2.5e-3
     encoder_lr: NonNegative | None = None
     coarse_lr: NonNegative | None = None
@@ -38,3 +41,11 @@ class OptimiserConfig(Settings):
     momentum: tuple[Momentum, Momentum] = (0.85, 0.95)
     clip: Positive = 1.0
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.999
+
+    @model_validator(mode="after")
+    def _momentum_is_free(self) -> OptimiserConfig:
+        if self.kind == "muon" and self.schedule == "one-cycle":
+            raise ValueError(
+                "schedule: one-cycle moves AdamW's beta1, which muon does not have; take another"
+            )
+        return self

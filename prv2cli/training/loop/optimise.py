@@ -10,6 +10,8 @@ import torch
 from torch import nn
 
 from prv2cli.errors import ConfigError
+from prv2cli.extras import import_muon
+from prv2cli.model.timm_pyramid import import_timm
 from prv2cli.training.config.optimiser import OptimiserConfig
 from prv2cli.training.config.run import TrainConfig
 
@@ -105,11 +107,16 @@ def _cosine(start: float, end: float, done: float) -> float:
     return end + (start - end) / 2 * (1 + math.cos(math.pi * done))
 
 
-def make_optimiser(groups: list[Group]) -> torch.optim.AdamW:
-    """AdamW over the groups, in their order."""
-    return torch.optim.AdamW(
-        [{"params": group.parameters, "lr": group.lr, "weight_decay": group.weight_decay} for group in groups]
-    )
+def make_optimiser(groups: list[Group], config: OptimiserConfig) -> torch.optim.Optimizer:
+    """The optimiser over the groups, in their order. Raises MissingExtraError: timm is too old for muon."""
+    settings = [
+        {"params": group.parameters, "lr": group.lr, "weight_decay": group.weight_decay} for group in groups
+    ]
+    if config.kind == "muon":
+        import_timm()  # as it must be imported
+        muon: torch.optim.Optimizer = import_muon()(settings, adjust_lr_fn="match_rms_adamw", nesterov=True)
+        return muon
+    return torch.optim.AdamW(settings)
 
 
 def set_rates(optimiser: torch.optim.Optimizer, groups: list[Group], now: Rates) -> None:

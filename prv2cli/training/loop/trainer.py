@@ -3,7 +3,7 @@
 What a step computes is in stages/, what it is fed comes from batches.py. One step, in each of the processes:
 
     accumulate x ( batch_size samples ─ labeller ─ stage.step ─ loss ─ backward )
-    ─ mean of the gradients over the processes ─ clip ─ AdamW ─ mean of the weights
+    ─ mean of the gradients over the processes ─ clip ─ optimiser ─ mean of the weights
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Trainer:
         model = build_to_train(config, self.trained, start).to(device)
         self.model: nn.Module = model.to(memory_format=torch.channels_last) if config.channels_last else model
         self.groups = parameter_groups(self.model, config.optimiser)
-        self.optimiser = make_optimiser(self.groups)
+        self.optimiser = make_optimiser(self.groups, config.optimiser)
         self.scaler = torch.amp.GradScaler(device.type, FIRST_SCALE, enabled=config.precision == "fp16")
         self.ema = Ema(self.model, config.optimiser.ema)
         self.labeller = stage.labeller(config, device)
