@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import struct
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from depth_maps import (
     scene,
     steps,
 )
+from image_files import chunk, png16
 from PIL import Image
 
 from prv2cli.depth_files.formats import tiff as tiff_format
@@ -58,6 +60,55 @@ def test_tiff_in_tifffile_pillow_and_opencv(
         assert same(np.asarray(image), expected)
     cv2 = pytest.importorskip("cv2")
     assert same(cv2.imread(str(path), cv2.IMREAD_UNCHANGED), expected)
+
+
+def test_a_grey_png_of_colours_is_clear_where_it_says_so(folder: Path) -> None:
+    """By its alpha channel, or by a colour that means clear; interlaced, too."""
+    levels = np.arange(20 * 30, dtype=np.uint16).reshape(20, 30) * 100 + 256
+    alpha = np.full_like(levels, 65535)
+    alpha[3:5, 7] = 0
+    files = {
+        "alpha.png": png16(np.dstack([*[levels] * 3, alpha]), interlaced=True),
+        "key.png": png16(
+            np.dstack([levels] * 3), extra=chunk(b"tRNS", struct.pack(">3H", *[levels[3, 7]] * 3))
+        ),
+        "colour.png": png16(np.dstack([levels] * 3), extra=chunk(b"tRNS", struct.pack(">3H", 256, 256, 356))),
+    }
+    for name, clear in (("alpha.png", alpha == 0), ("key.png", levels == levels[3, 7]), ("colour.png", None)):
+        (folder / name).write_bytes(files[name].getvalue())
+        expected = levels / 1000 if clear is None else np.where(clear, np.nan, levels / 1000)
+        np.testing.assert_allclose(read_depth(folder / name, scale=1000).values, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("dtype", ["uint16", "float32"])
+def test_a_grey_tiff_of_colours_is_one_channel(
+    folder: Path, dtype: str, compression: str | None, planar: str
+) -> None:
+    grey = (np.arange(20 * 30).reshape(20, 30) + 256).astype(dtype)
+    if dtype == "float32":
+        grey[0, 0] = np.nan
+    alpha = np.ones_like(grey)
+    alpha[3:5, 7] = 0
+
+    def save(*channels: np.ndarray) -> Path:
+        pixels = np.stack(channels, 0 if planar == "separate" else -1)
+        extra = ["unassalpha"] if len(channels) == 4 else None
+        path = folder / "a.tif"
+        tifffile.imwrite(
+            path, pixels, photometric="rgb", planarconfig=planar, compression=compression, extrasamples=extra
+        )
+        return path
+
+    found = read_depth(save(grey, grey, grey), scale=1).values
+    np.testing.assert_allclose(found, grey)
+    found = read_depth(save(grey, grey, grey, alpha), scale=1).values
+    np.testing.assert_allclose(found, np.where(alpha == 0, np.nan, grey))
+    other = grey.copy()
+    other[5, 5] += 1
+    with pytest.raises(InputError, match=r"a\.tif: a colour image, not depth"):
+        read_depth(save(grey, other, grey), scale=1)
 
 
 def test_npy_and_npz_in_numpy(folder: Path) -> None:

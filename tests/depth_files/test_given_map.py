@@ -150,9 +150,20 @@ def test_sixteen_bits_with_alpha_keep_them_all(folder: Path) -> None:
     alpha = np.full_like(levels, 65535)
     (folder / "map.png").write_bytes(png16(np.dstack([levels, alpha])).getvalue())
     np.testing.assert_allclose(read_given(folder / "map.png", scale=1000).values, levels / 1000, rtol=1e-6)
-    (folder / "colour.png").write_bytes(png16(np.dstack([levels] * 3)).getvalue())
-    with pytest.raises(InputError, match=r"colour\.png: a colour image"):
-        read_given(folder / "colour.png", scale=1000)
+
+
+@pytest.mark.parametrize("name", ["map.png", "map.tif"])
+def test_sixteen_bits_of_grey_stored_as_colour_keep_them_all(folder: Path, name: str) -> None:
+    """As Blender and compositors save it; the file is OpenCV's."""
+    levels = (LEVELS.astype(np.uint16) + 1) * 100
+    cv2 = pytest.importorskip("cv2")
+    colours = np.dstack([levels] * 3)
+    assert cv2.imwrite(str(folder / name), colours)
+    np.testing.assert_allclose(read_given(folder / name, scale=1000).values, levels / 1000, rtol=1e-6)
+    colours[5, 7, 2] += 1
+    cv2.imwrite(str(folder / name), colours)
+    with pytest.raises(InputError, match=f"{name}: a colour image"):
+        read_given(folder / name, scale=1000)
 
 
 @pytest.mark.parametrize("name", ["map.png", "map.jpg", "map.webp"])

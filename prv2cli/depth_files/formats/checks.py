@@ -11,6 +11,7 @@ import numpy as np
 from prv2cli.errors import InputError
 
 MAX_PIXELS = 1 << 30
+COLOUR = "a colour image, not depth; prv2 reads one number per pixel"
 _FEW_DIGITS, _ROUND_FROM = 1e-4, 1e9  # numbers that large are written with few digits, and are no depth
 MAX_RATIO = 3000  # more than deflate (1032) and LZW can pack: a file that claims more is damaged or a bomb
 
@@ -27,7 +28,7 @@ class Decoded(NamedTuple):
 def check(shape: tuple[int, ...], dtype: np.dtype[Any], available: int) -> None:
     """Refuse what is no depth map, before it is read. `available`: the bytes that the file can yield."""
     if len(shape) == 3 and shape[-1] in (3, 4):
-        raise InputError("a colour image, not depth; prv2 reads one number per pixel")
+        raise InputError(COLOUR)
     if len(shape) != 2:
         raise InputError(f"an array of shape {shape}; a depth map is 2-D: (height, width)")
     if dtype.kind in "biu" and dtype.itemsize == 1:

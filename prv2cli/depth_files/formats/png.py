@@ -1,4 +1,4 @@
-"""16-bit grey PNG (and colours, of pictures). The metadata is a tEXt chunk "prv2"."""
+"""16-bit grey PNG, also stored as colour. The metadata is a tEXt chunk "prv2"."""
 
 from __future__ import annotations
 
@@ -9,13 +9,17 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from prv2cli.depth_files.formats.checks import MAX_RATIO, Decoded, check_pillow, size_of
+from prv2cli.depth_files.formats.checks import COLOUR, MAX_RATIO, Decoded, check_pillow, size_of
 from prv2cli.depth_files.formats.rows import INTEGER_LEVEL, Rows
+from prv2cli.errors import InputError
 from prv2cli.files.pictures.orientation import orientation_of, turn
 from prv2cli.files.pictures.png_chunks import sound_png
+from prv2cli.files.pictures.two_halves import TwoHalves, load_as
 
 PNG_KEY = "prv2"
 _GREY_AND_ALPHA = "LA;16B"
+_COLOURS = ("RGB;16B", "RGBA;16B")
+_BAND = 256  # rows
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
@@ -62,7 +66,8 @@ def _chunk(file: BinaryIO, name: bytes, data: bytes) -> None:
 def decode_png(file: BinaryIO) -> Decoded:
     """16-bit grey, upright. Opened by class, as Image.open would try every format and has a smaller size limit.
 
-    A clear grey (GDAL writes no-data values so) and clear pixels are holes.
+    A clear grey (GDAL writes no-data values so) and clear pixels are holes. Three equal colours (Blender's and
+    compositors' usual PNG) are grey.
     """
     from PIL.PngImagePlugin import PngImageFile
 
@@ -70,17 +75,22 @@ def decode_png(file: BinaryIO) -> Decoded:
     file.seek(0)
     sound, notes = sound_png(file)  # the checksums, which load() does not look at
     image = PngImageFile(sound)
-    if image.tile and image.tile[0][3] == _GREY_AND_ALPHA:
+    layout = _layout(image)
+    if layout == _GREY_AND_ALPHA:
         # Two samples of 16 bits are as long as four of 8: the bytes come through as they are.
-        image._mode, image.tile = "RGBA", [image.tile[0]._replace(args="RGBA")]
-        image.load()
-        both = np.asarray(image).view(">u2")
+        image._mode = "RGBA"
+        both = np.asarray(load_as(image, "RGBA")).view(">u2")
         numbers, holes = both[..., 0], both[..., 1] == 0
+    elif layout in _COLOURS:
+        numbers, holes = _grey_of(_halves(sound, image, layout))
     else:
         image.load()
-        numbers = np.asarray(image)
-        clear = image.info.get("transparency")
-        holes = numbers == clear if isinstance(clear, int) else np.zeros((0, 0), bool)
+        numbers, holes = np.asarray(image), np.zeros((0, 0), bool)
+    clear = image.info.get("transparency")
+    if isinstance(clear, tuple) and len(set(clear)) == 1:
+        clear = clear[0]
+    if isinstance(clear, int):
+        holes = numbers == clear
     text = image.info.get(PNG_KEY)
     orientation = orientation_of(image)
     upright = turn(holes, orientation) if holes.any() else None
@@ -88,13 +98,41 @@ def decode_png(file: BinaryIO) -> Decoded:
 
 
 def _opened(file: BinaryIO) -> Any:
-    """An opened picture, not loaded; of grey with alpha of 16 bits one of grey, which Pillow has no mode for."""
+    """An opened picture, not loaded; of 16 bits one of grey, whatever is stored beside it."""
     from PIL.PngImagePlugin import PngImageFile
 
     image = PngImageFile(file)
-    if image.tile and image.tile[0][3] == _GREY_AND_ALPHA:
+    if _layout(image) in (_GREY_AND_ALPHA, *_COLOURS):
         image._mode = "I;16"
     return image
+
+
+def _layout(image: Any) -> object:
+    """How the pixels of an opened picture lie in its file, in Pillow's terms."""
+    return image.tile[0][3] if image.tile else None
+
+
+def _halves(file: BinaryIO, image: Any, layout: str) -> TwoHalves:
+    from PIL.PngImagePlugin import PngImageFile
+
+    load_as(image, layout)
+    file.seek(0)
+    return TwoHalves(image, load_as(PngImageFile(file), layout.replace("16B", "16L")))
+
+
+def _grey_of(halves: TwoHalves) -> tuple[np.ndarray, np.ndarray]:
+    """The numbers (H, W) of a grey picture that is stored as colour, and where it is clear. Raises InputError."""
+    width, height = halves.high.size
+    numbers, holes = np.empty((height, width), np.uint16), np.zeros((height, width), bool)
+    for top in range(0, height, _BAND):
+        rows = slice(top, min(top + _BAND, height))
+        pixels = halves.rows(rows.start, rows.stop)
+        if (pixels[..., 1:3] != pixels[..., :1]).any():
+            raise InputError(COLOUR)
+        numbers[rows] = pixels[..., 0]
+        if pixels.shape[-1] == 4:
+            holes[rows] = pixels[..., 3] == 0
+    return numbers, holes
 
 
 def read_png_text(file: BinaryIO) -> str | None:

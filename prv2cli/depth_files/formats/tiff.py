@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from prv2cli.depth_files.formats.checks import MAX_RATIO, Decoded, check, equal_to, size_of
+from prv2cli.depth_files.formats.checks import COLOUR, MAX_RATIO, Decoded, check, equal_to, size_of
 from prv2cli.depth_files.formats.rows import FLOAT_LEVEL, INTEGER_LEVEL, Rows
 from prv2cli.depth_files.ours.metadata import is_ours
 from prv2cli.errors import InputError
@@ -124,8 +124,9 @@ def decode_tiff(file: BinaryIO) -> Decoded:
             sizes = ", ".join(f"{page.imagewidth} x {page.imagelength}" for page in pages[:4])
             raise InputError(f"a TIFF of {len(pages)} pages ({sizes}); a depth map is one")
         page: Any = pages[0]
-        numbers = _numbers(file, page)
-        holes = _holes(page, numbers, [_pixels(file, mask) != 0 for mask in _masks_of(page, tiff)])
+        numbers, clear = _numbers(file, page)
+        masks = [_channels(file, mask)[0] != 0 for mask in _masks_of(page, tiff)]
+        holes = _holes(page, numbers, masks if clear is None else [*masks, ~clear])
         text = page.description if is_ours(page.description) else None
         orientation = valid_orientation(page.tags.valueof(ORIENTATION))
         numbers, notes = _scaled(numbers, page.tags.valueof(_GDAL_METADATA))
@@ -154,16 +155,25 @@ def _of_the_band(told: object, role: str, usual: float) -> float:
     return found if math.isfinite(found) else usual
 
 
-def _numbers(file: BinaryIO, page: Any) -> np.ndarray:
-    """The numbers (H, W) of a page as they are stored. Refuses what is no depth before it is read."""
+def _numbers(file: BinaryIO, page: Any) -> tuple[np.ndarray, np.ndarray | None]:
+    """The numbers (H, W) of a page as they are stored, and where it is clear. Refuses what is no depth.
+
+    Three equal colours, as compositors write grey, are one.
+    """
     if page.dtype is None:
         raise InputError(f"{page.bitspersample}-bit samples; use 16-bit integers or 32-bit floats")
-    check(_without_single_planes(page), page.dtype, size_of(file) * MAX_RATIO)
-    return _pixels(file, page)
+    shape = _without_single_planes(page)
+    as_colour = page.samplesperpixel in (3, 4) and len(shape) == 3 and page.dtype.itemsize > 1
+    check(shape[:2] if as_colour else shape, page.dtype, size_of(file) * MAX_RATIO)
+    first, *others = _channels(file, page)
+    is_float = first.dtype.kind == "f"
+    if not all(np.array_equal(first, other, equal_nan=is_float) for other in others[:2]):
+        raise InputError(COLOUR)
+    return first, others[2] == 0 if len(others) == 3 else None
 
 
-def _pixels(file: BinaryIO, page: Any) -> np.ndarray:
-    """A page of one sample a pixel, (H, W)."""
+def _channels(file: BinaryIO, page: Any) -> list[np.ndarray]:
+    """The samples of a page, (H, W) each."""
     from prv2cli.files.tiff.segments import name_of, read_segments, readable, whole_by_tifffile
 
     correct_counts(page, size_of(file))
@@ -180,7 +190,10 @@ def _pixels(file: BinaryIO, page: Any) -> np.ndarray:
         raise InputError(
             f"{page.dtype} numbers compressed with {name_of(page.compression)}, which is not read here; {fix}"
         )
-    return np.asarray(pixels).reshape(page.imagelength, page.imagewidth)
+    samples = page.samplesperpixel
+    planes, beside = (samples, 1) if page.planarconfig == 2 else (1, samples)
+    apart = np.asarray(pixels).reshape(planes, page.imagelength, page.imagewidth, beside)
+    return [apart[plane, ..., sample] for plane in range(planes) for sample in range(beside)]
 
 
 def _without_single_planes(page: Any) -> tuple[int, ...]:

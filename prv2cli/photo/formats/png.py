@@ -10,9 +10,9 @@ import numpy as np
 from PIL import ImageFile, PngImagePlugin
 
 from prv2cli.files.pictures.png_chunks import chunks, sound_png
+from prv2cli.files.pictures.two_halves import TwoHalves, load_as
 from prv2cli.photo.colour.coded import SRGB, SRGB_CURVE, Coded, Curve, from_code, icc_profile
 from prv2cli.photo.formats.pillow import frames_note, from_pillow, open_pillow, with_metadata
-from prv2cli.photo.formats.two_halves import TwoHalves, load_as
 from prv2cli.photo.stored import Band, CheckSize, Stored
 
 # Pillow's names of 16 bits a channel; those that it holds as 8 bits are decoded twice.

@@ -14,13 +14,21 @@ from training_runs import (
 )
 from zoedepth_settings import SETTINGS as ZOEDEPTH
 
-from prv2cli.errors import ConfigError
+from prv2cli.errors import ConfigError, MissingExtraError
 from prv2cli.model.build import build_model
 from prv2cli.model.config import ZoeDepthConfig
 from prv2cli.training.config.load import load_train_config
 from prv2cli.training.config.optimiser import OptimiserConfig
 from prv2cli.training.config.run import TrainConfig
-from prv2cli.training.loop.optimise import Ema, parameter_groups, rates
+from prv2cli.training.loop.optimise import (
+    Ema,
+    Group,
+    Rates,
+    make_optimiser,
+    parameter_groups,
+    rates,
+    set_rates,
+)
 from prv2cli.training.loop.trainer import Trainer
 
 
@@ -38,6 +46,51 @@ def test_one_cycle_is_torchs() -> None:
         assert now.momentum == pytest.approx(group["betas"][0], rel=1e-9)
         optimiser.step()
         scheduler.step()
+
+
+def _muon(*groups: Group) -> torch.optim.Optimizer:
+    return make_optimiser(list(groups), OptimiserConfig(kind="muon", schedule="plateau"))
+
+
+@pytest.mark.parametrize("shape", [(48, 20), (16, 40), (24, 8, 3, 3)], ids=str)
+def test_muons_first_step_is_the_orthogonal_part_of_the_gradient(shape: tuple[int, ...]) -> None:
+    """U V^T of its singular value decomposition, of the mean size that AdamW's steps have (0.2 of the rate)."""
+    torch.manual_seed(0)
+    weight = nn.Parameter(torch.zeros(shape))
+    weight.grad = torch.randn(shape)
+    u, _, vh = torch.linalg.svd(weight.grad.flatten(1), full_matrices=False)
+    _muon(Group(0.01, 0.0, [weight])).step()
+    step, expected = -weight.detach().flatten(1), u @ vh
+    assert float(torch.cosine_similarity(step.flatten(), expected.flatten(), dim=0)) > 0.98
+    assert float(step.square().mean().sqrt()) == pytest.approx(0.2 * 0.01, rel=0.15)
+
+
+def test_each_group_has_its_own_rate_with_muon_matrices_or_not() -> None:
+    """timm before 1.0.27 gave all that is no matrix one rate, of its own."""
+    slow, fast = ([nn.Parameter(torch.zeros(8, 8)), nn.Parameter(torch.zeros(8))] for _ in range(2))
+    groups = [Group(1e-3, 0.0, slow), Group(1e-2, 0.0, fast)]
+    optimiser = _muon(*groups)
+    set_rates(optimiser, groups, Rates(0.5))
+    for parameter in slow + fast:
+        parameter.grad = torch.linspace(1, 2, parameter.numel()).view(parameter.shape)
+    optimiser.step()
+    for one, other in zip(slow, fast, strict=True):
+        torch.testing.assert_close(other.detach(), 10 * one.detach(), rtol=1e-4, atol=0)
+    assert float(slow[1].detach().abs().max()) == pytest.approx(5e-4, rel=0.1)
+
+
+def test_a_timm_without_a_muon_of_such_rates_is_told_with_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Old(torch.optim.SGD):
+        """Without fallback_lr_scale."""
+
+    monkeypatch.setattr("timm.optim.muon.Muon", Old)
+    with pytest.raises(MissingExtraError, match=r"muon.*prv2cli\[train\]"):
+        _muon(Group(1e-3, 0.0, [nn.Parameter(torch.zeros(2, 2))]))
+
+
+def test_one_cycle_has_nothing_to_move_in_muon() -> None:
+    with pytest.raises(ValueError, match=r"schedule: one-cycle moves AdamW's beta1"):
+        OptimiserConfig(kind="muon", schedule="one-cycle")
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:
