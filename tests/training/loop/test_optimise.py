@@ -76,7 +76,8 @@ def test_each_group_has_its_own_rate_with_muon_matrices_or_not() -> None:
     optimiser.step()
     for one, other in zip(slow, fast, strict=True):
         torch.testing.assert_close(other.detach(), 10 * one.detach(), rtol=1e-4, atol=0)
-    assert float(slow[1].detach().abs().max()) == pytest.approx(5e-4, rel=0.1)
+    # Nesterov's momentum of 0.9 makes the first step 1.9 rates long.
+    assert float(slow[1].detach().abs().max()) == pytest.approx(1.9 * 5e-4, rel=0.01)
 
 
 def test_a_timm_without_a_muon_of_such_rates_is_told_with_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
