@@ -48,7 +48,8 @@ def _decoded(source: Path | BinaryIO, kind: Kind | None) -> tuple[str, Stored]:
         return (name, decode_source(file)[1]) if isinstance(file, Path) else decode_source(_named(file, name))
     if kind is None:
         raise kind_wanted(name, "--kind")
-    return name, Stored(picture.levels, None, "picture", notes=("an 8-bit picture, 256 steps at most",))
+    note = "an 8-bit picture, 256 steps at most"
+    return name, Stored(picture.levels, None, "picture", picture.holes, (note,))
 
 
 def _named(file: BinaryIO, name: str) -> BinaryIO:

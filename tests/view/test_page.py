@@ -13,6 +13,7 @@ import pytest
 from chromium import Chromium, Page, find_chromium
 from pages import HOLE, SIZE, depth_values, write_case
 
+from prv2cli.choices import Kind
 from prv2cli.depth_files.ours.metadata import DepthMetadata
 from prv2cli.depth_files.ours.write import write_depth
 from prv2cli.photo.read import read_photo
@@ -33,17 +34,27 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("pages")
     photo, fine, coarse = write_case(folder)
     np.save(folder / "disparity.npy", 100 / depth_values())
+    from_zero = np.nan_to_num(depth_values(), nan=6) - 3
+    np.save(folder / "zeros.npy", from_zero.clip(0))
+    np.save(folder / "signed.npy", from_zero)
+    write_depth(
+        folder / "tele.tif", depth_values(), DepthMetadata(focal_px=10.0 * SIZE[1], focal_origin="exif")
+    )
     write_depth(folder / "clipped.png", depth_values(), DepthMetadata(), scale=10_000)
     made = {
         "whole": (10**9, [fine, coarse]),
         "reduced": (SIZE[0] * SIZE[1] // 16, [fine]),
         "relative": (10**9, [folder / "disparity.npy"]),
         "clipped": (10**9, [folder / "clipped.png"]),
+        "zeros": (10**9, [folder / "zeros.npy"]),
+        "signed": (10**9, [folder / "signed.npy"]),
+        "tele": (10**9, [folder / "tele.tif"]),
     }
     paths = {}
     for name, (pixels, depths) in made.items():
         layer = photo_layer(read_photo(photo), pixels)
-        maps = depth_layers(depths, layer, pixels, relative=True, kind="inverse")
+        kind: Kind = "depth" if name in ("zeros", "signed") else "inverse"
+        maps = depth_layers(depths, layer, pixels, relative=True, kind=kind)
         paths[name] = folder / f"{name} ü #1.html"  # an address has to be made of it
         paths[name].write_bytes(assemble(layer, maps))
     return paths
@@ -146,6 +157,14 @@ def test_a_map_without_a_unit_says_so(show: Callable[..., Page]) -> None:
     assert " m" not in page.value("document.querySelector('aside').innerText")
 
 
+@pytest.mark.parametrize("name", ["zeros", "signed"])
+def test_a_relative_map_from_0_or_below_has_a_scale(name: str, show: Callable[..., Page]) -> None:
+    """Its colours have no decades; near is 0, or less."""
+    page = show(name, "#at=.5,.5")
+    bar = page.picture(".bar canvas")
+    assert len(np.unique(bar[-10:].reshape(-1, bar.shape[-1]), axis=0)) > 5, "numbers below the colours"
+
+
 def test_what_16_bits_clipped_is_at_least_that(show: Callable[..., Page]) -> None:
     assert _shown(show("clipped", "#at=.95,.95"))[0] == "≥ 6.5535 m"
 
@@ -220,6 +239,18 @@ def test_the_arrow_keys_move_the_pointer_by_pixels(show: Callable[..., Page]) ->
     assert text in page.value("document.getElementById('spoken').textContent")
 
 
+def test_a_line_that_was_given_up_leaves_no_end_behind(show: Callable[..., Page]) -> None:
+    page = show("whole", "#at=.25,.25")
+    page.value("document.querySelector('.pane canvas').focus()")
+    for key in ("l", "Enter", "Escape", "ArrowRight", "l", "Enter"):
+        page.key(key)
+    assert "One end of the line" in page.value("document.getElementById('spoken').textContent")
+    assert page.value("document.getElementById('graph').hidden")
+    page.key("ArrowDown")
+    page.key("Enter")
+    assert page.value("document.getElementById('length').textContent") == "1 pixels of the photograph"
+
+
 def test_a_line_has_a_profile(show: Callable[..., Page]) -> None:
     page = show("whole")
     left, top, width, height = page.box(".pane canvas")
@@ -275,6 +306,37 @@ def test_points_are_drawn_and_turn(show: Callable[..., Page]) -> None:
     inside = (slice(10, -10), slice(10, -10))  # without the ring of the focus
     assert np.array_equal(page.picture("#cloud canvas")[inside], first[inside])
     assert "60°" in page.value("document.getElementById('fov-note').textContent")
+
+
+def test_fingers_turn_the_points_and_bring_them_nearer(show: Callable[..., Page]) -> None:
+    """By the places of the pointers: iOS 16 tells no movement between them."""
+    page = show("whole", "#view=points")
+    page.value("delete PointerEvent.prototype.movementX, delete MouseEvent.prototype.movementX, 0")
+    left, top, width, height = page.box("#cloud canvas")
+    y = top + height / 2
+
+    def touch(kind: str, *xs: float) -> np.ndarray:
+        points = [{"x": left + width * x, "y": y, "id": number} for number, x in enumerate(xs)]
+        page.ask("Input.dispatchTouchEvent", type=kind, touchPoints=points)
+        return page.picture("#cloud canvas")
+
+    def drawn(picture: np.ndarray) -> float:
+        return float((np.abs(picture.astype(int) - picture[2, 2]).max(axis=2) > 20).mean())
+
+    first = touch("touchStart", 0.4)
+    turned = touch("touchMove", 0.45)
+    assert (np.abs(turned.astype(int) - first).max(axis=2) > 20).mean() > 0.05
+    touch("touchStart", 0.45, 0.55)
+    nearer = touch("touchMove", 0.4, 0.6)
+    assert drawn(nearer) > 1.2 * drawn(turned) > 0.1
+    touch("touchEnd")
+
+
+def test_a_long_lens_has_its_own_field_of_view(show: Callable[..., Page]) -> None:
+    """Of 5.7 degrees, beyond the usual end of the slider."""
+    page = show("tele", "#view=points")
+    assert page.value("document.getElementById('fov').value") == "5.7"
+    assert page.value("document.getElementById('fov-text').textContent") == "5.7°"
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -1,12 +1,13 @@
 // The view of the points: which depth, which colours, how wide; turned by hand, by keys or by itself.
 
 const ASSUMED = 60; // degrees, where neither file tells the focal length
+const USUAL = { min: 15, max: 130 }; // degrees, the ends of the slider
 const ORIGINS = { given: "as it was given", exif: "from EXIF data", estimated: "estimated by the network" };
 const STILL = matchMedia("(prefers-reduced-motion: reduce)");
 
 class CloudView {
   constructor(photo, depths, layers, redraw) {
-    Object.assign(this, { photo, depths, layers, redraw, cloud: null, visible: false, turning: false, old: true });
+    Object.assign(this, { photo, depths, layers, redraw, cloud: null, visible: false, turning: false, old: true, fingers: new Map() });
     this.canvas = document.querySelector("#cloud canvas");
     options($("cloud-depth"), depths.map((depth) => depth.name));
     $("cloud-depth").value = depths.length - 1;
@@ -24,7 +25,11 @@ class CloudView {
 
   choose() {
     const { focal, focalFrom, relative } = this.depth;
-    $("fov").value = focal ? (360 / Math.PI) * Math.atan(0.5 / focal) : ASSUMED;
+    const degrees = focal ? (360 / Math.PI) * Math.atan(0.5 / focal) : ASSUMED;
+    // A slider holds nothing beyond its ends: those of long and very wide lenses lie further out.
+    const narrow = degrees < USUAL.min;
+    Object.assign($("fov"), { min: narrow ? 0.1 : USUAL.min, max: Math.max(USUAL.max, Math.ceil(degrees)), step: narrow ? 0.1 : 0.5 });
+    $("fov").value = degrees;
     const origin = focal ? `The focal length is ${ORIGINS[focalFrom] || `from ${focalFrom}`}.` : `No file tells the focal length; ${ASSUMED}° are assumed.`;
     $("fov-note").textContent = relative ? `${origin} The depth is relative: shapes are not true to scale.` : origin;
     this.renew();
@@ -101,17 +106,29 @@ class CloudView {
     this.redraw();
   }
 
+  // One finger or the mouse turns, two fingers bring nearer.
+  drag(event) {
+    const before = this.fingers.get(event.pointerId);
+    if (!before || !this.cloud) return;
+    const apart = spread(this.fingers);
+    this.fingers.set(event.pointerId, event);
+    this.stop();
+    const height = this.canvas.clientHeight;
+    const [x, y] = [(event.clientX - before.clientX) / height, (event.clientY - before.clientY) / height];
+    if (this.fingers.size === 2) this.cloud.zoom(apart ? spread(this.fingers) / apart : 1);
+    else if (event.shiftKey || event.buttons > 1) this.cloud.shift(x, -y);
+    else this.cloud.move(3 * x, 3 * y);
+    this.redraw();
+  }
+
   listen() {
     const { canvas } = this;
-    canvas.onpointerdown = (event) => canvas.setPointerCapture(event.pointerId);
-    canvas.onpointermove = (event) => {
-      if (!event.buttons || !this.cloud) return;
-      this.stop();
-      const [x, y] = [event.movementX / canvas.clientHeight, event.movementY / canvas.clientHeight];
-      if (event.shiftKey || event.buttons > 1) this.cloud.shift(x, -y);
-      else this.cloud.move(3 * x, 3 * y);
-      this.redraw();
+    canvas.onpointerdown = (event) => {
+      canvas.setPointerCapture(event.pointerId);
+      this.fingers.set(event.pointerId, event);
     };
+    canvas.onpointermove = (event) => this.drag(event);
+    canvas.onpointerup = canvas.onpointercancel = (event) => this.fingers.delete(event.pointerId);
     canvas.oncontextmenu = (event) => event.preventDefault();
     canvas.ondblclick = () => this.zoom(0);
     canvas.addEventListener("wheel", (event) => {

@@ -3,9 +3,16 @@
 const inside = ({ u, v }) => ({ u: Math.min(1, Math.max(0, u)), v: Math.min(1, Math.max(0, v)) });
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
+// How far apart two fingers are, in pixels.
+function spread(fingers) {
+  if (fingers.size !== 2) return 0;
+  const [a, b] = fingers.values();
+  return Math.hypot(a.clientX - b.clientX, a.clientY - b.clientY);
+}
+
 class FrameInput {
   constructor(pane, viewer) {
-    Object.assign(this, { pane, viewer, fingers: new Map(), drag: null, firstEnd: null });
+    Object.assign(this, { pane, viewer, fingers: new Map(), drag: null });
     const { canvas } = pane;
     canvas.onpointerdown = (event) => this.down(event);
     canvas.onpointermove = (event) => this.move(event);
@@ -49,15 +56,11 @@ class FrameInput {
   }
 
   pinch(event) {
-    const spread = () => {
-      const [a, b] = this.fingers.values();
-      return Math.hypot(a.clientX - b.clientX, a.clientY - b.clientY);
-    };
-    const before = spread();
+    const before = spread(this.fingers);
     this.fingers.set(event.pointerId, event);
     const [a, b] = this.fingers.values();
     const middle = { clientX: (a.clientX + b.clientX) / 2, clientY: (a.clientY + b.clientY) / 2 };
-    if (before) this.viewer.zoom(spread() / before, this.pane.place(middle));
+    if (before) this.viewer.zoom(spread(this.fingers) / before, this.pane.place(middle));
   }
 
   wheel(event) {
@@ -84,15 +87,15 @@ class FrameInput {
   }
 
   endHere() {
-    const here = { ...this.viewer.state.pointer };
-    if (!this.firstEnd) {
-      this.firstEnd = here;
+    const { state } = this.viewer;
+    const here = { ...state.pointer };
+    if (!state.firstEnd) {
+      state.firstEnd = here;
       this.viewer.speak("One end of the line is here; Enter sets the other.");
       return;
     }
-    this.viewer.setLine({ from: this.firstEnd, to: here });
+    this.viewer.setLine({ from: state.firstEnd, to: here });
     this.viewer.setTool(false);
-    this.firstEnd = null;
   }
 }
 

@@ -10,7 +10,7 @@ class Viewer {
     this.photo = photo;
     this.depths = depths;
     this.layers = [photo, ...depths.map((depth) => ({ name: depth.name, shown: depth.shown, depth }))];
-    this.state = { mode: "compare", left: 0, right: 1, split: 0.5, pointer: null, line: null, along: null, palette: "ember", tool: false };
+    this.state = { mode: "compare", left: 0, right: 1, split: 0.5, pointer: null, line: null, along: null, palette: "ember", tool: false, firstEnd: null };
     this.panes = [];
     this.showValues = valueRows(depths);
     this.showBars = colourBars(depths);
@@ -164,6 +164,7 @@ class Viewer {
 
   setTool(on) {
     this.state.tool = on;
+    this.state.firstEnd = null;
     $("line").setAttribute("aria-pressed", on);
     this.hold();
   }

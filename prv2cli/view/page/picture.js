@@ -110,15 +110,28 @@ function drawBar(canvas, depth, palette, value) {
 // Round numbers of the depth's unit, from far to near.
 function marks(depth) {
   const ends = [depth.valueAt(1e-6), depth.valueAt(1)].sort((a, b) => a - b);
-  const found = [];
-  for (let power = Math.floor(Math.log10(ends[0])); power <= Math.log10(ends[1]); power++) {
-    for (const digit of [1, 1.2, 1.4, 1.6, 1.8, 2, 2.2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 9]) {
-      const value = digit * 10 ** power;
-      if (value >= ends[0] && value <= ends[1]) found.push(value);
-    }
-  }
+  const found = ends[0] > 0 ? roundByDecades(...ends) : roundBySteps(...ends);
   const unit = depth.relative ? "" : ` ${UNITS[depth.unit]}`;
   return found
     .map((value) => ({ place: depth.nearness(value), text: rounded(value) + unit }))
     .sort((a, b) => a.place - b.place);
+}
+
+function roundByDecades(low, high) {
+  const found = [];
+  for (let power = Math.floor(Math.log10(low)); power <= Math.log10(high); power++) {
+    for (const digit of [1, 1.2, 1.4, 1.6, 1.8, 2, 2.2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 9]) {
+      const value = digit * 10 ** power;
+      if (value >= low && value <= high) found.push(value);
+    }
+  }
+  return found;
+}
+
+// Relative depth may begin at 0, or below it.
+function roundBySteps(low, high) {
+  const step = niceStep(high - low, 5);
+  const found = [];
+  for (let count = Math.ceil(low / step); count * step <= high; count++) found.push(count * step);
+  return found;
 }
