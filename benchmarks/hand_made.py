@@ -129,11 +129,11 @@ def _off_by(case: sensor_noise.Case, found: np.ndarray) -> Figures:
 
 def network_like(imitators: Path, scenes: int = 8) -> Iterator[Given]:
     from prv2cli.training.config.load import load_train_config
-    from prv2cli.training.unseen import held_out
+    from prv2cli.training.unseen import MEASURED, held_out
 
     changes = [f"maps.imitators.cache={imitators}", f"maps.validation={scenes}", f"data.cache={imitators}"]
     config = load_train_config(CONFIG, changes)
-    for case in held_out(config):
+    for case in held_out(config, MEASURED):
         rgb = (case.rgb[0].permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
         values = case.coarse[0, 0].numpy()
         given = GivenDepth(values, "inverse", "relative")

@@ -48,15 +48,12 @@ def main() -> None:
         else tensor
         for name, tensor in end.tensors.items()
     }
-    told = {
-        "interpolated": {
-            "share": args.share,
-            "from": hash_file(args.begin),
-            "to": hash_file(args.end),
-        }
+    ends = {
+        name: {"sha256": hash_file(path), **checkpoint.provenance}
+        for name, path, checkpoint in (("from", args.begin, begin), ("to", args.end, end))
     }
     model = replace(end, config=config, tensors=mixed).build()
-    save_checkpoint(args.out, model, config, {**end.provenance, **told})
+    save_checkpoint(args.out, model, config, {"interpolated": {"share": args.share, **ends}})
 
 
 if __name__ == "__main__":

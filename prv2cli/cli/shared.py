@@ -165,6 +165,7 @@ class Shared:
     def given(self, coarse_depth: Path | None) -> GivenMaps | None:
         """How the maps of --coarse-depth are read; None without it. Raises UsageError for flags that do not fit."""
         from prv2cli.depth_files.given_map import parse_invalid
+        from prv2cli.depth_files.ours.metadata import check_scale
         from prv2cli.errors import UsageError
         from prv2cli.jobs.given import GivenMaps
 
@@ -173,6 +174,8 @@ class Shared:
                 if given:
                     raise UsageError(f"{flag} describes a depth map; give it with --coarse-depth FILE")
             return None
+        if self.coarse_scale is not None:
+            check_scale("--coarse-scale", self.coarse_scale)
         if self.coarse_relative and self.coarse_scale is not None:
             raise UsageError("--coarse-scale and --coarse-relative exclude each other")
         if self.keep_holes and self.coarse.startswith("hf:"):

@@ -36,6 +36,7 @@ class Da3Network:
     ) -> None:
         self.module, self.config, self.device = module, config, device
         self.name, self.identity = name, identity
+        self._warned = False
         self.peak_bytes = _PEAK_BYTES.get(config.encoder, 0)
 
     @torch.inference_mode()
@@ -55,7 +56,8 @@ class Da3Network:
         metres = self.config.metric and focal_px is not None
         if self.config.metric and focal_px is not None:
             depth = depth * (processed_focal(focal_px, photograph, processed) / CANONICAL_FOCAL)
-        elif self.config.metric:
+        elif self.config.metric and not self._warned:
+            self._warned = True
             logger.warning(
                 "%s gives metres only with a focal length, and the photograph tells none: relative depth; "
                 "add --focal-px",

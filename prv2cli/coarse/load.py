@@ -119,10 +119,16 @@ def _from_snapshot(source: ModelFile, device: torch.device) -> CoarseNetwork:
 
 
 def _identity(source: ModelFile) -> str:
-    """What tells networks apart: the Hub's commit, whose bytes were checked already, else a sha256 of each file."""
+    """What tells networks apart: the Hub's commit, whose bytes were checked already, else a sha256 of each file.
+
+    Of a folder also of those that say what its numbers mean.
+    """
     if source.revision is not None:
         return source.revision
-    files = sorted(source.path.glob("*.safetensors")) if source.path.is_dir() else [source.path]
+    if not source.path.is_dir():
+        return hash_file(source.path)
+    settings = (source.path / name for name in ("config.json", "preprocessor_config.json"))
+    files = [*sorted(source.path.glob("*.safetensors")), *(path for path in settings if path.is_file())]
     return " ".join(map(hash_file, files))
 
 

@@ -41,7 +41,7 @@ class ProceduralData(Settings):
     layout: Literal["procedural"] = "procedural"
     scenes: PositiveInt = 20
     size: Annotated[int, Field(ge=64)] = 1024
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0)] = 0
 
 
 class Procedural(ListedData[int]):

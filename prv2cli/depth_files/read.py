@@ -89,6 +89,8 @@ def depth_of(
     """What read_depth() makes of the raw numbers of a file, and with the same errors."""
     refuse_confidence(name, stored)
     metadata = interpret(name, stored, scale, kind, relative, scale_flag)
+    if metadata is None and any_unit and stored.numbers.dtype.kind == "f":
+        return without_unit(name, stored, kind)
     if metadata is None and any_unit:
         metadata = interpret(name, stored, scale, kind, True, scale_flag)
     if metadata is None:

@@ -13,7 +13,8 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from prv2cli.depth_files.formats.exr import EXR_KEY
-from prv2cli.depth_files.ours.metadata import SOFTWARE
+from prv2cli.depth_files.ours.metadata import SOFTWARE, DepthMetadata
+from prv2cli.export.camera import PRINCIPAL, Camera
 from prv2cli.export.normals import normals_in_bands
 from prv2cli.export.targets import MADE_BY
 from prv2cli.export.view import View
@@ -39,9 +40,24 @@ def write_layers(
         channels["confidence"] = np.nan_to_num(view.confidence, nan=0.0).astype(np.float16)
     # Whoever wrote the depth, this file is prv2's.
     about = replace(view.metadata.as_kind("depth"), software=SOFTWARE, version=__version__)
-    about = replace(about, scale=1.0, invalid=0.0, clipped=0)
+    about = _with_camera(replace(about, scale=1.0, invalid=0.0, clipped=0), view.camera)
     _write(file, channels, {EXR_KEY: about.to_json()})
     return sorted(channels)
+
+
+def _with_camera(about: DepthMetadata, camera: Camera | None) -> DepthMetadata:
+    """What is said of the file, with the camera that its normals were made for."""
+    if camera is None:
+        return about
+    told = replace(
+        about,
+        focal_px=camera.focal.pixels,
+        focal_origin=camera.focal.origin,
+        fov_degrees=camera.fov_degrees[0],
+    )
+    if camera.principal == (camera.width / 2, camera.height / 2):
+        return told
+    return replace(told, extra={**told.extra, PRINCIPAL: list(camera.principal)})
 
 
 def write_normals_exr(

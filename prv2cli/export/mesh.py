@@ -152,7 +152,7 @@ def write_obj(file: BinaryIO, made: Mesh, companions: tuple[tuple[str, BinaryIO]
         file.write(trimesh.exchange.obj.export_obj(mesh, include_normals=True, header=header).encode())
         return
     (material_name, material), (texture_name, texture) = companions
-    mesh = mesh.copy()
+    mesh = mesh.copy(include_cache=True)  # which holds the normals that were given
     mesh.visual.material = trimesh.visual.material.SimpleMaterial(
         image=made.texture, name=_MATERIAL, diffuse=_WHITE, ambient=_WHITE, specular=_BLACK, glossiness=1.0
     )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from prv2cli.depth_files.ours.metadata import SOFTWARE
-from prv2cli.depth_files.ours.recognise import is_by_prv2
+from prv2cli.depth_files.ours.recognise import is_by_prv2, picture_is_complete
 from prv2cli.errors import OutputError, UsageError
 from prv2cli.extras import import_openexr, import_plyfile, import_trimesh
 from prv2cli.files.protected import identity
@@ -20,6 +21,7 @@ KIND_OF: dict[str, ExportKind] = {".ply": "points", ".glb": "mesh", ".obj": "mes
 PREFIXES: dict[str, tuple[str, ...]] = {"normals": (".png", ".exr"), "picture": (".png",)}
 MADE_BY = f"{SOFTWARE} {__version__}"  # every export says so near its beginning
 _HEAD = 1 << 14  # bytes
+_PLY_SIZES = {b"float": 4, b"uchar": 1}  # of the properties that points have
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,31 @@ def is_ours(path: Path) -> bool:
     if is_by_prv2(path):
         return True
     return MADE_BY.split()[0].encode() in _head(path) and path.suffix.lower() in (*KIND_OF, ".mtl")
+
+
+def is_whole(path: Path) -> bool:
+    """Whether all of an export is there, as far as its size and its end tell. Raises OSError."""
+    suffix = path.suffix.lower()
+    if suffix in (".png", ".jpg"):
+        return picture_is_complete(path)
+    if suffix == ".exr":
+        return bool(import_openexr().InputFile(str(path)).isComplete())
+    if suffix == ".glb":
+        head = _head(path)[:12]
+        return len(head) == 12 and struct.unpack_from("<I", head, 8)[0] == path.stat().st_size
+    return suffix != ".ply" or _ply_bytes(_head(path)) == path.stat().st_size
+
+
+def _ply_bytes(head: bytes) -> int:
+    """The size of a .ply of points by its header; 0 where that is not all there."""
+    header, end, _ = head.partition(b"end_header\n")
+    count = size = 0
+    for words in (line.split() for line in header.splitlines()):
+        if words[:2] == [b"element", b"vertex"]:
+            count = int(words[2])
+        elif words[:1] == [b"property"]:
+            size += _PLY_SIZES.get(words[1], 0)
+    return len(header) + len(end) + count * size if end else 0
 
 
 def written(target: Target) -> tuple[Path, ...]:

@@ -170,6 +170,8 @@ def read_view(
         exif = None if picture is None else _focal_over(picture, width)
         focal = choose_focal(width, focal_px=focal_px, fov=fov, metadata=metadata, exif_px=exif)
         camera = camera_of(width, height, focal, principal, metadata)
+        if camera is not None and any(target.suffix == ".glb" for target in spatial):
+            notes += _shifted(name, camera)
     view = View(
         name,
         found.values,
@@ -183,6 +185,18 @@ def read_view(
     )
     check_view(view, targets)
     return without_steps(view) if spatial else view
+
+
+def _shifted(name: str, camera: Camera) -> list[str]:
+    """What a glTF file cannot say of the camera in it."""
+    across, down = (camera.width / 2 - camera.principal[0], camera.principal[1] - camera.height / 2)
+    if max(abs(across), abs(down)) < 0.5:
+        return []
+    longer = max(camera.width, camera.height)
+    return [
+        f"{name}: its principal point is not in the middle, and no camera of a .glb can tell: to look through it, set "
+        f"its shift to {across / longer:.4f}, {down / longer:.4f} (Blender: Shift X, Y)"
+    ]
 
 
 def camera_of(

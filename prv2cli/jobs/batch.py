@@ -17,12 +17,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from prv2cli.depth_files.ours.encoding import Encoding
+from prv2cli.errors import UsageError
 from prv2cli.files.text import shown
 from prv2cli.jobs.companions import Companions
 from prv2cli.jobs.given import GivenMaps
 from prv2cli.jobs.report import rounded
+from prv2cli.model.config import BundleConfig, RefinerConfig
 from prv2cli.photo.opening import MAX_PIXELS_DEFAULT
 from prv2cli.refine.request import RefineRequest
+from prv2cli.refine.tiles.plan import check_tile
 from prv2cli.version import __version__
 
 if TYPE_CHECKING:
@@ -72,6 +75,12 @@ class BatchSettings:
     verify: bool = False
     maps: GivenMaps | None = None
     companions: Companions = field(default_factory=Companions)
+
+    def check_model(self, model: RefinerConfig | BundleConfig) -> None:
+        """Refuse a model that could refine none of the photographs, told from its header. Raises UsageError."""
+        check_tile(model, self.request.tiling)
+        if self.maps is not None and isinstance(model, BundleConfig):
+            raise UsageError("--coarse-depth: --model is a bundle and refines its own depth only")
 
     def digest(self, refiner: Refiner) -> str:
         """Identity of these settings with these models: a file that carries it needs no second run.

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from prv2cli.depth_files.ours.encoding import Encoding, check_encoding, confidence_encoding
 from prv2cli.depth_files.ours.preview import preview_format
-from prv2cli.depth_files.ours.recognise import is_by_prv2
+from prv2cli.depth_files.ours.recognise import is_by_prv2, is_complete, picture_is_complete
 from prv2cli.depth_files.read import read_depth_metadata
 from prv2cli.errors import Prv2Error, UsageError
-from prv2cli.export.targets import Target, check_extras, is_ours, written
+from prv2cli.export.targets import Target, check_extras, is_ours, is_whole, written
 from prv2cli.files.protected import Protected, place_key
 from prv2cli.files.text import shown
 from prv2cli.jobs.one_photo import Outputs
@@ -72,20 +72,25 @@ class Companions:
         exports = (path for export in self._exports_beside(target) for path in export.places)
         return [path for path in (*found, *exports) if path is not None]
 
-    def are_done(self, target: Path, depth: DepthMetadata) -> bool:
-        """Whether they were made with a finished depth map, of what it says: from the same bytes, or not before it."""
+    def are_done(self, target: Path, depth: DepthMetadata, *, verify: bool = False) -> bool:
+        """Whether they were made with a finished depth map, of what it says, and are all there.
+
+        From the same bytes, or not before it. verify: all the pixels of the confidence are decoded.
+        """
         confidence, preview = self._beside(target, self.confidence), self._beside(target, self.preview)
         try:
             if confidence is not None:
                 found = read_depth_metadata(confidence)
                 if found is None or _made_from(found) != _made_from(depth):
                     return False
+                if not is_complete(confidence, verify=verify):
+                    return False
             since = target.stat().st_mtime_ns
             exports = [path for export in self._exports_beside(target) for path in written(export)]
             looks = [] if preview is None else [preview]
             return (
-                all(map(is_by_prv2, looks))
-                and all(map(is_ours, exports))
+                all(is_by_prv2(path) and picture_is_complete(path) for path in looks)
+                and all(is_ours(path) and is_whole(path) for path in exports)
                 and all(path.stat().st_mtime_ns >= since for path in (*looks, *exports))
             )
         except (Prv2Error, OSError):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prv2cli.depth_files.ours.metadata import DepthMetadata
+from prv2cli.depth_files.ours.preview import check_preview
 from prv2cli.errors import InputError, UsageError
 from prv2cli.export.camera import Focal
 from prv2cli.export.targets import Target
@@ -49,8 +50,13 @@ def _bytes(target: Target, pixels: int) -> int:
     return _LARGEST[target.suffix] + (_PER_PIXEL_OF_EXR * pixels if target.suffix == ".exr" else 0)
 
 
-def check_exports(job: FileJob, photo: Photo) -> None:
-    """Refuse before any work what a given map cannot become; what a network gives is not known before. UsageError."""
+def check_outputs(job: FileJob, photo: Photo) -> None:
+    """Refuse before any work what cannot be written of this photograph, or be made of its given map.
+
+    What a network gives is not known before. Raises OutputError, UsageError.
+    """
+    if job.outputs.preview is not None:
+        check_preview(job.outputs.preview, *photo.rgb.shape[:2])
     if job.given is None:
         return
     focal = job.request.focal_px or photo.focal_px or (job.given.focal and job.given.focal[0])

@@ -25,7 +25,8 @@ class GivenMaps:
 
     Attributes:
         scale, kind, relative, invalid: see given_map.read_given. stretched, keep_holes: see GivenDepth.
-        embedded: they are in the photographs themselves.
+        embedded: they are in the photographs themselves. part: which array or channel the names of a batch's maps ask
+            for.
     """
 
     scale: float | None = None
@@ -35,10 +36,11 @@ class GivenMaps:
     stretched: bool = False
     keep_holes: bool = False
     embedded: bool = False
+    part: str | None = None
 
     def identity(self) -> dict[str, Any]:
         """What decides what is in an output, as JSON: the record of a batch knows it in this form."""
-        return {
+        known: dict[str, Any] = {
             "scale": self.scale,
             "kind": self.kind,
             "relative": self.relative,
@@ -47,6 +49,8 @@ class GivenMaps:
             "keep_holes": self.keep_holes,
             "embedded": self.embedded,
         }
+        # Only then: what was made of files with one map is as good as it was.
+        return known if self.part is None else {**known, "part": self.part}
 
     def read(self, file: Path | None, photograph: Path | BinaryIO, label: str | None = None) -> GivenDepth:
         """The map in a file, or where there is none the one in the photograph, which messages call `label`.

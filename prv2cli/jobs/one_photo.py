@@ -23,7 +23,7 @@ from prv2cli.errors import InputError, Prv2Error
 from prv2cli.export.targets import Target, check_extras
 from prv2cli.export.targets import check_on_disk as check_exports_on_disk
 from prv2cli.jobs.comparison import comparison_format, write_comparison
-from prv2cli.jobs.exports import check_exports, memory_with, write_exports
+from prv2cli.jobs.exports import check_outputs, memory_with, write_exports
 from prv2cli.jobs.report import confidence_summary, describe, describe_confidence, summary
 from prv2cli.photo.header import Header, read_header
 from prv2cli.photo.on_disk import photo_on_disk
@@ -240,7 +240,7 @@ def refine_file(
     start = time.perf_counter()
     with open_photo(job, way) as photo:
         seconds["decode"] = time.perf_counter() - start
-        check_exports(job, photo)
+        check_outputs(job, photo)
         refiner = load(photo)
         with watch() as progress:
             (result,) = refiner.run([job.subject(photo)], job.request, progress)

@@ -145,6 +145,8 @@ def seam_excess(values: MapArray, plan: TilePlan, floor: float = 0.0, reach: int
             steps = np.abs(np.diff(_lines(values, low, high, axis), axis=axis))
             steps = np.moveaxis(steps, axis, 0)
             line = edge - low - 1
+            if len(steps) < 2:  # nothing lies beside it
+                continue
             steps = np.minimum(steps, np.quantile(steps, 0.9))
             at_border.append(float(steps[line].mean()))
             beside.append(float(np.delete(steps, line, axis=0).mean()))

@@ -19,11 +19,12 @@ from prv2cli.training.both import BOTH, FOR_BLURRED, blurred_run, general_run, s
 from prv2cli.training.config.mixture import MixtureData
 from prv2cli.training.config.run import TrainConfig
 from prv2cli.training.config.scenes import SceneDataConfig
+from prv2cli.training.evaluate import make_evaluator
 from prv2cli.training.imitators.fit import prepare_imitators
 from prv2cli.training.logs import NoLog, RunLog
 from prv2cli.training.loop.batches import Tell, samples_per_step
 from prv2cli.training.loop.distributed import World
-from prv2cli.training.loop.state import LAST, STATE, check_same_run, read_state
+from prv2cli.training.loop.state import BEST, LAST, STATE, check_same_run, read_state
 from prv2cli.training.loop.trainer import Report, Trainer
 from prv2cli.training.samples.mixture import scene_data
 from prv2cli.training.samples.photos import open_pseudo_labels, open_training_data
@@ -52,11 +53,12 @@ def resolve(config: TrainConfig, world: World) -> TrainConfig:
         else:
             count = len(data)
         steps, length = max(1, math.ceil(config.epochs * count / together)), "epochs"
-    longest = max(steps, config.blurred.steps or 0 if config.blurred else 0)
-    if longest * together > sys.maxsize:
-        raise ConfigError(
-            f"{length}: so many steps of batch_size x accumulate samples cannot be counted; lower it"
-        )
+    runs = {length: steps, "blurred.steps": (config.blurred and config.blurred.steps) or 0}
+    for key, number in runs.items():
+        if number * together > sys.maxsize:
+            raise ConfigError(
+                f"{key}: so many steps of batch_size x accumulate samples cannot be counted; lower it"
+            )
     return config.model_copy(update={"steps": steps, "epochs": None})
 
 
@@ -95,6 +97,8 @@ def fit(
     begun = resume and (out / STATE).exists()
     if begun:  # refused now, and not after the whole of the first run
         check_same_run(read_state(out, device), general, world.size, out)
+    if world.first:  # told now what it lacks, and not after the whole of the first run
+        make_evaluator(general, config.model, device, tell)
     given = read_start(config)
     start = None if given is None else second_set(given)
     run(
@@ -106,7 +110,8 @@ def fit(
         start=start,
         whole=general,
     )
-    start = given or read_checkpoint(out / FOR_BLURRED / LAST)
+    world.wait()  # for the file, which the first process writes; the others take their weights from it
+    start = given or (read_checkpoint(out / FOR_BLURRED / LAST) if world.first else None)
     run(general, out, resume=begun, report=report_further, start=start)
     if world.first:
         write_both(out, config)
@@ -141,10 +146,10 @@ def _fit_one(
     if resume:
         trainer.resume()
     elif world.first:
-        if (out / STATE).exists():
+        states = [path for path in (out / STATE, outdates) if path is not None]
+        if any(path.exists() for path in states):
             tell(f"{out} holds another run, which this one will replace; --resume would go on with it")
-        if outdates is not None:
-            outdates.unlink(missing_ok=True)
+        trainer.outdated = [out / BEST, *([] if outdates is None else [outdates])]
     if world.first:
         prepare_scenes(whole or config, scene_progress)
     world.wait()

@@ -102,6 +102,19 @@ def test_far_pixels_of_a_map_without_a_zero_stay(folder: Path) -> None:
     assert np.isnan(read_depth(folder / "a.npy", scale=1).values).sum() == 3
 
 
+def test_floats_of_others_without_a_unit_keep_what_is_0_or_less(folder: Path) -> None:
+    """The sky of Depth Anything, the nearest half of Marigold; of integers 0 is no depth."""
+    inverse, depth = np.array([[0, 0.5, 4, np.nan]], np.float32), np.array([[-1, 0, 0.75]], np.float32)
+    np.save(folder / "inverse.npy", inverse)
+    np.save(folder / "depth.npy", depth)
+    convert(folder / "inverse.npy", folder / "inverse.tif", relative=True, kind="inverse", inverse=True)
+    np.testing.assert_array_equal(read_depth(folder / "inverse.tif").values, inverse)
+    convert(folder / "depth.npy", folder / "depth.tif", relative=True)
+    np.testing.assert_array_equal(read_depth(folder / "depth.tif").values, depth)
+    convert(folder / "depth.npy", folder / "metres.tif", scale=1)
+    assert np.isnan(read_depth(folder / "metres.tif").values).sum() == 2
+
+
 def test_a_map_of_others_has_no_depth_at_zero(folder: Path) -> None:
     np.save(folder / "a.npy", np.array([[-0.5, 0, 0.25]], np.float32))
     assert np.isnan(read_depth(folder / "a.npy", relative=True).values).sum() == 2

@@ -75,7 +75,7 @@ BAD = {
     "8-bit png": (picture("L", "PNG"), "8-bit"),
     "palette png": (picture("P", "PNG"), "8-bit"),
     "rgb png": (picture("RGB", "PNG"), "colour"),
-    "rgb tiff": (tiff(np.zeros((4, 5, 3), np.uint16), photometric="rgb"), "colour"),
+    "rgb tiff": (tiff(np.arange(60, dtype=np.uint16).reshape(4, 5, 3), photometric="rgb"), "colour"),
     "8-bit tiff": (tiff(np.zeros((4, 5), np.uint8)), "8-bit"),
     "two pages": (tiff(np.ones((2, 4, 5), np.float32), photometric="minisblack"), "2 pages"),
     "8-bit npy": (npy(np.ones((4, 5), np.uint8)), "8-bit"),

@@ -12,8 +12,9 @@ from views import camera, colours, plane, view_of
 
 from prv2cli.depth_files.ours.metadata import SOFTWARE, DepthMetadata
 from prv2cli.depth_files.read import read_depth
+from prv2cli.export.camera import Focal
 from prv2cli.export.targets import Target, named_target
-from prv2cli.export.view import View
+from prv2cli.export.view import View, read_view
 from prv2cli.export.write import Options, export
 
 SIZE = (20, 30)
@@ -88,6 +89,19 @@ def test_it_is_a_depth_file_of_metres_for_prv2(tmp_path: Path) -> None:
     found = read_depth(path)
     assert (found.metadata.unit, found.metadata.kind, found.metadata.focal_px) == ("metre", "depth", 120.0)
     np.testing.assert_allclose(found.values, view.depth, rtol=1e-6)
+
+
+def test_it_tells_the_camera_that_it_was_made_with(tmp_path: Path) -> None:
+    """So that what is exported from it needs no --focal-px again."""
+    path, view = tmp_path / "a.exr", slanted()
+    assert view.camera is not None
+    camera = replace(view.camera, focal=Focal(99.0, "given"), principal=(10.0, 15.25))
+    metadata = replace(view.metadata, focal_px=55.0, focal_origin="exif")
+    export(replace(view, camera=camera, metadata=metadata), [Target("layers", path)])
+    again = read_view(path, None, targets=[Target("mesh", tmp_path / "a.glb")])
+    assert again.camera == camera
+    (note,) = [note for note in again.notes if "principal point" in note]
+    assert "0.1667, 0.1750 (Blender: Shift X, Y)" in note
 
 
 def test_so_it_is_when_another_program_wrote_the_depth(tmp_path: Path) -> None:

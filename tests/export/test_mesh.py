@@ -17,7 +17,7 @@ from prv2cli.errors import InputError
 from prv2cli.export.mesh import TEXTURE_SIDE, Mesh, make_mesh, make_texture, surface, write_glb, write_obj
 from prv2cli.export.targets import Target
 from prv2cli.export.view import View
-from prv2cli.export.write import export
+from prv2cli.export.write import Options, export
 
 # --- triangles --------------------------------------------------------------------------------------------
 
@@ -192,6 +192,19 @@ def test_an_obj_comes_with_its_material_and_its_texture(tmp_path: Path) -> None:
         assert picture.size == (60, 40)
     loaded = load_3d("\n".join(lines).encode(), "obj")
     assert len(loaded.faces) == found["faces"]
+
+
+def test_an_obj_has_the_normals_of_the_glb_with_a_photograph_too(tmp_path: Path) -> None:
+    waves = np.sin(np.arange(60) / 2) * np.cos(np.arange(40) / 3)[:, None]
+    view = view_of((2 + 0.02 * waves).astype(np.float32), colours(40, 60))
+    targets = [Target("mesh", tmp_path / name) for name in ("a.glb", "a.obj")]
+    export(view, targets, Options(radius=3))
+    expected = make_mesh(view, radius=3).mesh.vertex_normals
+    lines = (tmp_path / "a.obj").read_text().splitlines()
+    found = np.array([line.split()[1:] for line in lines if line.startswith("vn ")], float)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    weighted = make_mesh(view, radius=3).mesh.copy().vertex_normals
+    assert np.abs(weighted - expected).max() > 1e-3, "or nothing was tested"
 
 
 def test_an_obj_may_have_a_name_that_is_no_text(tmp_path: Path) -> None:

@@ -427,7 +427,7 @@ def test_a_bad_one_among_several_is_told_and_the_others_are_done(
     )
     assert max(refiner.groups) >= 2
     assert Counter(o.state for o in found) == {"done": 4, "failed": 1}
-    assert [o.error for o in found if o.state == "failed"] == ["this one is red"]
+    assert [o.error for o in found if o.state == "failed"] == [f"{tmp_path}/in/3.png: this one is red"]
 
 
 def test_together_or_not_the_outputs_are_the_same(
@@ -599,7 +599,10 @@ def test_a_photograph_without_room_on_the_disk_does_not_end_the_batch(
     refiner: Any = FakeRefiner()
     engine = LocalEngine(refiner, SETTINGS, Claims(tmp_path / "out"))
     outcome = engine._in_bands(_Work(job))
-    assert (outcome.state, outcome.error) == ("failed", "/tmp: 4.0 GB are needed")
+    assert (outcome.state, outcome.error) == (
+        "failed",
+        f"{tmp_path}/a.png: /tmp: 4.0 GB are needed",
+    )
     engine.close()
 
 

@@ -61,6 +61,28 @@ def test_a_depth_map_without_one_is_made_again(jobs: list[Job], name: str) -> No
     assert path.exists()
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["a_look.png", "a_look.jpg", "a_sure.tif", "a_sure.png", "a.glb", "a.ply", "a_n.png"],
+)
+def test_one_that_is_cut_off_is_made_again(jobs: list[Job], name: str) -> None:
+    template = name.replace("a", "{stem}", 1)
+    looks, sure = name.startswith("a_look"), name.startswith("a_sure")
+    exports = () if looks or sure else (f"normals:{template}" if "_n" in name else template,)
+    companions = Companions(
+        template if sure else None, template if looks else None, tuple(map(parse_target, exports))
+    )
+    request = RefineRequest(confidence=sure, focal_px=30.0)
+    settings = BatchSettings(Encoding("tiff"), request, companions=companions)
+    assert _run(jobs, settings) == ["done"] * 2
+    assert _run(jobs, settings) == ["skipped"] * 2
+    path = jobs[0].target.with_name(name)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) - 9])
+    assert sorted(_run(jobs, settings)) == ["done", "skipped"]
+    assert path.read_bytes() == whole
+
+
 def test_one_that_is_older_or_of_other_settings_is_made_again(jobs: list[Job]) -> None:
     _run(jobs)
     look, sure = (jobs[0].target.with_name(name) for name in ("a_look.png", "a_sure.npy"))

@@ -98,6 +98,11 @@ def test_the_seam_figure_sees_a_seam_and_nothing_else() -> None:
     assert seam_excess(np.zeros((600, 800), np.float32), plan) == 0
 
 
+def test_the_seam_figure_of_a_strip_without_neighbours_is_a_number() -> None:
+    plan = plan_paper_tiles(64, 2, "m1", 0, 32)
+    assert np.isfinite(seam_excess(np.random.default_rng(1).normal(0, 1, (64, 2)), plan))
+
+
 def test_a_depth_edge_under_a_border_is_no_seam() -> None:
     plan = plan_tiles(600, 800, (256, 256), 0.1, 64)
     values = np.random.default_rng(1).normal(0, 0.1, (600, 800)).astype(np.float32)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import yaml
 from scene_runs import STAGE_CONFIGS, full_log, overrides, train_on_scenes
-from training_loop import CPU
+from training_loop import CPU, in_processes
 
 from prv2cli.checkpoints.model_file import BLURRED, Checkpoint, read_checkpoint
-from prv2cli.errors import CheckpointError, ConfigError
+from prv2cli.errors import CheckpointError, ConfigError, Prv2Error
 from prv2cli.refine.refiner import Refiner
 from prv2cli.training.both import blurred_run, general_run, joined, second_set, write_both
 from prv2cli.training.config.load import load_train_config
@@ -115,19 +117,31 @@ def test_stopped_in_the_second_run_it_goes_on_there(trained: Path, cache: Path, 
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
-def test_a_run_begun_anew_outdates_the_second_one_that_is_there(
+def test_a_run_begun_anew_replaces_what_is_there_once_it_has_something(
     trained: Path, cache: Path, tmp_path: Path
 ) -> None:
-    """It is not taken for this one's after the first was stopped."""
+    """What it finds is told first. The state and the best model of the run before are not taken for its own."""
     shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
-
-    def stop(parts: dict[str, Any]) -> None:
-        raise KeyboardInterrupt
-
+    shutil.copy(trained / "last.safetensors", tmp_path / "best.safetensors")
+    shutil.rmtree(tmp_path / "blurred")  # of a run for one set of weights
     other = settings_of(cache, seed=9, **{"data.seed": 1})
-    with pytest.raises(KeyboardInterrupt):
-        fit(other, tmp_path, device=CPU, report=stop)
+    told: list[str] = []
+
+    def stop_at(step: int) -> None:
+        def report(parts: dict[str, Any]) -> None:
+            if parts["step"] == step:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            fit(other, tmp_path, device=CPU, report=report, tell=told.append)
+
+    stop_at(1)
+    assert [text.split(" holds another run")[0] for text in told] == [str(tmp_path / "blurred")]
+    assert (tmp_path / "state.pt").exists()
+    stop_at(2)
     assert not (tmp_path / "state.pt").exists()
+    stop_at(5)  # in the general run
+    assert not (tmp_path / "best.safetensors").exists()
 
 
 def test_other_settings_of_the_second_run_are_refused_before_the_first_goes_on(
@@ -136,6 +150,35 @@ def test_other_settings_of_the_second_run_are_refused_before_the_first_goes_on(
     other = settings_of(cache, **{"degrade.noisy": 0.4})
     with pytest.raises(ConfigError, match=r"degrade\.noisy is 0\.4, there"):
         fit(other, trained, device=CPU, resume=True, report=lambda parts: pytest.fail("it went on"))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="starts processes by fork")
+def test_several_processes_make_both_runs(cache: Path, tmp_path: Path) -> None:
+    """The first one alone writes the weights that the second run starts from, here at the end of the first run only."""
+    raw: dict[str, Any] = {"base": str(STAGE_CONFIGS["refine"].resolve())}
+    for pair in overrides(cache, **{**BOTH_RUNS, "save_every": 100}):
+        key, value = pair.split("=", 1)
+        *groups, last = key.split(".")
+        place = raw
+        for group in groups:
+            place = place.setdefault(group, {})
+        place[last] = yaml.safe_load(value)
+    config = tmp_path / "pair.yaml"
+    config.write_text(yaml.safe_dump(raw))
+    in_processes("pair", tmp_path / "out", config)
+    told = read_checkpoint(tmp_path / "out/both.safetensors").provenance
+    first = read_checkpoint(tmp_path / "out/blurred/last.safetensors")
+    assert told["started_from"] == {"file": "last.safetensors", "sha256": first.sha256, "step": 3}
+    assert "2 processes" in told["machine"]
+
+
+def test_what_the_second_run_lacks_is_told_before_the_first(cache: Path, tmp_path: Path) -> None:
+    evaluation = (
+        f"{{every: 1, data: {{layout: folder, root: {tmp_path / 'nowhere'}, scale: 1}}, coarse: lite}}"
+    )
+    config = settings_of(cache, evaluation=evaluation)
+    with pytest.raises(Prv2Error, match="nowhere"):
+        fit(config, tmp_path / "out", device=CPU, report=lambda parts: pytest.fail("it began"))
 
 
 def test_each_run_starts_from_its_own_set(trained: Path, cache: Path, tmp_path: Path) -> None:
@@ -148,7 +191,7 @@ def test_each_run_starts_from_its_own_set(trained: Path, cache: Path, tmp_path: 
             torch.testing.assert_close(model[name], tensor, rtol=2e-3, atol=1e-6)
 
 
-def test_the_best_of_the_first_run_is_taken_where_one_is_chosen(
+def test_the_best_of_the_general_run_is_taken_where_one_is_chosen(
     trained: Path, cache: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
@@ -182,6 +225,14 @@ def test_refiners_of_two_shapes_are_not_put_together(trained: Path) -> None:
             {"model.head": "{kind: residual}", "model.encoder.space_to_depth": 1, "blurred.steeper": 1.5},
             r"blurred\.steeper: a residual head makes no choice",
         ),
+        (
+            "refine",
+            {"maps.validation": 2, "data.size": 450},
+            r"maps\.validation: data\.size \[450, 450\]: both sides must be multiples of",
+        ),
+        ("refine", {"maps.validation": 2, "data.seed": 76}, r"maps\.validation: .*data\.seed 76"),
+        ("refine", {"data.seed": -1}, r"data.*seed: .*greater than or equal to 0"),
+        ("refine", {"maps.imitators.seed": -1}, r"maps\.imitators\.seed: .*greater than or equal to 0"),
     ],
 )
 def test_what_makes_no_sense_is_refused(

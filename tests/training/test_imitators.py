@@ -59,6 +59,13 @@ def test_they_are_trained_once_and_loaded_as_they_were(small: ImitatorsConfig, c
     assert torch.equal(maps[0], imitate.load_imitators(small)[0].predict(rgb, depth, 64, 32.0))
 
 
+@pytest.mark.parametrize("steps", [1, 2, 3, 10])
+def test_short_ones_are_there_young_and_grown(small: ImitatorsConfig, cache: Path, steps: int) -> None:
+    short = small.model_copy(update={"steps": steps, "kinds": ("unet",)})
+    prepare_imitators(short, scene_pool(cache), lambda done, total: None)
+    assert len(imitate.load_imitators(short)) == 2
+
+
 def test_those_of_other_scenes_are_refused(small: ImitatorsConfig, cache: Path) -> None:
     few = ScenePool(scene_pool(cache).config.model_copy(update={"scenes": 2}))
     prepare_imitators(small, few, lambda done, total: None, for_training=False)

@@ -136,6 +136,7 @@ def batch(
     from prv2cli.depth_files.ours.encode import depth_format
     from prv2cli.depth_files.ours.encoding import check_encoding
     from prv2cli.export.targets import parse_target
+    from prv2cli.files.parts import file_and_part
     from prv2cli.jobs.batch import BatchSettings
     from prv2cli.jobs.companions import Companions, without_clashes
     from prv2cli.jobs.planning.outputs import SUFFIX_OF, Shard, check_template, plan
@@ -149,6 +150,8 @@ def batch(
     request = shared.request(confidence=confidence is not None)
     models = shared.models(coarse_depth)
     maps = shared.given(coarse_depth)
+    if maps is not None and coarse_name is not None:
+        maps = replace(maps, part=file_and_part(Path(coarse_name))[1])
     _check_engine(engine, workers, shared.device)
     folder = _output_folder(inputs, output)
     check_template(name)
@@ -200,7 +203,7 @@ def _here(jobs: list[Job], settings: BatchSettings, folder: Path, models: Models
     from prv2cli.jobs.engines.local import run_batch
     from prv2cli.refine.refiner import Refiner
 
-    return run_batch(jobs, Refiner.load(models), settings, Claims(folder))
+    return run_batch(jobs, Refiner.load(models, settings.check_model), settings, Claims(folder))
 
 
 def _on_ray(
@@ -209,7 +212,7 @@ def _on_ray(
     from prv2cli.jobs.batch import run_on
     from prv2cli.jobs.engines.ray import RayEngine, end_at_once, load_refiner
 
-    load = partial(load_refiner, models)
+    load = partial(load_refiner, models, settings.check_model)
     try:
         engine = RayEngine(load, settings, folder, workers=workers, jobs=len(jobs), device=models.device)
     except KeyboardInterrupt:
@@ -226,6 +229,8 @@ def _output_folder(inputs: list[Path], output: Path | None) -> Path:
         if len(inputs) != 1 or not inputs[0].is_dir():
             raise UsageError("-o OUTDIR: say where the outputs go; only a single folder has a default")
         given = inputs[0].resolve()
+        if not given.name:
+            raise UsageError(f"-o OUTDIR: say where the outputs go; nothing lies beside {given}")
         output = given.with_name(f"{given.name}_depth")
     if output.exists() and not output.is_dir():
         raise OutputError(f"-o {output}: that is a file; name a folder")

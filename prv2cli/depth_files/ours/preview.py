@@ -73,16 +73,21 @@ def write_preview(path: Path, depth: np.ndarray, *, inverse: bool = False, affin
     """
     from PIL.Image import fromarray, new
 
-    kind = preview_format(path)
-    check_output(path)
     height, width = depth.shape
-    if max(height, width) > _MAX_SIDE.get(kind, 1 << 31):
-        raise OutputError(f"{path}: {width} x {height} is too large for {kind}; use .png")
+    check_preview(path, height, width)
+    check_output(path)
     span = colour_span(depth, inverse, affine=affine)
     picture = new("RGB", (width, height))
     for rows in row_bands(height, width):  # so that the colours exist once, inside the picture
         picture.paste(fromarray(_colour_band(depth[rows], inverse, affine, span)), (0, rows.start))
     write_picture(path, picture)
+
+
+def check_preview(path: Path, height: int, width: int) -> None:
+    """Raises UsageError for an unknown extension, OutputError for more pixels than its format can hold."""
+    kind = preview_format(path)
+    if max(height, width) > _MAX_SIDE.get(kind, 1 << 31):
+        raise OutputError(f"{path}: {width} x {height} is too large for {kind}; use .png")
 
 
 def write_picture(path: Path, picture: Image) -> None:

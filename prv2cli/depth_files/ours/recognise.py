@@ -3,6 +3,7 @@
 is_by_prv2      a depth map, a confidence or a picture that says of itself that prv2 wrote it
 may_be_replaced that, or what nobody can read: an output that was cut off before it could say so
 is_complete     all the pixels are there, as far as sizes and the last piece of them tell; no other is read
+picture_is_complete   the same of a picture for the eye
 """
 
 from __future__ import annotations
@@ -88,6 +89,18 @@ def is_complete(path: Path, *, verify: bool = False) -> bool:
     except (OSError, Prv2Error):
         return False
     return True
+
+
+def picture_is_complete(path: Path) -> bool:
+    """Whether a PNG, JPEG or WebP ends as it should; no pixel is decoded. Raises OSError."""
+    with path.open("rb") as file:
+        head = file.read(12)
+        if head.startswith(PNG_SIGNATURE):
+            return _png_is_complete(file)
+        if head.startswith(b"RIFF"):
+            return len(head) == 12 and struct.unpack_from("<I", head, 4)[0] + 8 == size_of(file)
+        file.seek(max(0, size_of(file) - 2))
+        return head.startswith(b"\xff\xd8") and file.read() == b"\xff\xd9"
 
 
 def _says_so(file: BinaryIO) -> bool:

@@ -5,10 +5,12 @@ Asked for a "big-endian" layout a decoder keeps the high bytes, asked for a "lit
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageFile
+
+if TYPE_CHECKING:
+    from PIL import Image, ImageFile
 
 
 class TwoHalves(NamedTuple):

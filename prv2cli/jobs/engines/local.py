@@ -33,7 +33,7 @@ from prv2cli.files.text import first_line, shown
 from prv2cli.jobs.batch import BatchSettings, Job, Outcome, failed, report_of, run_on
 from prv2cli.jobs.claims import Claims
 from prv2cli.jobs.engines.admission import MemoryRoom
-from prv2cli.jobs.exports import check_exports
+from prv2cli.jobs.exports import check_outputs
 from prv2cli.jobs.given import map_sha256
 from prv2cli.jobs.one_photo import FileJob, Saved, needs_of, refine_file, save
 from prv2cli.jobs.report import rounded
@@ -41,6 +41,7 @@ from prv2cli.machine.memory import ran_out_of_memory, resident_memory
 from prv2cli.machine.threads import Worker
 from prv2cli.photo.opening import label_of, read_once
 from prv2cli.photo.read import Photo, read_photo
+from prv2cli.refine.estimate import check_coarse_pass
 from prv2cli.refine.request import GivenDepth, Subject
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ def run_batch(
         room: the main memory that photographs may take, by default what the machine has.
     """
     remove_leftovers(claims.root)
+    claims.remove_dead()  # also what one left that was killed while it took over a dead one's
     yield from run_on(LocalEngine(refiner, settings, claims, room), jobs)
 
 
@@ -118,6 +120,7 @@ class LocalEngine:
         self, refiner: Refiner, settings: BatchSettings, claims: Claims, room: MemoryRoom | None = None
     ) -> None:
         refiner.check(settings.request)  # told once, and before the first photograph
+        check_coarse_pass(refiner)
         self.refiner, self.settings, self.claims = refiner, settings, claims
         self.room = room or MemoryRoom()
         self.digest = settings.digest(refiner)
@@ -222,7 +225,7 @@ class LocalEngine:
         work.seconds["decode"] = time.perf_counter() - start
         height, width = photo.rgb.shape[:2]
         work.check_map((height, width))
-        check_exports(self._file_job(work), photo)
+        check_outputs(self._file_job(work), photo)
         tiles = self.refiner.plan(height, width, self.settings.request.tiling).tiles
         work.tiles = len(tiles) * self.settings.request.views
         return photo
@@ -268,7 +271,7 @@ class LocalEngine:
                 return (
                     same
                     and is_complete(job.target, verify=self.settings.verify)
-                    and self.settings.companions.are_done(job.target, found)
+                    and self.settings.companions.are_done(job.target, found, verify=self.settings.verify)
                 )
         return False
 
@@ -333,9 +336,15 @@ class LocalEngine:
         self.room.leave(work)
         if isinstance(error, DiskFullError):
             raise error
-        known = isinstance(error, Prv2Error)
-        text = str(error) if known else f"{shown(work.job.source)}: {_reason(error)}"
-        return failed(work.job, text, work.times())
+        return failed(work.job, _told(work.job, error), work.times())
+
+
+def _told(job: Job, error: Exception) -> str:
+    """What is said of it; of the files of the job one is named."""
+    text = str(error) if isinstance(error, Prv2Error) else _reason(error)
+    files = [path for path in (job.source, job.coarse_depth, job.target) if path is not None]
+    named = isinstance(error, Prv2Error) and any(shown(path) in text for path in files)
+    return text if named else f"{shown(job.source)}: {text}"
 
 
 def _reason(error: Exception) -> str:

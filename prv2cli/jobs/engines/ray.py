@@ -21,18 +21,23 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from logging.handlers import QueueHandler
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from prv2cli.errors import DeviceError, EngineError, MissingEngineError, Prv2Error, UsageError
 from prv2cli.files.atomic import output_error, remove_leftovers
 from prv2cli.files.text import first_line
 from prv2cli.jobs.batch import BatchSettings, Job, Outcome, failed
 from prv2cli.jobs.claims import Claims
+from prv2cli.jobs.engines.admission import MemoryRoom
 from prv2cli.jobs.engines.local import LocalEngine
 from prv2cli.jobs.engines.ray_layout import Layout, plan_workers
+from prv2cli.machine.memory import available_host_memory
 from prv2cli.machine.threads import Worker
 from prv2cli.refine.request import Models
 from prv2cli.version import __version__
+
+if TYPE_CHECKING:
+    from prv2cli.refine.load import Check
 
 logger = logging.getLogger("prv2cli")
 
@@ -62,11 +67,11 @@ class Answer:
     records: list[logging.LogRecord]
 
 
-def load_refiner(models: Models) -> Any:
+def load_refiner(models: Models, check: Check | None = None) -> Any:
     """Refiner.load, importing torch in the workers alone."""
     from prv2cli.refine.refiner import Refiner
 
-    return Refiner.load(models)
+    return Refiner.load(models, check)
 
 
 def import_ray() -> Any:
@@ -84,9 +89,14 @@ def import_ray() -> Any:
 class RayWorker:
     """What runs in a process of the cluster. Ray makes it again, with the same arguments, when the process dies."""
 
-    def __init__(self, load: Loader, settings: BatchSettings, root: Path, folder: Path) -> None:
-        """`folder` is the driver's current one: relative paths mean the same here, and in messages."""
-        self._load, self._settings, self._root = load, settings, root
+    def __init__(
+        self, load: Loader, settings: BatchSettings, root: Path, folder: Path, cpus: int | None = None
+    ) -> None:
+        """folder: the driver's current one, so that relative paths mean the same here, and in messages.
+
+        cpus: how many of the machine's are this worker's; of the memory as large a part is. None: all.
+        """
+        self._load, self._settings, self._root, self._cpus = load, settings, root, cpus
         self._logged: queue.SimpleQueue[Any] = queue.SimpleQueue()
         logger.handlers, logger.propagate = [QueueHandler(self._logged)], False
         logger.setLevel(logging.INFO)
@@ -97,7 +107,10 @@ class RayWorker:
 
     @cached_property
     def _engine(self) -> LocalEngine:
-        return LocalEngine(self._load(), self._settings, Claims(self._root))
+        refiner, share = self._load(), None
+        if self._cpus is not None:
+            share = round(available_host_memory() * min(1.0, self._cpus / (os.cpu_count() or 1)))
+        return LocalEngine(refiner, self._settings, Claims(self._root), MemoryRoom(share=share))
 
     def join(self) -> Answer:
         """Load the models."""
@@ -250,7 +263,7 @@ class RayEngine:
         }
         actor = self._ray.remote(**options)(RayWorker)
         for _ in range(layout.workers):
-            worker = actor.remote(*arguments)
+            worker = actor.remote(*arguments, layout.cpus)
             self._joining[worker.join.remote()] = worker
 
     def _ended(self) -> Sequence[Any]:

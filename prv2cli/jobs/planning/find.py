@@ -148,6 +148,7 @@ def _matches(pattern: Path, found: Found) -> list[Path]:
     literal = first
     while literal < len(parts) - 1 and os.path.lexists(Path(*parts[: literal + 1])):
         literal += 1
+    seen = len(found.unseen)
     for start in dict.fromkeys((literal, first)):
         base, rest = Path(*parts[:start]), parts[start:]
         try:
@@ -157,7 +158,7 @@ def _matches(pattern: Path, found: Found) -> list[Path]:
         hidden = any(part.startswith(".") for part in rest)
         visible = [path for path in matches if hidden or not _is_hidden(path.relative_to(base))]
         _note_unseen(base, None if "**" in rest else len(rest) - 1, found)
-        if visible or found.unseen:
+        if visible or len(found.unseen) > seen:
             return visible
     raise InputError(f"{shown(pattern)}: no such file, and nothing matches it as a pattern")
 

@@ -73,10 +73,14 @@ def pair(
     candidates = {
         photo: names.candidates(photo, base, template) for photo, base in photographs if photo not in inside
     }
-    used = {identity(file_and_part(path)[0]) for paths in candidates.values() for path in paths}
+    users = _users_of(candidates)
     owners: defaultdict[Path, list[Path]] = defaultdict(list)
     for photo, base in photographs:
-        if photo in inside or identity(photo) in used:
+        if photo in inside:
+            continue
+        if using := users.get(identity(photo)):  # a map, unless those that use it are maps, too
+            if all(identity(user) in users for user in using):
+                found.unpaired.append((photo, _either(photo, using[0])))
             continue
         found.photographs.append((photo, base))
         for path in candidates[photo]:
@@ -87,9 +91,25 @@ def pair(
             found.map_of[photo] = candidates[photo][0]
         else:
             found.unpaired.append((photo, why))
-    _leave_orphans(found, names, used, recursive=recursive, leave_out=leave_out)
+    _leave_orphans(found, names, set(users), recursive=recursive, leave_out=leave_out)
     found.photographs = [(photo, base) for photo, base in found.photographs if photo in found.map_of]
     return found
+
+
+def _users_of(candidates: dict[Path, list[Path]]) -> dict[Identity | None, list[Path]]:
+    """The photographs that a file may be the map of, by the file."""
+    users: defaultdict[Identity | None, list[Path]] = defaultdict(list)
+    for photo, paths in candidates.items():
+        for path in paths:
+            users[identity(file_and_part(path)[0])].append(photo)
+    return users
+
+
+def _either(photo: Path, other: Path) -> str:
+    return (
+        f"it and {shown(other)} could each be the depth map of the other; say which names maps have with "
+        f"--coarse-name, such as '{{stem}}{other.suffix}'"
+    )
 
 
 def _problem(

@@ -36,19 +36,29 @@ def plan_photograph(
     Raises:
         UsageError: a tile size that the model cannot have.
     """
-    refiner, own = (model.refiner, model.process_size) if isinstance(model, BundleConfig) else (model, (0, 0))
-    multiple = refiner.tile_multiple
+    own = model.process_size if isinstance(model, BundleConfig) else (0, 0)
+    multiple = _multiple_of(model)
     if tiling.mode is not None:
         return plan_paper_tiles(height, width, tiling.mode, tiling.seed, multiple)
+    check_tile(model, tiling)
     rows, columns = tiling.tile if any(tiling.tile) else own
-    for side in (rows, columns):
+    overlap = DEFAULT_OVERLAP if tiling.overlap is None else tiling.overlap
+    return plan_tiles(height, width, (rows or largest, columns or largest), overlap, multiple)
+
+
+def check_tile(model: RefinerConfig | BundleConfig, tiling: Tiling) -> None:
+    """Raises UsageError for a tile size that the model cannot have."""
+    multiple = _multiple_of(model)
+    for side in () if tiling.mode is not None else tiling.tile:
         if side % multiple:
             fix = max(multiple, round(side / multiple) * multiple)
             raise UsageError(
                 f"--tile {side}: must be a multiple of {multiple}; use {fix}, or 0 to let prv2 choose"
             )
-    overlap = DEFAULT_OVERLAP if tiling.overlap is None else tiling.overlap
-    return plan_tiles(height, width, (rows or largest, columns or largest), overlap, multiple)
+
+
+def _multiple_of(model: RefinerConfig | BundleConfig) -> int:
+    return (model.refiner if isinstance(model, BundleConfig) else model).tile_multiple
 
 
 def largest_tile(device: torch.device) -> int:

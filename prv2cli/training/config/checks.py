@@ -10,7 +10,7 @@ from prv2cli.settings import Size
 from prv2cli.tiling.plan import REDUCED
 from prv2cli.training.config.losses import TransferConfig
 from prv2cli.training.config.samples import SamplingConfig
-from prv2cli.training.config.scenes import BlurredConfig, SceneDataConfig, TrainData
+from prv2cli.training.config.scenes import HELD_OUT_SEED, BlurredConfig, SceneDataConfig, TrainData
 
 _COARSE_STRIDE = 32
 # What the sides of a coarse network's input must be multiples of; of any other kind, of _COARSE_STRIDE.
@@ -47,6 +47,17 @@ def check_refiner(model: RefinerConfig, data: TrainData) -> None:
     if not isinstance(data, SceneDataConfig):
         raise ValueError(
             f"data.layout: a refiner behind any coarse map is trained on scenes, not on {data.layout}"
+        )
+
+
+def check_held_out(model: RefinerConfig, data: TrainData, scenes: int) -> None:
+    """The scenes on which the best model is chosen go through it whole, and are none that it learns from."""
+    if not scenes or not isinstance(data, SceneDataConfig):
+        return
+    _check_multiple("maps.validation: data.size", (data.size, data.size), model.tile_multiple)
+    if data.seed == HELD_OUT_SEED and not data.endless:
+        raise ValueError(
+            f"maps.validation: its scenes are those of data.seed {HELD_OUT_SEED}; take another seed"
         )
 
 

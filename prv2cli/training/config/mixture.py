@@ -30,7 +30,7 @@ class MixedScenes(Settings):
     scenes: PositiveInt = 700
     still_lifes: Annotated[int, Field(ge=0)] = 0
     size: Annotated[int, Field(ge=64)] = 384
-    seed: int = 2
+    seed: Annotated[int, Field(ge=0)] = 2
     cache: Path = Path("runs/scenes")
 
 

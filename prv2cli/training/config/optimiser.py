@@ -14,9 +14,9 @@ Momentum = Annotated[float, Field(ge=0, lt=1)]
 class OptimiserConfig(Settings):
     """The optimiser, its schedule, and the mean of the weights.
 
-    kind: adamw; or muon: the momentum of every matrix and convolution made orthogonal (Jordan 2024), in steps as long
-        as AdamW's (Liu et al. 2025), so that rates and weight decays are of the same size, and AdamW with Nesterov's
-        momentum for all else.
+    kind: adamw; or muon: the momentum of matrices and convolutions made orthogonal (Jordan 2024), in steps as long as
+        AdamW's (Liu et al. 2025), so that rates and weight decays are of the same size; AdamW with Nesterov's
+        momentum for all else, depthwise convolutions included.
     lr: of everything that has no rate of its own. encoder_lr: of the pretrained encoder, coarse_lr: of a bundle's
         coarse network; None: lr; 0: frozen, BatchNorm's statistics included.
     frozen: what else is frozen, by the beginnings of the parameters' names.

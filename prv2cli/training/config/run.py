@@ -21,6 +21,7 @@ from prv2cli.training.config.checks import (
     check_blurred,
     check_bundle,
     check_coarse_input,
+    check_held_out,
     check_kind,
     check_labels,
     check_mixture,
@@ -119,6 +120,7 @@ class TrainConfig(Settings):
             check_bundle(self.model)
         elif isinstance(self.model, RefinerConfig):
             check_refiner(self.model, self.data)
+            check_held_out(self.model, self.data, self.maps.validation)
             check_blurred(self.model, self.blurred)
         elif self.on_mixture:
             check_mixture(self.stage, self.model)

@@ -77,7 +77,9 @@ def _fit(
     torch.manual_seed(config.seed)
     network = ARCHITECTURES[recipe.architecture](recipe.width).to(memory_format=torch.channels_last)
     optimiser = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, config.steps, pct_start=0.1)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, RATE, config.steps, pct_start=min(0.9, max(0.1, 1.5 / config.steps))
+    )
     for step in range(config.steps):
         rng = np.random.default_rng((config.seed, step, *name.encode()))
         inputs, truth = _batch(recipe, pool, rng)
@@ -88,7 +90,7 @@ def _fit(
         optimiser.step()
         schedule.step()
         progress(step + 1, config.steps)
-        if step + 1 == round(YOUNG * config.steps) and recipe is not UNSEEN:
+        if step + 1 == max(1, round(YOUNG * config.steps)) and recipe is not UNSEEN:
             _save(network, path_of(config, f"{name}-young"), pool)
     _save(network, path_of(config, name), pool)
 

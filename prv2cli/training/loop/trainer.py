@@ -86,6 +86,10 @@ class Trainer:
         self.seconds = 0.0
         self.best = math.inf
         self._saved_step: int | None = None
+        self.start = start
+        self.outdated: list[
+            Path
+        ] = []  # files of the run that this one replaces, until it has some of its own
 
     def run(self) -> None:
         """Train to the configured number of steps, evaluating and saving on the way.
@@ -217,6 +221,7 @@ class Trainer:
             self.tell(f"evaluation.best: {wanted} could not be measured at step {self.step}")
         if score < self.best and self._try_to_save(lambda: self._save_model(BEST)):
             self.best = score
+            self.outdated = [path for path in self.outdated if path.name != BEST]
 
     def save(self) -> None:
         """Write the model and everything a resumed run needs. Where that fails on the way, the run goes on.
@@ -243,6 +248,9 @@ class Trainer:
         self._save_model(LAST)
         write_state(self.out / STATE, self._state())
         self._saved_step = self.step
+        for path in self.outdated:
+            path.unlink(missing_ok=True)
+        self.outdated = []
 
     def _save_model(self, name: str) -> None:
         save_checkpoint(
@@ -287,4 +295,10 @@ class Trainer:
             "machine": f"{platform.machine()}, {torch.get_num_threads()} thread(s), {self.device.type}"
             + (f", {self.world.size} processes" if self.world.size > 1 else ""),
             "settings": self.config.model_dump(mode="json", exclude={"model"}),
+            **({} if self.start is None else {"started_from": _told(self.start)}),
         }
+
+
+def _told(start: Checkpoint) -> dict[str, Any]:
+    """Weights that came from elsewhere, without the folder that they lay in."""
+    return {"file": Path(start.name).name, "sha256": start.sha256, "step": start.provenance.get("step")}

@@ -110,7 +110,7 @@ def _imitated(rgb: Tensor, depth: Tensor, config: ImitatorsConfig, rng: Rng) -> 
     known = imitators(config)
     imitator = known[int(rng.integers(len(known)))]
     side = depth.shape[-1]
-    size = int(rng.choice([s for s in _INPUTS if s <= side]))
+    size = int(rng.choice([s for s in _INPUTS if s <= side] or [_INPUTS[0]]))
     return imitate(imitator, rgb, depth, size, float(rng.uniform(*BLURRED)), smooth=rng.random() < 0.5)
 
 

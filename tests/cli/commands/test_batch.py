@@ -30,7 +30,7 @@ import sys, time
 sys.path.insert(0, {tests!r})
 from fake_refiner import FakeRefiner
 from prv2cli.refine.refiner import Refiner
-def load(cls, models):
+def load(cls, models, check=None):
     print("loading", file=sys.stderr, flush=True)
     time.sleep({loading})
     return FakeRefiner(0.1)
@@ -57,7 +57,7 @@ def batch(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> Any:
     """Run `prv2 batch`: (exit code, stdout, stderr)."""
     from prv2cli.refine.refiner import Refiner
 
-    def load(models: Models) -> Any:
+    def load(models: Models, check: Any = None) -> Any:
         refiner: Any = FakeRefiner()
         refiner.coarse = refiner.coarse if models.coarse else None
         return refiner
@@ -183,6 +183,8 @@ def test_shards_are_parts_of_the_whole(batch: Any, folder: Path) -> None:
         (("in", "--preview", "look.png"), 2, "--preview look.png"),
         (("in", "--preview", "{stem}.gif"), 2, "--preview {stem}.gif"),
         (("in", "--confidence", "{stem}.tif"), 2, "--confidence {stem}.tif"),
+        (("/",), 2, "-o OUTDIR ... nothing lies beside /"),
+        (("in", "--coarse-depth", "in", "--coarse-scale", "0"), 2, "--coarse-scale 0"),
     ],
 )
 def test_wrong_calls_are_one_line(
@@ -366,6 +368,30 @@ def test_a_map_that_changed_is_refined_again(batch: Any, folder: Path) -> None:
     assert _metres(folder / "out/b.tif") == 9
     assert "3 done" in batch(*call, 2)[2]
     assert _metres(folder / "out/b.tif") == 4.5
+
+
+def test_another_array_of_the_same_files_is_refined_anew(batch: Any, folder: Path) -> None:
+    (folder / "maps").mkdir()
+    for stem in "ab":
+        far, near = (np.full((6, 8), value, np.float32) for value in (9, 2))
+        np.savez(folder / f"maps/{stem}.npz", far=far, near=near)
+    call = ("in", "-o", "out", "--coarse-depth", "maps", "--coarse-scale", 1, "--coarse-name")
+    assert "2 done" in batch(*call, "{stem}.npz:near")[2]
+    assert _metres(folder / "out/a.tif") == 2
+    assert "2 done" in batch(*call, "{stem}.npz:far")[2]
+    assert _metres(folder / "out/a.tif") == 9
+    assert "2 already done" in batch(*call, "{stem}.npz:far")[2]
+
+
+def test_what_no_photograph_could_have_is_refused_before_the_first(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the model's own header: the program itself, not a stand-in."""
+    assert app._run(["batch", "in", "-o", "out", "--tile", "500"], debug=False) == 2
+    error = capsys.readouterr().err
+    assert "--tile 500: must be a multiple of 64; use 512" in error
+    assert len(error.splitlines()) == 1
+    assert not (folder / "out").exists()
 
 
 def test_a_photograph_without_a_map_is_told_and_the_others_are_done(batch: Any, folder: Path) -> None:

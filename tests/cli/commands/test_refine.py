@@ -668,6 +668,7 @@ PHOTO_FIRST: dict[
     "photo.jpg --coarse-depth embedded --coarse lite": (2, "--coarse and --coarse-depth"),
     "photo.jpg --coarse-depth coarse.npy --coarse-scale 1 --coarse-relative": (2, "--coarse-scale and"),
     "photo.jpg --coarse-depth coarse.npy --coarse-scale 0": (2, "--coarse-scale 0"),
+    "photo.jpg --coarse-depth photo.jpg --coarse-kind depth --coarse-scale -5": (2, "--coarse-scale -5"),
     "photo.jpg --coarse-depth coarse.npy": (2, "coarse.npy ... --coarse-scale 1 ... --coarse-relative"),
     "photo.jpg --coarse-depth others.png": (2, "others.png ... --coarse-scale 1000 ... --coarse-relative"),
     "photo.jpg --coarse-depth nowhere.npy --coarse-scale 1": (1, "nowhere.npy ... no such file"),

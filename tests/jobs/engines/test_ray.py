@@ -136,7 +136,7 @@ def _local_tree(monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
     """What the local engine makes of the photographs."""
     from prv2cli.refine.refiner import Refiner
 
-    monkeypatch.setattr(Refiner, "load", lambda models: FakeRefiner())
+    monkeypatch.setattr(Refiner, "load", lambda *_: FakeRefiner())
     assert app._run(["batch", "in", "-r", "-o", "local", "-q"], debug=False) in (0, 1)
     return _tree(Path("local"))
 

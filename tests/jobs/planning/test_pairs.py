@@ -122,6 +122,17 @@ def test_maps_beside_the_photographs(folder: Path) -> None:
     assert (found.unpaired, found.left_out) == ([], [])
 
 
+def test_two_that_could_each_be_the_map_of_the_other_are_told(folder: Path) -> None:
+    _touch("in/a.jpg", "in/a.png", "in/b.jpg", "in/b.npy")
+    found = _pair(maps="in")
+    assert _names(found) == {"in/b.jpg": "in/b.npy"}
+    said = {str(photo): why for photo, why in found.unpaired}
+    assert said.keys() == {"in/a.jpg", "in/a.png"}
+    assert "in/a.png could each be the depth map of the other" in said["in/a.jpg"]
+    assert "--coarse-name, such as '{stem}.png'" in said["in/a.jpg"]
+    assert _names(_pair("{stem}.png", maps="in")) == {"in/a.jpg": "in/a.png"}
+
+
 def test_no_photograph_is_its_own_map(folder: Path) -> None:
     _touch("in/a.png", "maps/x.npy")
     os.link("in/a.png", "maps/a.png")
