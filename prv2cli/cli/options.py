@@ -67,7 +67,7 @@ SceneOption = Annotated[
     Scene | None,
     typer.Option(
         "--scene",
-        help="Let auto take the Depth Anything V2 for such scenes; also the range of a file of its own.",
+        help="Let auto take the Depth Anything V2 for such scenes; also the range (20 or 80 m) of a file that does not say it.",
         rich_help_panel=COARSE,
     ),
 ]
@@ -100,8 +100,8 @@ TtaOption = Annotated[
     Tta,
     typer.Option(
         "--tta",
-        help="flip: refine the mirrored photograph too and take the mean, in twice the time. auto: only for "
-        "`prv2 refine --confidence`.",
+        help="flip: refine the mirrored photograph too and take the mean, in twice the time. auto: only with "
+        "--confidence.",
         rich_help_panel=SPEED,
     ),
 ]

@@ -61,7 +61,7 @@ class Shared:
         float | None,
         typer.Option(
             min=1,
-            help="Focal length of the photograph in pixels, where EXIF does not tell it.",
+            help="Focal length of the photograph in pixels, instead of what EXIF says.",
             rich_help_panel=COARSE,
         ),
     ] = None

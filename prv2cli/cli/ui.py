@@ -27,7 +27,12 @@ DeviceOption = Annotated[
     str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.", rich_help_panel="Speed and memory")
 ]
 PrecisionOption = Annotated[
-    str, typer.Option("--precision", help="auto, fp32, bf16 or fp16.", rich_help_panel="Speed and memory")
+    str,
+    typer.Option(
+        "--precision",
+        help="auto (fp16 on CUDA, bf16 on CPUs with AMX, else fp32), fp32, bf16 or fp16.",
+        rich_help_panel="Speed and memory",
+    ),
 ]
 QuietOption = Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only.")]
 VerboseOption = Annotated[bool, typer.Option("-v", "--verbose", help="Say more of what is done.")]

@@ -55,7 +55,7 @@ def _quiet(done: int, total: int) -> None:
 class Refiner:
     """A refiner with its coarse network, ready on a device.
 
-    `Refiner.from_pretrained("refiner-s")(image).depth` is an (H, W) float32 array in metres.
+    `Refiner.from_pretrained("refiner-s")(image)` has `.depth`, an (H, W) float32 array in `.unit`: metre or relative.
     """
 
     def __init__(
