@@ -67,7 +67,8 @@ SceneOption = Annotated[
     Scene | None,
     typer.Option(
         "--scene",
-        help="Let auto take the Depth Anything V2 for such scenes; also the range (20 or 80 m) of a file that does not say it.",
+        help="Let auto take the Depth Anything V2 for such scenes; also the range (20 or 80 m) of a file that does "
+        "not say it.",
         rich_help_panel=COARSE,
     ),
 ]

@@ -28,7 +28,8 @@ def train(
     """Train a model: stage coarse, noisy-pretrain, refine or transfer of the configuration.
 
     The folder of the run holds last.safetensors and, where one is chosen, best.safetensors (models), state.pt (for
-    --resume), log.jsonl and, with tensorboard: true, TensorBoard's files. Several GPUs or machines: torchrun ... -m prv2cli train --config FILE.
+    --resume), log.jsonl and, with tensorboard: true, TensorBoard's files. Several GPUs or machines: torchrun ... -m
+    prv2cli train --config FILE.
     """
     from prv2cli.extras import import_opencv
     from prv2cli.training.config.load import load_train_config
