@@ -83,7 +83,7 @@ def push_to_hub(
         UsageError: `repo_id` is not org/name. Prv2Error: the Hub refused, or could not be reached.
     """
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError
 
     if repo_id.count("/") != 1:
         raise UsageError(f"{repo_id!r} is not a Hub repository; write org/name")
@@ -100,7 +100,7 @@ def push_to_hub(
             raise UsageError(f"{repo_id!r} is not a Hub repository; write org/name") from error
         except HfHubHTTPError as error:
             raise Prv2Error(_refusal(repo_id, error)) from error
-        except OSError as error:
+        except (HTTPError, OSError) as error:
             raise Prv2Error(
                 f"{repo_id}: the Hub cannot be reached ({type(error).__name__}); try again later"
             ) from error

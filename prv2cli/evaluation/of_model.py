@@ -18,7 +18,7 @@ from prv2cli.evaluation.measure import as_result, measure, with_boundaries
 from prv2cli.evaluation.metrics.boundary_f1 import matte_recall
 from prv2cli.evaluation.metrics.pixels import consistency_error
 from prv2cli.evaluation.report import ImageResult, Progress, Report, not_empty
-from prv2cli.resampling.maps import bilinear
+from prv2cli.resampling.maps import bilinear, nearest
 
 logger = logging.getLogger("prv2cli")
 
@@ -37,6 +37,10 @@ class Estimate(Protocol):
     def seam(self) -> float: ...
     @property
     def unit(self) -> str: ...
+    @property
+    def seen(self) -> np.ndarray | None:
+        """(h, w) bool, the pixels of `coarse` where the network sees a surface, not the sky; None: everywhere."""
+        ...
 
 
 class RefinerLike(Protocol):
@@ -68,7 +72,8 @@ def evaluate_model(
 ) -> Report:
     """Run the pipeline over a data set: the figures of the refined and, beside them, of the coarse depth.
 
-    The coarse map is brought to the photograph's size bilinearly. A broken sample is told once and left out.
+    The coarse map is brought to the photograph's size bilinearly; like the refined one it has no depth where its
+    network sees sky. A broken sample is told once and left out.
 
     Args:
         limit: only so many images, from the start.
@@ -117,27 +122,55 @@ def _evaluate_sample(
         raise UsageError(
             "the coarse depth has no physical unit; measure it with align: scale-shift (--align scale-shift)"
         )
-    coarse = bilinear(estimate.coarse, sample.truth.shape)
-    rows = dict(zip(ROWS, (coarse, estimate.depth), strict=True))
+    shape = sample.truth.shape
+    rows = dict(zip(ROWS, (_coarse(estimate, shape, np.nan), estimate.depth), strict=True))
     found = {row: measure(depth, sample.truth, how, sample.disparity) for row, depth in rows.items()}
     found["refined"].figures["seam"] = estimate.seam
     if consistency:
         found["refined"].figures["consistency_error"] = tile_consistency(
-            refiner, sample.rgb, coarse, estimate.unit, found["refined"].fit
+            refiner,
+            sample.rgb,
+            bilinear(estimate.coarse, shape),
+            estimate.unit,
+            found["refined"].fit,
+            None if estimate.seen is None else nearest(estimate.seen, shape),
         )
     return as_result(sample.name, sample.truth, found, error_maps)
 
 
 def _on_matte(name: str, matte: np.ndarray, estimate: Estimate) -> ImageResult:
-    """The recall of its outline; without a truth there is nothing else, nor is the unit of any matter."""
-    rows = dict(zip(ROWS, (bilinear(estimate.coarse, matte.shape), estimate.depth), strict=True))
+    """The recall of its outline; without a truth there is nothing else, nor is the unit of any matter.
+
+    The sky lies behind everything, in both rows.
+    """
+    coarse, refined = _coarse(estimate, matte.shape, np.inf), estimate.depth
+    if estimate.seen is not None:
+        refined = np.where(np.isnan(refined), np.inf, refined)
+    rows = dict(zip(ROWS, (coarse, refined), strict=True))
     figures = {row: {"matte_recall": matte_recall(depth, matte)} for row, depth in rows.items()}
     figures["refined"]["seam"] = estimate.seam
     return ImageResult(name, figures)
 
 
+def _coarse(estimate: Estimate, shape: tuple[int, int], sky: float) -> np.ndarray:
+    """The coarse map at the photograph's size; `sky` where its network sees no surface, of which no pixel has a share."""
+    if estimate.seen is None:
+        return bilinear(estimate.coarse, shape)
+    seen = np.asarray(estimate.seen)
+    with np.errstate(invalid="ignore"):  # nothing by nothing, in the sky
+        values = bilinear(np.where(seen, estimate.coarse, 0), shape) / bilinear(
+            seen.astype(np.float32), shape
+        )
+    return np.where(nearest(seen, shape), values, np.float32(sky))
+
+
 def tile_consistency(
-    refiner: RefinerLike, rgb: np.ndarray, coarse: np.ndarray, unit: str = "metre", fit: Aligned | None = None
+    refiner: RefinerLike,
+    rgb: np.ndarray,
+    coarse: np.ndarray,
+    unit: str = "metre",
+    fit: Aligned | None = None,
+    seen: np.ndarray | None = None,
 ) -> float:
     """Tile consistency error: how much neighbouring tiles disagree where they overlap, metres.
 
@@ -148,6 +181,7 @@ def tile_consistency(
     Args:
         rgb: (H, W, 3). coarse: (H, W), the coarse map of the whole photograph, in `unit`.
         fit: of the photograph's depth, which brings the tiles to metres too; None: they are metres.
+        seen: (H, W) bool, where there is a surface; only there is anything compared.
 
     Raises:
         InputError: a photograph of less than 8 x 8.
@@ -167,4 +201,9 @@ def tile_consistency(
     ]
     if fit is not None:
         tiles = [[fit.apply(tile) for tile in line] for line in tiles]
+    if seen is not None:
+        tiles = [
+            [np.where(seen[w], tile, np.nan) for w, tile in zip(places, line, strict=True)]
+            for places, line in zip(windows, tiles, strict=True)
+        ]
     return consistency_error(np.array(tiles), (down, across))

@@ -8,7 +8,12 @@ from typing import Any, BinaryIO
 
 from PIL import BmpImagePlugin, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
-from prv2cli.files.pictures.orientation import ORIENTATION, orientation_of, valid_orientation
+from prv2cli.files.pictures.orientation import (
+    ORIENTATION,
+    orientation_of,
+    orientation_of_png,
+    valid_orientation,
+)
 from prv2cli.photo.formats import png
 from prv2cli.photo.formats.heif import open_heic
 from prv2cli.photo.formats.jpeg import bands as jpeg_bands
@@ -66,7 +71,7 @@ def _png_header(name: str, kind: str, file: BinaryIO, check: CheckSize) -> Heade
     image: Any = open_pillow(PngImagePlugin.PngImageFile, file, check)
     layout = image.tile[0][3] if image.tile else None
     held = 8 if layout in png.TWICE else _pillow_bytes(image.mode)
-    return _header(name, kind, image, layout in png.DEEP_LAYOUTS, held)
+    return _header(name, kind, image, layout in png.DEEP_LAYOUTS, held, orientation=orientation_of_png(file))
 
 
 def _other_header(name: str, kind: str, file: BinaryIO, check: CheckSize) -> Header:
@@ -119,11 +124,17 @@ def _pillow_bytes(mode: str) -> int:
 
 
 def _header(
-    name: str, kind: str, image: Any, deep: bool, bytes_per_pixel: float, in_bands: float | None = None
+    name: str,
+    kind: str,
+    image: Any,
+    deep: bool,
+    bytes_per_pixel: float,
+    in_bands: float | None = None,
+    orientation: int | None = None,
 ) -> Header:
     """`bytes_per_pixel`: what decoding holds; `in_bands`: the same where it is read in bands, if that differs."""
     width, height = image.size
-    orientation = orientation_of(image)
+    orientation = orientation_of(image) if orientation is None else orientation
     decoding = round(width * height * bytes_per_pixel)
     banded = decoding if in_bands is None else round(width * height * in_bands)
     if orientation >= 5:

@@ -13,10 +13,11 @@ import pytest
 import torch
 from hub_uploads import UploadHub
 from huggingface_hub import ModelCard
+from huggingface_hub.errors import HTTPError
 
 from prv2cli.checkpoints.model_file import Checkpoint, read_checkpoint
 from prv2cli.checkpoints.publish import CARD_NAME, WEIGHTS_NAME, model_card, push_to_hub, save_pretrained
-from prv2cli.errors import OutputError, UsageError
+from prv2cli.errors import OutputError, Prv2Error, UsageError
 from prv2cli.hub.resolve import resolve
 from prv2cli.model.config import RefinerConfig
 
@@ -94,6 +95,19 @@ def test_files_of_others_are_kept(checkpoint: Checkpoint, tmp_path: Path, name: 
 def test_a_wrong_repository_name_is_refused_before_anything(checkpoint: Checkpoint, name: str) -> None:
     with pytest.raises(UsageError, match="org/name"):
         push_to_hub(checkpoint, name)
+
+
+def test_a_hub_that_cannot_be_reached_is_one_line(
+    checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its client's errors of the network are of no class of Python's own."""
+
+    def down(*_: object, **__: object) -> None:
+        raise HTTPError("no route")
+
+    monkeypatch.setattr("huggingface_hub.HfApi.create_repo", down)
+    with pytest.raises(Prv2Error, match="me/x: the Hub cannot be reached"):
+        push_to_hub(checkpoint, "me/x")
 
 
 _PUSH = """

@@ -39,7 +39,11 @@ class StandIn:
             raise InputError("this photograph cannot be refined")
         truth = self.truths[key]
         return SimpleNamespace(
-            depth=truth * (1 + self.error), coarse=truth[::2, ::2] * 1.2, seam=0.25 * key, unit=self.unit
+            depth=truth * (1 + self.error),
+            coarse=truth[::2, ::2] * 1.2,
+            seam=0.25 * key,
+            unit=self.unit,
+            seen=None,
         )
 
 
@@ -190,6 +194,41 @@ def test_tile_consistency_of_a_known_disagreement() -> None:
         tile_consistency(refiner, np.zeros((7, 7, 3), np.uint8), np.ones((7, 7)))
 
 
+class BeforeTheSky(StandIn):
+    """Sees no surface in the upper half, where its coarse map has an invented one."""
+
+    def refine(self, rgb: np.ndarray, **options: Any) -> Any:
+        found = super().refine(rgb, **options)
+        if "coarse_depth" in options:
+            return found
+        half = len(found.depth) // 2
+        found.depth[:half] = np.nan
+        found.coarse[: half // 2] = 100
+        found.seen = np.arange(len(found.coarse))[:, None] >= np.full(found.coarse.shape[1], half // 2)
+        return found
+
+
+def test_the_coarse_map_has_no_depth_either_where_its_network_sees_sky() -> None:
+    truth = np.full((HEIGHT, WIDTH), 4, np.float32)
+    truth[: HEIGHT // 2] = np.nan  # nothing measured there
+    data = Listed({"a": sample("a", 1, truth), "b": sample("b", 2, np.full((HEIGHT, WIDTH), 4, np.float32))})
+    truths = {1: np.full((HEIGHT, WIDTH), 4, np.float32), 2: np.full((HEIGHT, WIDTH), 4, np.float32)}
+    report = evaluate_model(BeforeTheSky(truths), data, Measuring(boundaries=False))
+    first, second = (image.figures for image in report.images)
+    assert first["coarse"]["abs_rel"] == pytest.approx(0.2, rel=1e-3)
+    assert second["coarse"]["missing"] == second["refined"]["missing"] > 0
+
+
+def test_an_outline_before_the_sky_is_found_in_both_rows() -> None:
+    matte = np.zeros((HEIGHT, WIDTH), np.float32)
+    matte[HEIGHT // 2 :] = 1
+    rgb = np.full((HEIGHT, WIDTH, 3), 1, np.uint8)
+    data = Listed({"a": Sample("a", rgb, np.full((HEIGHT, WIDTH), np.nan, np.float32), matte=matte)})
+    refiner = BeforeTheSky({1: np.full((HEIGHT, WIDTH), 4, np.float32)})
+    figures = evaluate_model(refiner, data, Measuring(boundaries=False)).images[0].figures
+    assert figures["coarse"]["matte_recall"] == figures["refined"]["matte_recall"] > 0
+
+
 def test_the_tiles_of_relative_depth_are_aligned_as_their_photograph() -> None:
     truth = np.linspace(1, 20, 40 * 80, dtype=np.float32).reshape(40, 80)
 
@@ -197,7 +236,7 @@ def test_the_tiles_of_relative_depth_are_aligned_as_their_photograph() -> None:
         def refine(self, rgb: np.ndarray, **options: Any) -> Any:
             if "coarse_depth" in options:
                 return super().refine(rgb, **options)
-            return SimpleNamespace(depth=truth / 3, coarse=truth / 3, seam=0.0, unit="relative")
+            return SimpleNamespace(depth=truth / 3, coarse=truth / 3, seam=0.0, unit="relative", seen=None)
 
     data = Listed({"a": sample("a", 1, truth)})
     report = evaluate_model(Relative(), data, Measuring(boundaries=False, align="scale"), consistency=True)

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import image_files as files
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
 from prv2cli.errors import InputError
 from prv2cli.photo.header import read_header
+from prv2cli.photo.read import read_photo
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "BMP", "TIFF"])
@@ -32,6 +33,23 @@ def test_the_header_is_of_the_upright_picture(tmp_path: Path) -> None:
         header = read_header(tmp_path / name)
         assert (header.width, header.height) == (files.H, files.W)
         assert header.deep == (name == "a.tif")
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_the_header_of_a_png_needs_none_of_its_pixels(
+    tmp_path: Path, late: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pillow decodes them in search of EXIF data, which may stand behind."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    whole, told = files.saved(files.RGB8, "PNG").getvalue(), files.chunk(b"eXIf", exif.tobytes()[6:])
+    at = whole.index(b"IEND") - 4 if late else 8 + 25
+    path = tmp_path / "a.png"
+    path.write_bytes(whole[:at] + told + whole[at:])
+    assert read_photo(path).rgb.shape[:2] == (files.W, files.H)
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda *_: pytest.fail("decoded"))
+    header = read_header(path)
+    assert (header.width, header.height) == (files.H, files.W)
 
 
 def test_a_progressive_jpeg_takes_more(tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def metres_of_file(weights: Path) -> bool:
 
 def _check_architecture(config: Mapping[str, Any]) -> None:
     net, head = config.get("net"), config.get("head")
-    if not isinstance(net, dict) or not isinstance(head, dict) or net.get("name") not in SIZES:
+    if not isinstance(net, dict) or not isinstance(head, dict) or str(net.get("name")) not in SIZES:
         raise CheckpointError(f"{_WHAT}: config.json describes no network of this family")
     size = SIZES[net["name"]]
     described = (
@@ -114,7 +114,7 @@ def convert_da3(state: Mapping[str, Tensor], *, metric: bool) -> tuple[Da3Config
         state = {name.removeprefix(_PREFIX): tensor for name, tensor in state.items()}
     tensors = rename(state, _RULES, _WHAT)
     sizes = {size.tokens: name for name, size in SIZES.items()}
-    tokens = shape_of(tensors, "vit.cls_token", _RULES)[-1]
+    tokens = shape_of(tensors, "vit.cls_token", _RULES, 3)[-1]
     if tokens not in sizes:
         raise CheckpointError(f"{_WHAT}: tokens of {tokens} channels; known are {sizes}")
     config = Da3Config.model_validate({"encoder": sizes[tokens], "metric": metric})

@@ -44,7 +44,7 @@ def convert_dav2(state: Mapping[str, Tensor], *, max_depth: float) -> tuple[Dav2
     what = "Depth Anything V2"
     tensors = rename(state, _DAV2_RULES, what)
     sizes = {size.tokens: name for name, size in SIZES.items()}
-    tokens = shape_of(tensors, "vit.cls_token", _DAV2_RULES)[-1]
+    tokens = shape_of(tensors, "vit.cls_token", _DAV2_RULES, 3)[-1]
     if tokens not in sizes:
         raise CheckpointError(f"{what}: tokens of {tokens} channels; known are {sizes}")
     config = Dav2Config.model_validate({"encoder": sizes[tokens], "max_depth": max_depth})
@@ -98,7 +98,7 @@ def _read_dav2_settings(settings: Mapping[str, Any], what: str) -> Dav2Config:
         raise CheckpointError(f"{what}: config.json has no backbone_config")
     names = {size.tokens: name for name, size in SIZES.items()}
     tokens = backbone.get("hidden_size", 768)
-    if tokens not in names:
+    if not isinstance(tokens, int) or tokens not in names:
         raise CheckpointError(f"{what}: backbone_config.hidden_size is {tokens!r}; known are {names}")
     _check_backbone(backbone, SIZES[names[tokens]], what)
     return Dav2Config.model_validate({"encoder": names[tokens], "max_depth": float(max_depth)})

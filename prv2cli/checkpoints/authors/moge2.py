@@ -84,16 +84,15 @@ _RULES = _rules()
 def _check_statistics(state: Mapping[str, Tensor]) -> None:
     """The normalisation is stored like a weight; here it is a constant, so it must be that one."""
     for name, value in _STATISTICS.items():
-        if name in state and not torch.allclose(state[name].float().flatten(), torch.tensor(value)):
-            raise CheckpointError(
-                f"{_WHAT}: {name} is {state[name].flatten().tolist()[:3]}, not ImageNet's {list(value)}"
-            )
+        found = state[name].float().flatten() if name in state else torch.tensor(value)
+        if len(found) != len(value) or not torch.allclose(found, torch.tensor(value)):
+            raise CheckpointError(f"{_WHAT}: {name} is {found.tolist()[:4]}, not ImageNet's {list(value)}")
 
 
 def _infer(tensors: Tensors) -> Moge2Config:
     """The configuration from names and shapes alone."""
     sizes = {size.tokens: name for name, size in VITS.items()}
-    tokens = shape_of(tensors, "vit.cls_token", _RULES)[-1]
+    tokens = shape_of(tensors, "vit.cls_token", _RULES, 3)[-1]
     if tokens not in sizes:
         raise CheckpointError(f"{_WHAT}: tokens of {tokens} channels; known are {sizes}")
     projections = sum(re.fullmatch(r"projections\.\d+\.weight", name) is not None for name in tensors)
@@ -106,7 +105,7 @@ def _infer(tensors: Tensors) -> Moge2Config:
         {
             "encoder": sizes[tokens],
             "taps": taps,
-            "widths": [shape_of(tensors, f"neck.inputs.{k}.weight", _RULES)[0] for k in range(_LEVELS)],
+            "widths": [shape_of(tensors, f"neck.inputs.{k}.weight", _RULES, 4)[0] for k in range(_LEVELS)],
             "neck_units": _count_units(tensors, "neck"),
             "head_units": _count_units(tensors, "points"),
             "normals": any(name.startswith("normals.") for name in tensors),

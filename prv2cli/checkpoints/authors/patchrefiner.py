@@ -146,7 +146,7 @@ def _infer_refiner(tensors: Tensors, guidance: str) -> RefinerConfig:
     """The configuration of the authors' refiner, from the shapes of its (renamed) fusion tensors."""
 
     def channels(name: str) -> tuple[int, int]:
-        shape = shape_of(tensors, name, _FUSION_RULES)
+        shape = shape_of(tensors, name, _FUSION_RULES, 4)
         return shape[1], shape[0]  # of a convolution: in, out
 
     projections = [channels(f"c2f.project.{k}.weight") for k in range(LEVELS)]

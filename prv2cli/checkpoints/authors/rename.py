@@ -50,10 +50,16 @@ def original(name: str, rules: Rules) -> str:
     return name if prefix is None else f"{inverse[prefix]}{name.removeprefix(prefix)}"
 
 
-def shape_of(tensors: Tensors, name: str, rules: Rules) -> torch.Size:
+def shape_of(tensors: Tensors, name: str, rules: Rules, axes: int) -> torch.Size:
+    """The shape of a tensor that is there and has so many axes. Raises CheckpointError."""
     if name not in tensors:
         raise CheckpointError(f"missing tensor {original(name, rules)}")
-    return tensors[name].shape
+    shape = tensors[name].shape
+    if len(shape) != axes:
+        raise CheckpointError(
+            f"tensor {original(name, rules)} of shape {list(shape)}: it should have {axes} axes"
+        )
+    return shape
 
 
 def floating(model: nn.Module) -> Tensors:

@@ -165,7 +165,7 @@ def _read_settings(tensors: Tensors, depth: int, max_depth: float | None, rules:
     """transformers' settings, from the shapes of the (renamed) tensors."""
 
     def outputs(name: str) -> int:
-        return shape_of(tensors, f"{_OURS}.{name}", rules)[0]
+        return shape_of(tensors, f"{_OURS}.{name}", rules, 4)[0]
 
     head = "metric_head"
     kind = _bin_kind([outputs(f"{head}.attractors.{k}.conv2.weight") for k in range(_LEVELS)])
@@ -196,10 +196,10 @@ def _read_settings(tensors: Tensors, depth: int, max_depth: float | None, rules:
 
 
 def _backbone_settings(tensors: Tensors, depth: int, rules: Rules) -> dict[str, Any]:
-    tokens = shape_of(tensors, f"{_BEIT}.embeddings.cls_token", rules)[-1]
+    tokens = shape_of(tensors, f"{_BEIT}.embeddings.cls_token", rules, 3)[-1]
     if depth == 0 or depth % _LEVELS:
         raise CheckpointError(f"{_WHAT}: a BEiT of {depth} blocks, which cannot be read at each quarter")
-    distances, heads = shape_of(tensors, f"{_BEIT}.layers.0.{_TABLE}", rules)
+    distances, heads = shape_of(tensors, f"{_BEIT}.layers.0.{_TABLE}", rules, 2)
     # Of a window of n x n patches: (2n - 1)^2 distances, and three for the class token.
     side = math.isqrt(max(0, distances - 3))
     if side * side != distances - 3 or side % 2 == 0:
@@ -212,7 +212,7 @@ def _backbone_settings(tensors: Tensors, depth: int, rules: Rules) -> dict[str, 
         "hidden_size": tokens,
         "num_hidden_layers": depth,
         "num_attention_heads": heads,
-        "intermediate_size": shape_of(tensors, f"{_BEIT}.layers.0.mlp.fc1.weight", rules)[0],
+        "intermediate_size": shape_of(tensors, f"{_BEIT}.layers.0.mlp.fc1.weight", rules, 2)[0],
         "layer_norm_eps": 1e-6,
         "drop_path_rate": 0.0,
         "use_relative_position_bias": True,

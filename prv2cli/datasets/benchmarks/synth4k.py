@@ -59,9 +59,9 @@ class Synth4K(ListedData[_Files]):
             lists = {config.game.lower(): lists[config.game.lower()]}
         files = [
             _Files(*paths)
-            for game, path in lists.items()
+            for path in lists.values()
             for paths in listed_files(
-                read_split(path, 2, "a picture and its depth"), root / "datasets" / game, 0, 1
+                read_split(path, 2, "a picture and its depth"), root / "datasets" / path.parent.name, 0, 1
             )
         ]
         super().__init__(

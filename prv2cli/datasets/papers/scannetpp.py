@@ -89,12 +89,10 @@ def _in_scenes(scenes: list[Path], config: ScanNetPPData) -> list[_Files]:
         if not depths and config.split is not None:
             # A scene that the list names: told as a broken sample, or nobody would miss it.
             depths = [device / config.depth / "*.png"]
-        for depth in depths:
-            stem = device / _PICTURES[config.device] / depth.stem
-            pictures = [
-                path for path in stem.parent.glob(f"{depth.stem}.*") if path.suffix.lower() in _SUFFIXES
-            ]
-            files.append(_Files(pictures[0] if pictures else stem.with_suffix(".jpg"), depth))
+        folder = device / _PICTURES[config.device]
+        there = sorted(folder.iterdir()) if folder.is_dir() else []
+        pictures = {path.stem: path for path in reversed(there) if path.suffix.lower() in _SUFFIXES}
+        files += [_Files(pictures.get(depth.stem, folder / f"{depth.stem}.jpg"), depth) for depth in depths]
     return files
 
 

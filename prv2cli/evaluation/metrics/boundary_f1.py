@@ -110,16 +110,17 @@ def matte_recall(pred: FloatMap, matte: FloatMap) -> float:
     an outline.
 
     Args:
-        pred: (H, W) in any unit; at what is not finite and above 0 there are no edges.
+        pred: (H, W) in any unit; infinite is behind all else; at NaN and what is not above 0 there are no edges.
         matte: (H, W) 0..1, how much of a pixel is in front.
     """
     front = matte > IN_FRONT
-    depth = np.where(np.isfinite(pred) & (pred > 0), pred, np.nan)
+    depth = np.where(pred > 0, pred, np.nan)
     levels = np.linspace(*DEPTH_PRO_THRESHOLDS, STEPS)
     recalls, outlines = [], 0
     for inside, seen in ((front, depth), (front.T, depth.T)):
         for near, far in ((_LEFT, _RIGHT), (_RIGHT, _LEFT)):
-            outline, ratio = inside[near] & ~inside[far], seen[far] / seen[near]
+            with np.errstate(invalid="ignore"):  # infinite by infinite: no edge
+                outline, ratio = inside[near] & ~inside[far], seen[far] / seen[near]
             found = [int((_steepest(ratio, t) & outline).sum()) for t in levels]
             recalls.append(np.array(found) / max(int(outline.sum()), 1))
             outlines += int(outline.sum())

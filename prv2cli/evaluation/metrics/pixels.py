@@ -108,7 +108,7 @@ def consistency_error(tiles: npt.NDArray[np.floating[Any]], overlap: tuple[int, 
     """Tile consistency error (PatchFusion), metres: mean |difference| of neighbouring tiles where they overlap.
 
     Args:
-        tiles: (rows, columns, h, w) metres, a regular grid of predictions, not blended.
+        tiles: (rows, columns, h, w) metres, a regular grid of predictions, not blended; NaN: not compared.
         overlap: px that tiles share with the one below, and with the one to the right. The papers: 270, 270 of
             540 x 960.
 
@@ -121,7 +121,8 @@ def consistency_error(tiles: npt.NDArray[np.floating[Any]], overlap: tuple[int, 
         raise ValueError(f"tiles of {height} x {width} px cannot overlap by {down} and {across} px")
     vertical = np.abs(tiles[:-1, :, height - down :] - tiles[1:, :, :down])
     horizontal = np.abs(tiles[:, :-1, :, width - across :] - tiles[:, 1:, :, :across])
-    return mean(np.concatenate([vertical.ravel(), horizontal.ravel()]))
+    differences = np.concatenate([vertical.ravel(), horizontal.ravel()])
+    return mean(differences[~np.isnan(differences)])
 
 
 def mean(values: npt.NDArray[Any]) -> float:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
+
+from prv2cli.files.pictures.png_chunks import chunk_data
 
 ORIENTATION = 0x0112  # the tag, in EXIF and in TIFF
 
@@ -19,6 +21,22 @@ def orientation_of(image: Any) -> int:
     try:
         return valid_orientation(image.getexif().get(ORIENTATION))
     except Exception:  # Pillow raises a dozen kinds
+        return 1
+
+
+def orientation_of_png(file: BinaryIO) -> int:
+    """That of a PNG, without decoding its pixels, as Pillow does in search of EXIF data behind them."""
+    from PIL.Image import Exif
+    from PIL.PngImagePlugin import PngImageFile
+
+    try:
+        file.seek(0)
+        exif = super(PngImageFile, PngImageFile(file)).getexif()
+        if not exif and (late := chunk_data(file, b"eXIf")):
+            exif = Exif()
+            exif.load(late)
+        return valid_orientation(exif.get(ORIENTATION))
+    except Exception:  # as above
         return 1
 
 

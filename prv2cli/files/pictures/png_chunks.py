@@ -53,6 +53,21 @@ def sound_png(file: BinaryIO) -> tuple[BinaryIO, tuple[str, ...]]:
     return (_rebuilt(file, found), tuple(notes)) if notes else (file, ())
 
 
+def chunk_data(file: BinaryIO, wanted: bytes) -> bytes | None:
+    """The data of the first chunk of a name, None where there is none; of the others nothing is read."""
+    at, name = len(SIGNATURE), b""
+    while name != _END:
+        file.seek(at)
+        header = file.read(8)
+        if len(header) < 8:
+            return None
+        size, name = int.from_bytes(header[:4], "big"), header[4:]
+        if name == wanted:
+            return file.read(size)
+        at += 12 + size
+    return None
+
+
 def chunks(file: BinaryIO) -> Iterator[Chunk]:
     """From the first chunk to the last one, or to the end of the file."""
     at = len(SIGNATURE)

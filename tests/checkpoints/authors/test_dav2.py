@@ -46,6 +46,18 @@ def test_configuration_is_read_from_the_shapes() -> None:
     assert tensors.keys() == {name for name, tensor in expected.items() if tensor.is_floating_point()}
 
 
+def test_tensors_of_another_number_of_axes_are_told_as_such() -> None:
+    state = shapes("dav2_vits")
+    name = next(name for name in state if name.endswith("cls_token"))
+    with pytest.raises(CheckpointError, match=r"cls_token of shape \[\]: it should have 3 axes"):
+        convert_dav2({**state, name: torch.empty((), device="meta")}, max_depth=20)
+    state = shapes("whole_448x448")
+    name = next(name for name in state if name.startswith(FUSION) and state[name].dim() == 4)
+    flat = {key: tensor.flatten() if tensor.dim() == 4 else tensor for key, tensor in state.items()}
+    with pytest.raises(CheckpointError, match="it should have 4 axes"):
+        convert_patchrefiner(flat)
+
+
 @pytest.mark.parametrize(("case", "top"), [("fusion_dav2", 128), ("fusion_zoe", 32)])
 def test_fusion_alone(case: str, top: int) -> None:
     config, tensors = convert_fusion(shapes(case))
