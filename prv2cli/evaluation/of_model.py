@@ -153,7 +153,7 @@ def _on_matte(name: str, matte: np.ndarray, estimate: Estimate) -> ImageResult:
 
 
 def _coarse(estimate: Estimate, shape: tuple[int, int], sky: float) -> np.ndarray:
-    """The coarse map at the photograph's size; `sky` where its network sees no surface, of which no pixel has a share."""
+    """The coarse map at the photograph's size; `sky` where its network sees no surface, whose depth spreads nowhere."""
     if estimate.seen is None:
         return bilinear(estimate.coarse, shape)
     seen = np.asarray(estimate.seen)
