@@ -368,7 +368,7 @@ def test_the_command_says_that_some_failed(
 ) -> None:
     from prv2cli.refine.refiner import Refiner
 
-    monkeypatch.setattr(Refiner, "load", lambda models: FakeRefiner())
+    monkeypatch.setattr(Refiner, "load", lambda *_: FakeRefiner())
     with pytest.raises(SystemExit) as ended:
         main(
             [
@@ -512,7 +512,7 @@ def test_an_output_folder_that_takes_no_files(
     else:
         (outcome,) = outcomes_in(out, tmp_path)
         assert outcome.state == "failed"
-        assert outcome.error == f"{out}: no permission to write there; write elsewhere"
+        assert outcome.error == f"{outcome.job.source}: {out}: no permission to write there; write elsewhere"
     assert tree(tmp_path / "out") == {}
 
 
@@ -522,7 +522,7 @@ def test_a_read_only_folder(tmp_path: Path) -> None:
     out.mkdir()
     out.chmod(0o555)
     (outcome,) = outcomes_in(out, tmp_path)
-    assert outcome.error == f"{out}: no permission to write there; write elsewhere"
+    assert outcome.error == f"{outcome.job.source}: {out}: no permission to write there; write elsewhere"
 
 
 def test_a_file_in_the_place_of_a_folder(tmp_path: Path) -> None:

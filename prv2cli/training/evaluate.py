@@ -40,6 +40,7 @@ class _WholeDepth:
     depth: np.ndarray
     seam: float = 0.0
     unit: str = "metre"
+    seen: np.ndarray | None = None
 
     @property
     def coarse(self) -> np.ndarray:
