@@ -16,6 +16,7 @@ from prv2cli.depth_files.ours.metadata import DepthMetadata
 from prv2cli.depth_files.ours.write import write_depth
 from prv2cli.errors import InputError, UsageError
 from prv2cli.photo.read import Photo, read_photo
+from prv2cli.view.maps import read_map
 from prv2cli.view.material import PhotoLayer, depth_layers, focal_of, page_size, photo_layer
 
 ALL = 10**9
@@ -128,6 +129,17 @@ def test_0_is_a_number_where_there_is_no_unit(layer: PhotoLayer, tmp_path: Path)
     np.save(tmp_path / "nan.npy", np.full(SIZE, np.nan))
     with pytest.raises(InputError, match=r"nan\.npy: no pixel holds a number"):
         depth_layers([tmp_path / "nan.npy"], layer, ALL, relative=True)
+
+
+def test_clear_pixels_of_a_picture_are_no_depth(tmp_path: Path) -> None:
+    """As `prv2 refine` takes them; what lies under them is no number."""
+    levels = np.full((8, 12), 90, np.uint8)
+    alpha = np.full((8, 12), 255, np.uint8)
+    alpha[2:4, 3] = 0
+    Image.merge("LA", [Image.fromarray(levels), Image.fromarray(alpha)]).save(tmp_path / "a.png")
+    _, found = read_map(tmp_path / "a.png", kind="depth", relative=True)
+    np.testing.assert_array_equal(np.isnan(found.values), alpha == 0)
+    assert any("2 pixels marked as no data" in note for note in found.notes)
 
 
 def test_a_stream_is_read_once(layer: PhotoLayer, tmp_path: Path) -> None:

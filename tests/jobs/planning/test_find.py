@@ -108,6 +108,14 @@ def test_a_folder_that_cannot_be_read_is_told(inputs: str, monkeypatch: pytest.M
     assert [str(path) for path, _ in _look(inputs).unseen] == ["in/below"]
 
 
+def test_a_mistyped_pattern_is_told_though_another_folder_cannot_be_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    close_folder(monkeypatch, "below")
+    with pytest.raises(InputError, match=r"other/\*\.jgp: no such file, and nothing matches"):
+        _look("in", "other/*.jgp")
+
+
 def test_a_file_given_twice_is_done_once() -> None:
     found = _look("in/a.jpg", "./in/../in/a.jpg", "in", str(Path("in/a.jpg").absolute()))
     assert [Path(name).name for name in _names(found)] == ["a.jpg", "b.png", "c.jpg"]
