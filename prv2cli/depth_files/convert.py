@@ -11,7 +11,7 @@ from prv2cli.depth_files.ours.encode import DEFAULT_SCALE, depth_format, stored_
 from prv2cli.depth_files.ours.encoding import Encoding, write
 from prv2cli.depth_files.ours.metadata import SOFTWARE
 from prv2cli.depth_files.ours.write import WriteReport
-from prv2cli.depth_files.read import decode_source, depth_of, without_unit
+from prv2cli.depth_files.read import read_depth
 from prv2cli.files.atomic import check_output
 
 
@@ -40,19 +40,9 @@ def convert(
         stored_dtype(fmt, dtype)
     if isinstance(target, Path):
         check_output(target)
-    name, stored = decode_source(source)
-    if relative and scale is None and stored.metadata is None and stored.numbers.dtype.kind == "f":
-        depth = without_unit(name, stored, kind)
-    else:
-        depth = depth_of(
-            name,
-            stored,
-            scale=scale,
-            kind=kind,
-            relative=relative,
-            scale_flag="--scale",
-            relative_flag=relative_flag,
-        )
+    depth = read_depth(
+        source, scale=scale, kind=kind, relative=relative, relative_flag=relative_flag, any_unit=relative
+    )
     signed = depth.metadata.signed or bool((depth.values <= 0).any())
     keep = depth.metadata.kind == "inverse"
     turned = inverse is not None and inverse != keep

@@ -58,8 +58,8 @@ def read_depth(
     A file by prv2 says its scale, unit and kind. Explicit arguments win over it: `scale` (stored numbers per
     metre, or per 1/metre) makes the unit physical, `kind` renames the unit with it, `relative` drops the
     physical unit. A file by others needs `scale`, also where it holds floats (1 = metres), unless it is
-    `relative`; with `any_unit` it is taken for that. Its `kind` is depth unless given. `scale_flag`, `relative_flag`:
-    their names in messages.
+    `relative`; with `any_unit` it is taken for that, and floats keep 0 and less (without_unit). Its `kind` is depth
+    unless given. `scale_flag`, `relative_flag`: their names in messages.
     Raises UsageError where the unit is not known, InputError for whatever is wrong with the file.
     """
     name, stored = decode_source(source)
@@ -88,9 +88,9 @@ def depth_of(
 ) -> DepthMap:
     """What read_depth() makes of the raw numbers of a file, and with the same errors."""
     refuse_confidence(name, stored)
-    metadata = interpret(name, stored, scale, kind, relative, scale_flag)
-    if metadata is None and any_unit and stored.numbers.dtype.kind == "f":
+    if any_unit and scale is None and stored.metadata is None and stored.numbers.dtype.kind == "f":
         return without_unit(name, stored, kind)
+    metadata = interpret(name, stored, scale, kind, relative, scale_flag)
     if metadata is None and any_unit:
         metadata = interpret(name, stored, scale, kind, True, scale_flag)
     if metadata is None:

@@ -71,7 +71,9 @@ def _png_header(name: str, kind: str, file: BinaryIO, check: CheckSize) -> Heade
     image: Any = open_pillow(PngImagePlugin.PngImageFile, file, check)
     layout = image.tile[0][3] if image.tile else None
     held = 8 if layout in png.TWICE else _pillow_bytes(image.mode)
-    return _header(name, kind, image, layout in png.DEEP_LAYOUTS, held, orientation=orientation_of_png(file))
+    return _header(
+        name, kind, image, layout in png.DEEP_LAYOUTS, held, orientation=orientation_of_png(image, file)
+    )
 
 
 def _other_header(name: str, kind: str, file: BinaryIO, check: CheckSize) -> Header:

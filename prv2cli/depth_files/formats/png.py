@@ -82,7 +82,8 @@ def decode_png(file: BinaryIO) -> Decoded:
         both = np.asarray(load_as(image, "RGBA")).view(">u2")
         numbers, holes = both[..., 0], both[..., 1] == 0
     elif layout in _COLOURS:
-        numbers, holes = _grey_of(_halves(sound, image, layout))
+        sound.seek(0)
+        numbers, holes = _grey_of(TwoHalves.of(image, PngImageFile(sound), str(layout)))
     else:
         image.load()
         numbers, holes = np.asarray(image), np.zeros((0, 0), bool)
@@ -110,14 +111,6 @@ def _opened(file: BinaryIO) -> Any:
 def _layout(image: Any) -> object:
     """How the pixels of an opened picture lie in its file, in Pillow's terms."""
     return image.tile[0][3] if image.tile else None
-
-
-def _halves(file: BinaryIO, image: Any, layout: str) -> TwoHalves:
-    from PIL.PngImagePlugin import PngImageFile
-
-    load_as(image, layout)
-    file.seek(0)
-    return TwoHalves(image, load_as(PngImageFile(file), layout.replace("16B", "16L")))
 
 
 def _grey_of(halves: TwoHalves) -> tuple[np.ndarray, np.ndarray]:

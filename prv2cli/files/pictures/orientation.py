@@ -24,14 +24,13 @@ def orientation_of(image: Any) -> int:
         return 1
 
 
-def orientation_of_png(file: BinaryIO) -> int:
-    """That of a PNG, without decoding its pixels, as Pillow does in search of EXIF data behind them."""
+def orientation_of_png(image: Any, file: BinaryIO) -> int:
+    """That of an opened PNG, whose pixels are not decoded, as Pillow does in search of EXIF data behind them."""
     from PIL.Image import Exif
     from PIL.PngImagePlugin import PngImageFile
 
     try:
-        file.seek(0)
-        exif = super(PngImageFile, PngImageFile(file)).getexif()
+        exif = super(PngImageFile, image).getexif()
         if not exif and (late := chunk_data(file, b"eXIf")):
             exif = Exif()
             exif.load(late)

@@ -19,6 +19,11 @@ class TwoHalves(NamedTuple):
     high: Image.Image
     low: Image.Image
 
+    @classmethod
+    def of(cls, first: ImageFile.ImageFile, second: ImageFile.ImageFile, layout: str) -> TwoHalves:
+        """Of a picture that was opened twice and not loaded; `layout`: Pillow's name of it, which ends in 16B."""
+        return cls(load_as(first, layout), load_as(second, layout.replace("16B", "16L")))
+
     def rows(self, y0: int, y1: int) -> np.ndarray:
         """Rows y0 to y1: (n, W, C) uint16."""
         box = (0, y0, self.high.width, y1)

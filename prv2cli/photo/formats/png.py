@@ -78,7 +78,7 @@ def _pixels(
         load_as(image, "RGBA")
         return lambda y0, y1: np.asarray(image.crop((0, y0, width, y1))).view(">u2").astype(np.uint16)
     second = open_pillow(PngImagePlugin.PngImageFile, file, check)
-    return TwoHalves(load_as(image, layout), load_as(second, layout.replace("16B", "16L"))).rows
+    return TwoHalves.of(image, second, layout).rows
 
 
 def _coded_colours(file: BinaryIO, image: ImageFile.ImageFile, *, grey: bool) -> Coded | None:
