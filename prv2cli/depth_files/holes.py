@@ -84,7 +84,7 @@ def _sentinels(numbers: np.ndarray, holes: np.ndarray, *, metric: bool) -> Itera
     elif (
         metric
     ):  # pictures of relative depth are stretched to the whole range: their largest number is a value
-        largest = frozenset((float(np.iinfo(numbers.dtype).max),))
+        largest = frozenset((int(np.iinfo(numbers.dtype).max),))
         yield from _at_end(numbers, holes, largest, frozenset(), top=True)
 
 
@@ -122,5 +122,6 @@ def _end(numbers: np.ndarray, holes: np.ndarray, without: float | None, *, top: 
         if without is not None:
             keep &= ~_equal(band, without)
         if keep.any():
-            found.append(float(band[keep].max() if top else band[keep].min()))
+            # An integer stays one: the largest of 64 bits is no float.
+            found.append((band[keep].max() if top else band[keep].min()).item())
     return (max(found) if top else min(found)) if found else None

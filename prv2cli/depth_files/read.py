@@ -113,7 +113,8 @@ def without_unit(name: str, stored: Stored, kind: Kind | None) -> DepthMap:
     metadata = interpret(name, stored, None, kind, True, "--scale")
     assert metadata is not None
     holes, found = find_holes(stored, metadata)
-    values = stored.numbers.astype(np.float32)
+    with np.errstate(over="ignore"):  # what float32 cannot hold is no depth
+        values = stored.numbers.astype(np.float32)
     values[~np.isfinite(values)] = np.nan
     if holes is not None:
         values[holes] = np.nan

@@ -19,6 +19,7 @@ from prv2cli.datasets.folder import files_by_stem
 from prv2cli.datasets.samples import left_out
 from prv2cli.depth_files.decode import READ_SUFFIXES
 from prv2cli.depth_files.formats.rows import far_end
+from prv2cli.depth_files.ours.metadata import Content
 from prv2cli.depth_files.read import decode_source, depth_of, without_unit
 from prv2cli.errors import InputError, UsageError
 from prv2cli.evaluation.config import Measuring
@@ -157,7 +158,9 @@ def _read(
     """(H, W) depth, NaN = none, and its unit: metre or relative. `relative`: a file that says none will do."""
     name, stored = decode_source(path)
     relative = relative and reading.scale is None
-    others = relative and stored.metadata is None
+    # In integers of depth 0 is no depth, in those of inverse depth, as in floats, a value.
+    zero_is_a_value = stored.numbers.dtype.kind == "f" or reading.kind == "inverse"
+    others = relative and stored.metadata is None and zero_is_a_value
     if others:
         depth = without_unit(name, stored, reading.kind)
     else:
@@ -174,10 +177,18 @@ def _read(
         tell(note)
     values = depth.values
     if others or depth.metadata.signed:
-        values = np.maximum(values, far_end(values))
+        values = _above_zero(values, depth.metadata.kind)
     if depth.metadata.kind == "inverse":
         values = 1 / values
     return values, depth.metadata.unit.removeprefix("1/")
+
+
+def _above_zero(values: np.ndarray, kind: Content) -> np.ndarray:
+    """With what can be measured in the place of 0 and less: the farthest (inverse), or the nearest."""
+    if kind == "inverse":
+        return np.maximum(values, far_end(values))
+    nearest_of_all = np.min(values, where=values > 0, initial=np.inf)
+    return np.where(values <= 0, nearest_of_all if np.isfinite(nearest_of_all) else far_end(values), values)
 
 
 def _fitted(pred: np.ndarray, size: tuple[int, ...], resize: Resize | None, pair: DepthPair) -> np.ndarray:

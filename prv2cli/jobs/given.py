@@ -72,9 +72,10 @@ class GivenMaps:
             digest = None  # the photograph's own
         else:
             digest = map_sha256(file)
-            found = read_given(
-                file, scale=self.scale, kind=self.kind, relative=self.relative, invalid=self.invalid
-            )
+            with quiet_pillow():
+                found = read_given(
+                    file, scale=self.scale, kind=self.kind, relative=self.relative, invalid=self.invalid
+                )
         given = GivenDepth(found.values, found.kind, found.unit, found.half_step)
         return replace(
             given,

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from prv2cli.depth_files.formats.rows import far_end
-from prv2cli.depth_files.ours.metadata import DepthMetadata
+from prv2cli.depth_files.formats.rows import least_turned_over
+from prv2cli.depth_files.ours.metadata import Content, DepthMetadata
 from prv2cli.depth_files.ours.write import WriteReport
 from prv2cli.files.disk_array import bands
 from prv2cli.files.pictures.field_of_view import field_of_view
@@ -87,7 +87,7 @@ def summary(
         "height": height,
         "unit": report.unit,
         "kind": report.kind,
-        **_range(result.depth, turned=report.kind != metadata.kind, affine=result.affine),
+        **_range(result.depth, metadata.kind, turned=report.kind != metadata.kind, affine=result.affine),
         "masked": result.masked,
         "filled": result.filled,
         "clipped": report.clipped,
@@ -119,13 +119,13 @@ def _notes_of_holes(result: Depth, given: GivenDepth | None) -> list[str]:
     return notes
 
 
-def _range(depth: np.ndarray, *, turned: bool, affine: bool) -> dict[str, float | None]:
+def _range(depth: np.ndarray, kind: Content, *, turned: bool, affine: bool) -> dict[str, float | None]:
     """The smallest, middle and largest depth, by bands where it lies on disk; None where all is sky.
 
-    turned: of 1 / depth, as the file has it (write.write_depth). affine: depth has no zero of its own.
+    kind: of depth. turned: of 1 / depth, as the file has it (write.write_depth). affine: it has no zero of its own.
     """
     ends: list[float] = []
-    least = far_end(depth) if turned and affine else None
+    least = least_turned_over(depth, kind) if turned and affine else None
 
     def known_of(part: np.ndarray) -> np.ndarray:
         known = part[~np.isnan(part)]

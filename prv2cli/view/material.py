@@ -30,6 +30,7 @@ from prv2cli.view.maps import read_map
 
 Size = tuple[int, int]  # rows, columns
 _QUALITY = 92
+_LONGEST = 16384  # px: what browsers draw in one canvas
 
 
 @dataclass(frozen=True)
@@ -103,9 +104,9 @@ def depth_layers(
 
 
 def page_size(size: Size, pixels: int) -> Size:
-    """The size, or the largest of the same aspect that has at most so many pixels."""
+    """The size, or the largest of the same aspect that has at most so many pixels and fits into a canvas."""
     rows, columns = size
-    reduction = min(1.0, math.sqrt(pixels / (rows * columns)))
+    reduction = min(1.0, math.sqrt(pixels / (rows * columns)), _LONGEST / max(rows, columns))
     return max(1, int(rows * reduction)), max(1, int(columns * reduction))
 
 

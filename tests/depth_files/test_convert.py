@@ -115,6 +115,13 @@ def test_floats_of_others_without_a_unit_keep_what_is_0_or_less(folder: Path) ->
     assert np.isnan(read_depth(folder / "metres.tif").values).sum() == 2
 
 
+def test_relative_depth_without_a_zero_in_it_is_turned_over_as_it_is(folder: Path) -> None:
+    values = np.array([[0.5, 2, 4000]], np.float32)
+    write_depth(folder / "a.npy", values, DepthMetadata(unit="relative"), signed=True)
+    convert(folder / "a.npy", folder / "b.npy", inverse=True)
+    np.testing.assert_allclose(np.load(folder / "b.npy"), 1 / values)
+
+
 def test_a_map_of_others_has_no_depth_at_zero(folder: Path) -> None:
     np.save(folder / "a.npy", np.array([[-0.5, 0, 0.25]], np.float32))
     assert np.isnan(read_depth(folder / "a.npy", relative=True).values).sum() == 2

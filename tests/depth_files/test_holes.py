@@ -201,6 +201,13 @@ def test_16_bit_files_with_a_background_of_the_largest_number() -> None:
     assert picture.notes == ()
 
 
+@pytest.mark.parametrize("dtype", ["i8", "u8"])
+def test_the_largest_integer_of_64_bits_which_no_float_is(dtype: str) -> None:
+    found = read_depth(npy(background(np.iinfo(dtype).max, dtype)), scale=1000)
+    assert np.array_equal(np.isnan(found.values), np.arange(32)[None].repeat(24, 0) < 8)
+    assert "192 pixels of 9.22" in found.notes[0] or "192 pixels of 1.84" in found.notes[0]
+
+
 @pytest.mark.parametrize(
     "values",
     [

@@ -121,3 +121,31 @@ def test_maps_of_others_are_read_as_our_own_where_they_are_aligned(tmp_path: Pat
     found = evaluate_pairs(pairs, how, pred_reading=Reading(kind="inverse"))
     assert found.means()["prediction"]["abs_rel"] < 1e-2
     assert found.means()["prediction"].get("missing", 0) == 0
+
+
+def test_aligned_depth_keeps_its_foreground_beside_a_far_background(tmp_path: Path) -> None:
+    """A sky of 10 km is no reason to take all that is nearer than 10 m for 10 m."""
+    truth = slope()
+    far = truth.copy()
+    far[0] = 1e4
+    (tmp_path / "p").mkdir()
+    np.save(tmp_path / "p/a.npy", far)
+    write_depth(tmp_path / "p/b.npy", far, DepthMetadata(), dtype="float32")
+    truth[0] = np.nan
+    pairs, _ = find_pairs(tmp_path / "p", files(tmp_path / "t", a=truth, b=truth))
+    assert len(pairs) == 2
+    how = Measuring(boundaries=False, align="scale")
+    for found in evaluate_pairs(pairs, how).images:
+        assert found.figures["prediction"]["abs_rel"] < 1e-2
+
+
+def test_0_in_integers_of_depth_by_others_is_no_depth_where_they_are_aligned(tmp_path: Path) -> None:
+    truth = slope()
+    numbers = np.rint(truth * 1000).astype(np.uint16)
+    numbers[: len(numbers) * 2 // 3] = 0
+    (tmp_path / "p").mkdir()
+    Image.fromarray(numbers).save(tmp_path / "p/a.png")
+    pairs, _ = find_pairs(tmp_path / "p", files(tmp_path / "t", a=truth))
+    found = evaluate_pairs(pairs, Measuring(boundaries=False, align="scale")).means()["prediction"]
+    assert found["missing"] > 0.6
+    assert found["abs_rel"] == pytest.approx(found["missing"], abs=1e-2)  # what is missing counts as 1

@@ -28,7 +28,7 @@ from PIL import Image
 from prv2cli.depth_files.formats import rows
 from prv2cli.depth_files.ours.encoding import Encoding, write
 from prv2cli.depth_files.read import read_depth
-from prv2cli.errors import DiskFullError
+from prv2cli.errors import DiskFullError, OutputError
 from prv2cli.jobs.batch import BatchSettings, Job
 from prv2cli.jobs.claims import FOLDER, Claims
 from prv2cli.jobs.engines.admission import MemoryRoom
@@ -96,6 +96,17 @@ def test_a_second_run_does_nothing(folder: Path) -> None:
     assert _run(_jobs(folder), refiner) == {"skipped": 4}
     assert refiner.calls == 0
     assert _tree(folder.parent / "out") == before
+
+
+def test_a_second_run_needs_to_write_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _run(_jobs(folder))
+    (folder.parent / "out/b.tif").unlink()
+
+    def refuse(*_: Any) -> bool:
+        raise OutputError("no permission to write there")
+
+    monkeypatch.setattr(Claims, "acquire", refuse)
+    assert _run(_jobs(folder)) == {"skipped": 3, "failed": 1}
 
 
 @pytest.mark.parametrize(

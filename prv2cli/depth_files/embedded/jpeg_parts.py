@@ -6,23 +6,24 @@ MPF        APP2: a list of pictures in the same file (CIPA DC-007)
 
 from __future__ import annotations
 
+import io
 import struct
 from collections.abc import Iterator
 from functools import cached_property
 from xml.etree import ElementTree
 
-from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
 
 from prv2cli.depth_files.embedded.xmp import MAX_BYTES, merged, parse_packet
 from prv2cli.errors import InputError
 from prv2cli.files.pictures.jpeg_segments import end_of_picture, jpeg_segments
-from prv2cli.files.pictures.orientation import ORIENTATION, valid_orientation
+from prv2cli.files.pictures.orientation import orientation_of
 
 _APP1, _APP2 = 0xE1, 0xE2
 _XMP, _EXTENDED = b"http://ns.adobe.com/xap/1.0/\0", b"http://ns.adobe.com/xmp/extension/\0"
 _NOTE = "http://ns.adobe.com/xmp/note/"
 _GUID = 32  # characters
-_EXIF, _MPF = b"Exif\0\0", b"MPF\0"
+_MPF = b"MPF\0"
 _MP_ENTRIES = 0xB002
 _MP_ENTRY = 16
 _MAX_PICTURES = 64
@@ -65,12 +66,10 @@ class JpegParts:
 
     @property
     def orientation(self) -> int:
-        """By its EXIF data; broken ones turn nothing, as where the photograph itself is read."""
-        tags = Image.Exif()
+        """By its EXIF data or, without them, its XMP, as where the photograph itself is read."""
         try:
-            tags.load(next(self._bodies(_APP1, _EXIF), b""))
-            return valid_orientation(tags.get(ORIENTATION))
-        except Exception:  # Pillow raises a dozen kinds for broken EXIF
+            return orientation_of(JpegImageFile(io.BytesIO(self.data)))
+        except Exception:  # Pillow raises a dozen kinds for broken files
             return 1
 
     @property

@@ -27,8 +27,19 @@ def row_bands(height: int, width: int) -> Iterator[slice]:
     return bands(height, width, BAND_PIXELS)
 
 
+def least_turned_over(values: np.ndarray, kind: str) -> float | None:
+    """What smaller numbers of a map without a zero of its own count as when it is turned over; None: they stay.
+
+    What is turned over has a zero: inverse depth at it or beyond becomes the farthest that can be told, depth the
+    nearest. Depth that is above it everywhere is turned over as it is.
+    """
+    if kind == "depth" and not any((values[rows] <= 0).any() for rows in row_bands(*values.shape)):
+        return None
+    return far_end(values)
+
+
 def far_end(values: np.ndarray) -> float:
-    """The least number of a map without a zero of its own when it is turned over: 1/0 is no number."""
+    """As little as can be told beside the largest number: 1/0 is none."""
     largest = max(
         float(np.fmax.reduce(values[rows], axis=None, initial=0)) for rows in row_bands(*values.shape)
     )

@@ -17,7 +17,7 @@ from typing import BinaryIO
 import numpy as np
 
 from prv2cli.choices import Dtype
-from prv2cli.depth_files.formats.rows import Rows, far_end
+from prv2cli.depth_files.formats.rows import Rows, least_turned_over
 from prv2cli.depth_files.formats.tiff import encode_tiled_tiff
 from prv2cli.depth_files.ours.encode import DEFAULT_SCALE, ENCODERS, depth_format, stored_dtype
 from prv2cli.depth_files.ours.metadata import SOFTWARE, Content, DepthMetadata, check_scale
@@ -85,8 +85,7 @@ def write_depth(
         kind = "inverse" if inverse else "depth"
         metadata = metadata.as_kind(kind)
     invert = kind != given
-    # What is turned over has a zero: what lies at it or beyond becomes the farthest that can be told, or the nearest.
-    least = far_end(depth) if signed and invert else None
+    least = least_turned_over(depth, given) if signed and invert else None
     rows = Rows(depth, stored, scale, invert, signed and not invert, least, on_band=on_band)
     text = _describe(rows, metadata).to_json()
     with ExitStack() as now:

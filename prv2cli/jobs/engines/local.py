@@ -207,8 +207,13 @@ class LocalEngine:
         return work
 
     def _decode(self, work: _Work) -> Photo:
-        if not self.claims.acquire(work.job.target):
-            raise _Elsewhere
+        try:
+            if not self.claims.acquire(work.job.target):
+                raise _Elsewhere
+        except OutputError:  # where nothing can be written, what is there already is there all the same
+            if self._is_done(work.job):
+                raise _Done from None
+            raise
         if self._is_done(work.job):
             self.claims.release(work.job.target)
             raise _Done

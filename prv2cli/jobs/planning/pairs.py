@@ -9,7 +9,7 @@ import os
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from prv2cli.depth_files.given_map import MAP_SUFFIXES
 from prv2cli.errors import UsageError
@@ -118,7 +118,7 @@ def _problem(
     """Why a photograph has no map, or None."""
     if not maps:
         wanted = _place(photo, base, folder) / (name_of(photo, template) or "")
-        ending = "" if wanted.suffix.lower() in MAP_SUFFIXES or ":" in template else ".*"
+        ending = "" if _has_ending(wanted, template) or ":" in template else ".*"
         return f"no depth map {shown(wanted)}{ending}; --coarse-name '{{stem}}_depth.png' is for other names"
     if len(maps) > 1:
         several = ", ".join(shown(path) for path in maps[:_NAMED])
@@ -131,6 +131,12 @@ def _problem(
             f"--coarse-name '{{name}}{maps[0].suffix}'"
         )
     return None
+
+
+def _has_ending(path: Path, template: str) -> bool:
+    """Whether a name that a template made says which kind of file it is; a stem that ends like one does not."""
+    said = template.endswith(("{name}", "{suffix}")) or PurePath(template).suffix.lower() in MAP_SUFFIXES
+    return said and path.suffix.lower() in MAP_SUFFIXES
 
 
 def _place(photo: Path, base: Path, folder: Path) -> Path:
@@ -168,7 +174,7 @@ class _Names:
         path = _place(photo, base, self.folder) / name
         whole, _ = file_and_part(path)
         own = identity(photo)
-        if whole != path or path.suffix.lower() in MAP_SUFFIXES:
+        if whole != path or _has_ending(path, template):
             by_stem = self.within(whole.parent)
             there = whole.name in by_stem.get(whole.stem, ())
             return [path] if there and identity(whole) != own else []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 import random
@@ -22,6 +23,7 @@ from prv2cli.depth_files.embedded.read import read_embedded
 from prv2cli.depth_files.embedded.xmp import parse_packet
 from prv2cli.errors import InputError
 from prv2cli.files.pictures.orientation import turn
+from prv2cli.photo.read import read_photo
 
 LEVELS, DEEP = phone.levels(), phone.levels(16)
 SHARE = LEVELS / np.float64(255)
@@ -153,6 +155,19 @@ def test_depth_is_turned_as_the_photograph(make: Callable[..., bytes], orientati
     expected = turn(LEVELS, orientation)
     assert found.levels.shape == found.values.shape == expected.shape
     assert np.abs(found.levels.astype(int) - expected).mean() < 2
+
+
+def test_depth_is_turned_where_only_xmp_states_the_orientation() -> None:
+    data = base64.b64encode(phone.encoded(LEVELS)).decode()
+    about = (
+        'xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6" '
+        'xmlns:GDepth="http://ns.google.com/photos/1.0/depthmap/" '
+        f'GDepth:Format="RangeLinear" GDepth:Near="0.5" GDepth:Far="8" GDepth:Data="{data}"'
+    )
+    plain = phone.encoded(np.zeros((phone.HEIGHT, phone.WIDTH, 3), np.uint8), "JPEG")
+    both = phone.with_segments(plain, *phone.xmp_segments(phone.packet("", about)))
+    assert read_photo(io.BytesIO(both)).rgb.shape[:2] == (phone.WIDTH, phone.HEIGHT)
+    assert np.array_equal(_read(both).levels, turn(LEVELS, 6))
 
 
 def test_a_depth_picture_that_states_its_own_orientation_is_turned_once() -> None:

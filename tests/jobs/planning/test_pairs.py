@@ -122,6 +122,13 @@ def test_maps_beside_the_photographs(folder: Path) -> None:
     assert (found.unpaired, found.left_out) == ([], [])
 
 
+def test_a_stem_that_ends_like_a_file_is_a_stem(folder: Path) -> None:
+    _touch("in/a.tif.jpg", "in/b.png.webp", "maps/a.tif.png", "maps/a.tif")
+    found = _pair()
+    assert _names(found) == {"in/a.tif.jpg": "maps/a.tif.png"}
+    assert "no depth map maps/b.png.*" in found.unpaired[0][1]
+
+
 def test_two_that_could_each_be_the_map_of_the_other_are_told(folder: Path) -> None:
     _touch("in/a.jpg", "in/a.png", "in/b.jpg", "in/b.npy")
     found = _pair(maps="in")
