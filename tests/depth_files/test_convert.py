@@ -122,6 +122,12 @@ def test_relative_depth_without_a_zero_in_it_is_turned_over_as_it_is(folder: Pat
     np.testing.assert_allclose(np.load(folder / "b.npy"), 1 / values)
 
 
+def test_numbers_that_no_float32_holds_are_no_depth(folder: Path) -> None:
+    np.save(folder / "a.npy", np.array([[0.5, 2, 1.7e308]]))
+    convert(folder / "a.npy", folder / "b.npy", relative=True)
+    np.testing.assert_array_equal(np.load(folder / "b.npy"), np.array([[0.5, 2, np.nan]], np.float32))
+
+
 def test_a_map_of_others_has_no_depth_at_zero(folder: Path) -> None:
     np.save(folder / "a.npy", np.array([[-0.5, 0, 0.25]], np.float32))
     assert np.isnan(read_depth(folder / "a.npy", relative=True).values).sum() == 2

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -66,8 +65,6 @@ def view(
 
     if relative and scale is not None:
         raise UsageError("--scale and --relative exclude each other")
-    if math.isnan(megapixels):  # no range forbids it
-        raise UsageError("--megapixels nan: give a number from 0.01 to 64")
     target = output or Path(f"{'stdin' if photo == STREAM else photo.stem}_view.html")
     _check(target, photo, depths, overwrite)
     picture = read_photo(
