@@ -58,24 +58,20 @@ class GivenMaps:
         Raises:
             What given_map.read_given and read_inside raise, and photo.opening.opened of the photograph.
         """
-        if file is None:
-            label = label or label_of(photograph)
-            with opened(photograph, label) as stream, quiet_pillow():
-                found = read_inside(
-                    stream,
-                    label,
-                    scale=self.scale,
-                    kind=self.kind,
-                    relative=self.relative,
-                    invalid=self.invalid,
-                )
-            digest = None  # the photograph's own
-        else:
-            digest = map_sha256(file)
-            with quiet_pillow():
-                found = read_given(
-                    file, scale=self.scale, kind=self.kind, relative=self.relative, invalid=self.invalid
-                )
+        how: dict[str, Any] = {
+            "scale": self.scale,
+            "kind": self.kind,
+            "relative": self.relative,
+            "invalid": self.invalid,
+        }
+        digest = None if file is None else map_sha256(file)  # in the photograph: its own
+        with quiet_pillow():
+            if file is None:
+                label = label or label_of(photograph)
+                with opened(photograph, label) as stream:
+                    found = read_inside(stream, label, **how)
+            else:
+                found = read_given(file, **how)
         given = GivenDepth(found.values, found.kind, found.unit, found.half_step)
         return replace(
             given,
