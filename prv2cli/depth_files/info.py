@@ -11,7 +11,7 @@ import numpy as np
 
 from prv2cli.choices import Kind
 from prv2cli.depth_files.holes import find_holes
-from prv2cli.depth_files.read import decode_source, interpret, refuse_confidence, to_values
+from prv2cli.depth_files.read import decode_source, interpret, overruled, refuse_confidence, to_values
 
 
 def depth_info(
@@ -52,5 +52,5 @@ def depth_info(
         about["invalid_value"] = "NaN" if math.isnan(about["invalid"]) else 0
         del about["invalid"]
         info.update(about)
-    info["notes"] = [*stored.notes, *found]
+    info["notes"] = [*stored.notes, *found, *(overruled(stored, metadata) if metadata else ())]
     return info

@@ -45,6 +45,15 @@ def test_info(folder: Path) -> None:
     assert depth_info(io.BytesIO(npy(TEN * np.nan)))["median"] is None
 
 
+def test_info_tells_where_a_flag_overrules_the_file(folder: Path) -> None:
+    write_depth(folder / "a.tif", scene(), META)
+    assert depth_info(folder / "a.tif", scale=256)["notes"] == []
+    (note,) = depth_info(folder / "a.tif", scale=1000)["notes"]
+    assert note.startswith(
+        "it says metre at a scale of 256 of itself, and is read as metre at a scale of 1000"
+    )
+
+
 @pytest.mark.parametrize("middle", ["tif", "npy", "npz", "exr"])
 @pytest.mark.parametrize("scale", [256.0, 1000.0])
 def test_convert_keeps_every_16_bit_number(folder: Path, middle: str, scale: float) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from prv2cli.depth_files.ours.metadata import SOFTWARE, DepthMetadata
 from prv2cli.depth_files.read import read_depth
 from prv2cli.errors import InputError, UsageError
 from prv2cli.files.parts import file_and_part
@@ -107,6 +108,16 @@ def test_several_depths_are_asked_for_by_name(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"several may be depth \(one\.Z, two\.Z\).*FILE\.exr:one\.Z"):
         read_depth(tmp_path / "a.exr", scale=1)
     np.testing.assert_array_equal(read_depth(tmp_path / "a.exr:two.Z", scale=1).values, DEPTH + 1)
+
+
+def test_the_metadata_of_layers_are_about_their_depth(tmp_path: Path) -> None:
+    layers: dict[str, np.ndarray] = {"Z": DEPTH, "mask": np.ones_like(DEPTH), "confidence": DEPTH / 10}
+    exr(tmp_path / "a.exr", layers, prv2=DepthMetadata().to_json())
+    for name in ("a.exr", "a.exr:Z"):
+        assert read_depth(tmp_path / name).metadata.software == SOFTWARE
+    for name in ("mask", "confidence"):
+        with pytest.raises(UsageError, match=rf"a\.exr:{name} does not say its unit"):
+            read_depth(tmp_path / f"a.exr:{name}")
 
 
 @pytest.mark.parametrize(

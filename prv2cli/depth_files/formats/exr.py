@@ -23,7 +23,7 @@ from prv2cli.errors import InputError
 from prv2cli.extras import import_openexr
 from prv2cli.files.text import shown
 
-EXR_KEY = "prv2"
+EXR_KEY, _DEPTH = "prv2", "Z"
 # A window may be much larger than the pixels in it, but a small file is not to fill the memory.
 _WINDOW_PIXELS, _TIMES_THE_DATA = 1 << 25, 64
 
@@ -33,7 +33,7 @@ def encode_exr(file: BinaryIO, rows: Rows, text: str) -> None:
     module = import_openexr()
     values = np.concatenate(list(rows))
     header = {EXR_KEY: text, "compression": module.ZIP_COMPRESSION, "type": module.scanlineimage}
-    module.File(header, {"Z": values}).write(_Watched(file, rows.on_band))
+    module.File(header, {_DEPTH: values}).write(_Watched(file, rows.on_band))
 
 
 @dataclass
@@ -79,7 +79,9 @@ def decode_exr(file: BinaryIO, name: str | None = None) -> Decoded:
             f"say which channel holds it: FILE.exr:{shown(channels[0])}"
         )
     check(numbers.shape, numbers.dtype, numbers.nbytes)
-    return parts[index].in_display_window(numbers)
+    found = parts[index].in_display_window(numbers)
+    # The metadata are about the depth, not about normals or a mask beside it.
+    return found if channels == [_DEPTH] else found._replace(text=None)
 
 
 @dataclass(frozen=True)
