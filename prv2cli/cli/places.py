@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,14 +9,14 @@ from typing import TYPE_CHECKING
 
 from prv2cli.depth_files.ours.recognise import may_be_replaced
 from prv2cli.errors import OutputError, UsageError
-from prv2cli.files.atomic import check_output
+from prv2cli.files.atomic import check_output, would_replace
 from prv2cli.files.protected import Protected, identity, place_key
 from prv2cli.files.text import shown
 
 if TYPE_CHECKING:
     from prv2cli.export.targets import Target
 
-MODELS = ("the model", "the coarse network")  # a folder will do
+_MODELS = ("the model", "the coarse network")  # a folder will do
 _QUOTED = 3  # of several photographs, in a message
 
 
@@ -31,6 +30,16 @@ def the_one(images: list[Path]) -> Path:
         f"IMAGE: one photograph, not {len(images)}; several are done by: prv2 batch {several}{more} -o DEPTH_FOLDER "
         "(and one's output is named with -o)"
     )
+
+
+def model_places(model: str, coarse: str) -> dict[str, Path | None]:
+    """The files or folders of the two models, as messages call them; None of one that is known by its name."""
+    from prv2cli.hub.resolve import path_of
+
+    return {
+        what: None if name == "auto" else path_of(name)
+        for what, name in zip(_MODELS, (model, coarse), strict=True)
+    }
 
 
 def check_default(target: Path) -> None:
@@ -51,7 +60,7 @@ def check_targets(
     """
     protected = Protected()
     for what, path in inputs.items():
-        protected.add(what, path, inside=what in MODELS)
+        protected.add(what, path, inside=what in _MODELS)
     places: dict[str, str] = {}  # the true path -> its flag
     for flag, path in targets.items():
         if path is None:
@@ -60,7 +69,7 @@ def check_targets(
         if str(path) == "-":
             continue
         check_output(path)
-        if overwrite is False and os.path.lexists(path):
+        if overwrite is False and would_replace(path):
             raise OutputError(f"{shown(path)} exists; remove it or leave out --no-overwrite")
         what = places.setdefault(place_key(path), flag)
         if what != flag:
@@ -73,27 +82,30 @@ def check_exports(
     inputs: dict[str, Path | None],
     *,
     overwrite: bool,
+    textured: bool,
     others: Iterable[Path | None] = (),
 ) -> None:
     """Every place that exports will be written to, as check_targets; `others`: what else the command writes.
 
+    textured: whether there is a photograph to lie on an .obj, which then comes with two more files.
     Raises UsageError, OutputError: before any work, also for the files that come with an .obj.
     """
     from prv2cli.export.targets import check_companions
 
     protected = Protected()
     for what, path in inputs.items():
-        protected.add(what, path, inside=what in MODELS)
+        protected.add(what, path, inside=what in _MODELS)
     taken = {place_key(path) for path in others if path is not None}
     for target in targets:
-        for path in target.places:
+        for path in target.places if textured else (target.path,):
             protected.check(target.flag, path)
             check_output(path)
-            if not overwrite and os.path.lexists(path):
+            if not overwrite and would_replace(path):
                 raise OutputError(f"{shown(path)} exists; remove it or leave out --no-overwrite")
             if place_key(path) in taken:
                 raise UsageError(
                     f"{target.flag} {shown(path)}: another output goes there; choose another name"
                 )
             taken.add(place_key(path))
-        check_companions([target])
+        if textured:
+            check_companions([target])

@@ -56,6 +56,13 @@ def check_output(path: Path) -> None:
         raise output_error(path, exc) from exc
 
 
+def would_replace(path: Path) -> bool:
+    """Whether something lies at `path` that a file written there takes the place of, a link too."""
+    with suppress(OSError):  # a link in a circle
+        return os.path.lexists(path) and not _is_stream(path)
+    return True
+
+
 @contextmanager
 def atomic_write(path: Path) -> Iterator[BinaryIO]:
     """A binary file that becomes `path` when the block ends, and vanishes when it raises.

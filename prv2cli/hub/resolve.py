@@ -219,12 +219,17 @@ def other_cached(cache_dir: str | Path | None = None) -> list[str]:
     return [repo for repo in cached_repos(cache_folder(cache_dir)) if repo not in known]
 
 
+def path_of(model: str | Path) -> Path | None:
+    """The file or folder that a name means, if any: a folder called like a registered model is not that model."""
+    # os.path, as pathlib raises for names that no file system can hold.
+    here = os.path.isfile(model) or (os.path.isdir(model) and str(model) not in registry())  # noqa: PTH112, PTH113
+    return Path(model) if here else None
+
+
 def _locate(model: str | Path) -> ModelFile | _Source:
     """What a name means: a path, a registered model or a repository. Raises UsageError."""
-    text, path = str(model), Path(model)
-    entries = registry()
-    # os.path, as pathlib raises for names that no file system can hold.
-    if os.path.isfile(text) or (os.path.isdir(text) and text not in entries):  # noqa: PTH112, PTH113
+    text, path, entries = str(model), path_of(model), registry()
+    if path is not None:
         ours = path / OURS  # as save_pretrained leaves it, and a repository that was copied
         return ModelFile(ours if ours.is_file() else path, path.name)
     entry = entries.get(text)

@@ -28,7 +28,7 @@ from prv2cli.depth_files.ours.write import write_depth
 from prv2cli.depth_files.read import read_depth
 from prv2cli.errors import OutputError
 from prv2cli.files import atomic
-from prv2cli.files.atomic import TEMP_SUFFIX, atomic_write, check_output
+from prv2cli.files.atomic import TEMP_SUFFIX, atomic_write, check_output, would_replace
 
 ROOT = Path(prv2cli.__file__).parents[1]
 
@@ -121,6 +121,15 @@ def test_modes_and_links(folder: Path) -> None:
     for name in ("link.png", "dangling.png"):
         assert (folder / name).is_symlink()
         read_depth(folder / name)
+
+
+def test_what_a_file_would_take_the_place_of(folder: Path) -> None:
+    (folder / "file").touch()
+    os.mkfifo(folder / "pipe")
+    for name, target in (("link", "file"), ("dangling", "none"), ("circle", "circle")):
+        (folder / name).symlink_to(target)
+    assert all(would_replace(folder / name) for name in ("file", "link", "dangling", "circle"))
+    assert not any(map(would_replace, (folder / "pipe", folder / "none", Path("/dev/null"))))
 
 
 def test_a_long_name(folder: Path) -> None:

@@ -16,7 +16,7 @@ from hub_server import HubServer, Repo
 from prv2cli.errors import CheckpointError, UsageError
 from prv2cli.hub.client import HubError, HubUnreachableError
 from prv2cli.hub.registry import DEFAULT_COARSE, DEFAULT_REFINER, Entry
-from prv2cli.hub.resolve import OURS, ModelFile, cached, check, registry, resolve, weights_folder
+from prv2cli.hub.resolve import OURS, ModelFile, cached, check, path_of, registry, resolve, weights_folder
 
 
 def test_every_registered_model_is_described_in_full() -> None:
@@ -88,6 +88,16 @@ def test_a_path_is_a_path(server: HubServer, tmp_path: Path, monkeypatch: pytest
     with pytest.raises(UsageError, match="--revision main: lite"):
         resolve("lite", revision="main")
     assert server.requests == []
+
+
+def test_a_folder_called_like_a_model_is_not_that_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("lite", "own"):
+        Path(name).mkdir()
+    assert resolve("lite").path.parent == weights_folder()
+    assert [path_of(name) for name in ("lite", "own", "none", "a\0b")] == [None, Path("own"), None, None]
 
 
 def test_importing_needs_neither_torch_nor_the_client() -> None:

@@ -23,6 +23,7 @@ from training_runs import (
 
 from prv2cli.checkpoints.model_file import read_checkpoint
 from prv2cli.cli import app
+from prv2cli.cli.commands.train import _check_models
 from prv2cli.errors import (
     ConfigError,
     Prv2Error,
@@ -32,6 +33,7 @@ from prv2cli.files import atomic
 from prv2cli.training.config.load import load_train_config
 from prv2cli.training.config.run import TrainConfig
 from prv2cli.training.loop.distributed import World
+from prv2cli.training.loop.state import STATE
 from prv2cli.training.run import fit, resolve
 from prv2cli.training.samples.scene_pool import ScenePool
 
@@ -98,6 +100,18 @@ def test_what_is_not_there_is_told_before_anything_runs(tmp_path: Path, capsys: 
         assert missing in error
         assert error.count("\n") <= 2, error
         assert not (tmp_path / "run" / "log.jsonl").exists()
+
+
+def test_a_run_called_like_a_model_may_be_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = Path("lite")
+    run.mkdir()
+    (run / STATE).touch()
+    config = TrainConfig.model_validate(settings(tmp_path, "refine", coarse_from="lite"))
+    _check_models(run, tmp_path / "run.yaml", config)
+    own = config.model_copy(update={"coarse_from": str(run.absolute())})
+    with pytest.raises(UsageError, match=r"state\.pt in it is the file of coarse_from"):
+        _check_models(run, tmp_path / "run.yaml", own)
 
 
 def test_epochs_become_steps(tmp_path: Path) -> None:

@@ -275,15 +275,16 @@ def _paired(
 
 def _protected(found: Found, pairs: Pairs | None, inputs: list[Path], shared: Shared) -> Protected:
     """What no output may replace: every photograph and map, also of other parts, the list, the models."""
+    from prv2cli.cli.places import model_places
     from prv2cli.files.protected import Protected
 
     protected = Protected()
     for photograph, _ in found.photographs:
         protected.add("a photograph", photograph)
-    for path in pairs.maps if pairs else ():
-        protected.add("a map of --coarse-depth", path)
+    for given in pairs.maps if pairs else ():
+        protected.add("a map of --coarse-depth", given)
     if Path("-") in inputs:
         protected.add("the list on stdin", Path("-"))
-    protected.add("the model", Path(shared.model), inside=True)
-    protected.add("the coarse network", Path(shared.coarse), inside=True)
+    for what, path in model_places(shared.model, shared.coarse).items():
+        protected.add(what, path, inside=True)
     return protected

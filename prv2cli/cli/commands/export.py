@@ -145,7 +145,7 @@ def export(
     if str(photo) == "-":
         raise UsageError("PHOTO: name a file; only DEPTH is read from stdin")
     inputs = {"DEPTH itself": depth, "PHOTO itself": photo, "the map of --confidence": confidence}
-    check_exports(targets, inputs, overwrite=overwrite)
+    check_exports(targets, inputs, overwrite=overwrite, textured=photo is not None)
     check_extras(targets)
     view = read_view(
         binary_stdin() if str(depth) == "-" else depth,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -68,13 +67,14 @@ def convert(
     """Write a depth file in another format, type, scale or kind, without running a model."""
     from prv2cli.depth_files.convert import convert as convert_file
     from prv2cli.errors import OutputError
+    from prv2cli.files.atomic import would_replace
     from prv2cli.files.protected import Protected
     from prv2cli.files.text import shown
 
     inputs = Protected()
     inputs.add("FILE itself", file)
     inputs.check("OUT", out)
-    if not overwrite and str(out) != "-" and os.path.lexists(out):
+    if not overwrite and str(out) != "-" and would_replace(out):
         raise OutputError(f"{shown(out)} exists already, and --no-overwrite keeps it")
     report = convert_file(
         _readable(file),

@@ -94,7 +94,7 @@ def refine(
     shared: Shared,
 ) -> None:
     """Turn one photograph into a depth map of the same size."""
-    from prv2cli.cli.places import MODELS, check_default, check_exports, check_targets, the_one
+    from prv2cli.cli.places import check_default, check_exports, check_targets, model_places, the_one
     from prv2cli.errors import UsageError
     from prv2cli.export.targets import parse_target
     from prv2cli.jobs.one_photo import FileJob, refine_file
@@ -113,7 +113,7 @@ def refine(
     inputs = {
         "the photograph itself": image,
         "the map of --coarse-depth": None if str(coarse_depth) == EMBEDDED else coarse_depth,
-        **dict(zip(MODELS, (Path(shared.model), Path(shared.coarse)), strict=True)),
+        **model_places(shared.model, shared.coarse),
     }
     targets = {"-o": target, "--preview": preview, "--compare": compare, "--confidence": confidence}
     check_targets(targets, inputs, overwrite)
@@ -121,7 +121,7 @@ def refine(
         check_default(target)
     exports = tuple(parse_target(text) for text in export or ())
     others = (target, preview, confidence, compare)
-    check_exports(exports, inputs, overwrite=overwrite is not False, others=others)
+    check_exports(exports, inputs, overwrite=overwrite is not False, textured=True, others=others)
     outputs = _outputs(target, format, shared, confidence, preview, exports, compare)
     request = shared.request(confidence=confidence is not None)
     models = shared.models(coarse_depth)

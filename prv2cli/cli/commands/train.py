@@ -86,6 +86,7 @@ def _check_models(folder: Path, config: Path, settings: TrainConfig) -> None:
     from prv2cli.checkpoints.model_file import read_config
     from prv2cli.errors import OutputError, Prv2Error, UsageError
     from prv2cli.files.protected import Protected
+    from prv2cli.hub.resolve import path_of
     from prv2cli.training.both import BOTH, FOR_BLURRED
     from prv2cli.training.logs import LOG
     from prv2cli.training.loop.state import BEST, LAST, PLATEAU, STATE
@@ -97,7 +98,7 @@ def _check_models(folder: Path, config: Path, settings: TrainConfig) -> None:
         ("coarse_from", settings.coarse_from),
         ("transfer.teacher", settings.transfer.teacher),
     ):
-        inputs.add(key, None if model is None else Path(model), inside=True)
+        inputs.add(key, None if model is None else path_of(model), inside=True)
     models, others = [Path(LAST), Path(BEST)], [Path(STATE), Path(PLATEAU), Path(LOG)]
     if settings.blurred is not None:
         models, others = (files + [FOR_BLURRED / name for name in files] for files in (models, others))

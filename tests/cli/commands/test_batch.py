@@ -88,6 +88,16 @@ def test_a_folder_goes_to_one_beside_it(batch: Any, folder: Path) -> None:
     assert _outputs(folder / "in_depth") == ["a.tif", "b.tif", "below/c.tif"]
 
 
+@pytest.mark.parametrize("flags", [("--model", "refiner-s"), ("--coarse", "lite"), ()])
+def test_a_folder_called_like_a_model_can_be_written_to_again(
+    batch: Any, folder: Path, flags: tuple[str, ...]
+) -> None:
+    out = flags[-1] if flags else "auto"
+    for _ in range(2):
+        code, _, err = batch("in", *flags, "-o", out, "--overwrite")
+        assert (code, "2 done, 0 already done, 0 failed" in err) == (0, True)
+
+
 def test_names_formats_and_types(batch: Any, folder: Path) -> None:
     options = ("--format", "png", "--depth-scale", "1000", "--name", "{stem}_{suffix}_depth", "-q")
     assert batch("in", "-r", "-o", "out", *options) == (0, "", "")

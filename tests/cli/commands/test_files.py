@@ -71,3 +71,9 @@ def test_command_convert(folder: Path) -> None:
     assert (relative.exit_code, depth_info(folder / "r.npy")["unit"]) == (0, "1/relative")
     piped = run("convert", "-", "-", "--format", "npy", stdin=(folder / "m.tif").read_bytes())
     assert same(np.load(io.BytesIO(piped.stdout_bytes)), tifffile.imread(folder / "m.tif"))
+
+
+def test_a_device_is_never_replaced(folder: Path) -> None:
+    write_depth(folder / "a.npy", scene(), META)
+    done = run("convert", folder / "a.npy", "/dev/null", "--format", "npy", "--no-overwrite")
+    assert (done.exit_code, done.stderr) == (0, "")

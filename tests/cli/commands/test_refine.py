@@ -316,6 +316,12 @@ def test_existing_outputs_are_replaced(prv2: Prv2) -> None:
     assert read_depth(Path("a.npy")).values.shape == (HEIGHT, WIDTH)
 
 
+def test_a_folder_called_like_a_model_is_not_protected(prv2: Prv2) -> None:
+    Path("lite").mkdir()
+    Path("lite/a.npy").write_text("old")
+    assert prv2("refine", "photo.jpg", "--coarse", "lite", "-o", "lite/a.npy", "--dry-run").code == 0
+
+
 @pytest.mark.usefixtures("loaded_once")
 def test_a_network_asked_for_by_name_is_not_warned_of(prv2: Prv2) -> None:
     answer = prv2("refine", "photo.jpg", "-m", "refiner-s", "--coarse", "lite", *EXACT)
