@@ -47,10 +47,10 @@ class Camera:
     principal: tuple[float, float]
 
     def rays(self, step: int = 1) -> Rays:
-        """Of every `step`-th pixel in each direction, beginning with first_of(step)."""
-        first = first_of(step)
-        across = (np.arange(first, self.width, step) + 0.5 - self.principal[0]) / self.focal.pixels
-        down = (np.arange(first, self.height, step) + 0.5 - self.principal[1]) / self.focal.pixels
+        """Of every `step`-th pixel in each direction, beginning with first_of(step, ...)."""
+        columns, rows = (np.arange(first_of(step, side), side, step) for side in (self.width, self.height))
+        across = (columns + 0.5 - self.principal[0]) / self.focal.pixels
+        down = (rows + 0.5 - self.principal[1]) / self.focal.pixels
         return Rays(across.astype(np.float32), down.astype(np.float32), step / self.focal.pixels)
 
     @property
@@ -59,9 +59,9 @@ class Camera:
         return field_of_view(self.focal.pixels, self.width), field_of_view(self.focal.pixels, self.height)
 
 
-def first_of(step: int) -> int:
-    """The first pixel of every `step`-th: the middle one of as many."""
-    return (step - 1) // 2
+def first_of(step: int, length: int) -> int:
+    """The first pixel of every `step`-th of a side: the middle one of as many, or of all where there are fewer."""
+    return (min(step, length) - 1) // 2
 
 
 def choose_focal(

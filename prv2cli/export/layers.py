@@ -49,15 +49,18 @@ def _with_camera(about: DepthMetadata, camera: Camera | None) -> DepthMetadata:
     """What is said of the file, with the camera that its normals were made for."""
     if camera is None:
         return about
+    # What the file that it was made from says of the principal point may be overruled.
+    rest = {key: value for key, value in about.extra.items() if key != PRINCIPAL}
     told = replace(
         about,
         focal_px=camera.focal.pixels,
         focal_origin=camera.focal.origin,
         fov_degrees=camera.fov_degrees[0],
+        extra=rest,
     )
     if camera.principal == (camera.width / 2, camera.height / 2):
         return told
-    return replace(told, extra={**told.extra, PRINCIPAL: list(camera.principal)})
+    return replace(told, extra={**rest, PRINCIPAL: list(camera.principal)})
 
 
 def write_normals_exr(

@@ -103,8 +103,8 @@ def make_mesh(
 def _visual(trimesh: Any, view: View, texture: Texture, i: np.ndarray, j: np.ndarray, step: int) -> Any:
     """The photograph on the corners in row i and column j; the origin of places in it is at the bottom left."""
     height, width = view.shape
-    across = (first_of(step) + step * j + 0.5) / width
-    up = 1 - (first_of(step) + step * i + 0.5) / height
+    across = (first_of(step, width) + step * j + 0.5) / width
+    up = 1 - (first_of(step, height) + step * i + 0.5) / height
     material = trimesh.visual.material.PBRMaterial(
         name=_MATERIAL, baseColorTexture=texture, metallicFactor=0.0, roughnessFactor=1.0, doubleSided=True
     )

@@ -86,7 +86,7 @@ class View:
 
     def _every(self, step: int, rows: slice = slice(None)) -> tuple[slice, slice]:
         """Slices of the map for every `step`-th pixel; `rows`: which of those rows."""
-        down, across = (range(first_of(step), length, step) for length in self.shape)
+        down, across = (range(first_of(step, length), length, step) for length in self.shape)
         some = down[rows]
         return slice(some.start, some.stop, step), slice(across.start, across.stop, step)
 

@@ -97,10 +97,11 @@ def write_exports(
 
 
 def _fixes(depth: object, targets: Iterable[Target]) -> Fixes:
-    """What can be done with the depth file, which is there."""
+    """What can be done with the depth file, which is there, about the target that lacks something."""
     file = shown(depth) if isinstance(depth, Path) else "DEPTH"
     command = f"the depth itself is written, and once it is known: prv2 export {file} PHOTO"
-    output = f"-o {shown(next(iter(targets)).path)}"
+    lacking = (target for target in targets if target.needs_space)  # `missing` names the first of them
+    output = next((f"{'--normals' if t.kind == 'normals' else '-o'} {shown(t.path)}" for t in lacking), "")
     return Fixes(
         f"{command} --scale N {output}, where N of its numbers make a metre",
         f"{command} --focal-px N {output}",

@@ -104,6 +104,14 @@ def test_it_tells_the_camera_that_it_was_made_with(tmp_path: Path) -> None:
     assert "0.1667, 0.1750 (Blender: Shift X, Y)" in note
 
 
+def test_a_principal_point_in_the_middle_takes_the_place_of_the_files_own(tmp_path: Path) -> None:
+    path, view = tmp_path / "a.exr", slanted()
+    metadata = replace(view.metadata, extra={"principal_px": [10.0, 15.25], "lens": "b"})
+    export(replace(view, metadata=metadata), [Target("layers", path)])
+    again = read_view(path, None, targets=[Target("mesh", tmp_path / "a.glb")])
+    assert (again.camera, again.metadata.extra) == (view.camera, {"lens": "b"})
+
+
 def test_so_it_is_when_another_program_wrote_the_depth(tmp_path: Path) -> None:
     path = tmp_path / "theirs.exr"
     view = replace(slanted(), metadata=DepthMetadata(software="unknown", version="unknown"))

@@ -73,6 +73,14 @@ def test_more_points_than_wanted_are_thinned_evenly() -> None:
     assert written(view_of(depth), max_points=0)[1] == (1500, 1)
 
 
+@pytest.mark.parametrize("shape", [(1000, 1), (1, 1000), (1000, 3)])
+def test_a_strip_is_thinned_along_its_length(shape: tuple[int, int]) -> None:
+    cloud, report = written(view_of(np.full(shape, 2.5)), max_points=100)
+    assert report == (100, 10)
+    across = cloud.vertices[:, int(np.argmax(shape))]
+    np.testing.assert_allclose(across, 0, atol=1e-6)  # the middle of its width
+
+
 @pytest.mark.parametrize(("most", "step"), [(100, 1), (99, 2), (25, 2), (24, 3)])
 def test_the_smallest_step_that_fits(most: int, step: int) -> None:
     assert smallest_step(10, 10, lambda rows, columns: rows * columns <= most) == step

@@ -186,6 +186,16 @@ def test_replacing_its_own_obj_is_nothing_special(prv2: Prv2) -> None:
         assert prv2("export", "depth.npy", "photo.jpg", "-o", "a.obj", "-q") == (0, "", "")
 
 
+def test_an_obj_without_a_photograph_comes_with_no_other_files(
+    prv2: Prv2, folder: Callable[[], list[str]]
+) -> None:
+    Path("a.mtl").write_text("newmtl mine")
+    before = folder()
+    assert prv2("export", "depth.npy", "-o", "a.obj", "--no-overwrite", "-q") == (0, "", "")
+    assert folder() == sorted([*before, "a.obj"])
+    assert Path("a.mtl").read_text() == "newmtl mine"
+
+
 # --- refine and batch -------------------------------------------------------------------------------------
 
 
@@ -218,6 +228,26 @@ def test_refine_keeps_the_depth_that_cannot_be_exported(prv2: Prv2, fake: FakeRe
     assert "prv2 export d.npy PHOTO --focal-px N -o a.glb" in answer.err
     assert Path("d.npy").exists()
     assert not Path("a.glb").exists()
+
+
+@pytest.mark.parametrize(
+    ("export", "fix"), [("normals:n.png", "--normals n.png"), ("scene.glb", "-o scene.glb")]
+)
+def test_the_command_for_later_is_about_what_lacks_something(
+    prv2: Prv2, fake: FakeRefiner, export: str, fix: str
+) -> None:
+    answer = prv2("refine", "photo.jpg", "-o", "d.npy", "--export", "picture:p.png", "--export", export)
+    assert answer.code == 1
+    assert answer.err.rstrip().endswith(f"prv2 export d.npy PHOTO --focal-px N {fix}")
+
+
+def test_devices_are_never_replaced(prv2: Prv2, fake: FakeRefiner) -> None:
+    for name in ("null.npy", "null.ply"):
+        Path(name).symlink_to("/dev/null")
+    for outputs in (("-o", "null.npy"), ("-o", "d.npy", "--export", "null.ply")):
+        answer = prv2("refine", "photo.jpg", *outputs, "--no-overwrite", "--focal-px", 60)
+        assert answer.code == 0, answer.err
+    assert Path("null.npy").is_char_device()
 
 
 def test_refine_refuses_before_any_work_what_is_known(prv2: Prv2, fake: FakeRefiner) -> None:
