@@ -62,13 +62,13 @@ def align(
         InputError: too little in common to fit on.
     """
     usable = np.isfinite(pred) & (pred > 0)
-    values = np.where(usable, pred, np.nan).astype(np.float32)
+    values = np.where(usable, pred, np.nan)
     if how == "none":
-        return Aligned(values)
+        return Aligned(values.astype(np.float32))
     chosen = usable & mask
     p, t = (_in_space(depth[chosen].astype(np.float64), space) for depth in (pred, truth))
     scale, shift = _median_ratio(p, t) if how == "scale" else _least_squares(p, t)
-    fit = Aligned(values, scale, shift, space, max_depth)
+    fit = Aligned(values.astype(np.float32), scale, shift, space, max_depth)
     return replace(fit, values=fit.apply(values))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,6 +32,8 @@ from prv2cli.files.text import shown
 from prv2cli.resampling.maps import bilinear, nearest
 
 logger = logging.getLogger("prv2cli")
+
+_NOT_ALIGNED = Measuring()
 
 
 class DepthPair(NamedTuple):
@@ -137,27 +139,36 @@ def _evaluate_pair(
     error_maps: Path | None,
     tell: Callable[[str], None],
 ) -> ImageResult:
-    truth, unit = _read(pair.truth, gt_reading, "--gt-scale", tell)
-    if unit != "metre":
+    truth = _read(pair.truth, gt_reading, "--gt-scale", tell)
+    if truth.unit != "metre":
         raise UsageError(
             f"{pair.truth}: a truth without a physical unit; give its numbers per metre: --gt-scale N"
         )
     # The unit of what is aligned does not matter: a file need not say it.
-    pred, unit = _read(pair.pred, pred_reading, "--pred-scale", tell, relative=how.align != "none")
-    if unit != "metre" and how.align == "none":
+    pred = _read(pair.pred, pred_reading, "--pred-scale", tell, how)
+    if pred.unit != "metre" and how.align == "none":
         raise UsageError(
             f"{pair.pred} has no physical unit: --align scale-shift measures it, or --pred-scale N says its unit"
         )
-    found = measure(_fitted(pred, truth.shape, resize, pair), truth, how)
-    return as_result(pair.name, truth, {"prediction": found}, error_maps)
+    found = measure(_fitted(pred.depth, truth.depth.shape, resize, pair), truth.depth, how)
+    fit = replace(found.fit, shift=found.fit.shift + found.fit.scale * pred.offset)
+    return as_result(pair.name, truth.depth, {"prediction": replace(found, fit=fit)}, error_maps)
+
+
+class _Read(NamedTuple):
+    """(H, W) depth, NaN = none; its unit: metre or relative; what was added to the file's numbers, in their space."""
+
+    depth: np.ndarray
+    unit: str
+    offset: float = 0.0
 
 
 def _read(
-    path: Path, reading: Reading, flag: str, tell: Callable[[str], None], *, relative: bool = False
-) -> tuple[np.ndarray, str]:
-    """(H, W) depth, NaN = none, and its unit: metre or relative. `relative`: a file that says none will do."""
+    path: Path, reading: Reading, flag: str, tell: Callable[[str], None], how: Measuring = _NOT_ALIGNED
+) -> _Read:
+    """A depth file; `how` a prediction is aligned, if at all: then one that says no unit will do."""
     name, stored = decode_source(path)
-    relative = relative and reading.scale is None
+    relative = how.align != "none" and reading.scale is None
     # In integers of depth 0 is no depth, in those of inverse depth, as in floats, a value.
     zero_is_a_value = stored.numbers.dtype.kind == "f" or reading.kind == "inverse"
     others = relative and stored.metadata is None and zero_is_a_value
@@ -175,12 +186,22 @@ def _read(
         )
     for note in depth.notes:
         tell(note)
-    values = depth.values
+    values, kind, offset = depth.values, depth.metadata.kind, 0.0
     if others or depth.metadata.signed:
-        values = _above_zero(values, depth.metadata.kind)
-    if depth.metadata.kind == "inverse":
+        if how.align == "scale-shift" and how.align_space == ("disparity" if kind == "inverse" else "depth"):
+            offset = _offset(values)
+            values = values.astype(np.float64) + offset
+        else:
+            values = _above_zero(values, kind)
+    if kind == "inverse":
         values = 1 / values
-    return values, depth.metadata.unit.removeprefix("1/")
+    return _Read(values, depth.metadata.unit.removeprefix("1/"), offset)
+
+
+def _offset(values: np.ndarray) -> float:
+    """What brings a map that reaches 0, or nearly, above it by its own range; 0 for others. The fit finds it again."""
+    least, most = float(np.nanmin(values)), float(np.nanmax(values))
+    return 0.0 if least >= far_end(values) else ((most - least) or 1.0) - least
 
 
 def _above_zero(values: np.ndarray, kind: Content) -> np.ndarray:

@@ -149,3 +149,39 @@ def test_0_in_integers_of_depth_by_others_is_no_depth_where_they_are_aligned(tmp
     found = evaluate_pairs(pairs, Measuring(boundaries=False, align="scale")).means()["prediction"]
     assert found["missing"] > 0.6
     assert found["abs_rel"] == pytest.approx(found["missing"], abs=1e-2)  # what is missing counts as 1
+
+
+@pytest.mark.parametrize("constant", [-0.2, -5.0, -1000.0])
+@pytest.mark.parametrize("kind", ["inverse", "depth"])
+def test_what_reaches_below_0_is_fitted_as_it_is(kind: Any, constant: float, tmp_path: Path) -> None:
+    """The fit of a scale and a shift finds any offset, whoever wrote the map."""
+    truth = slope()
+    own = 1 / truth.astype(float) if kind == "inverse" else truth.astype(float)
+    moved = own + constant
+    (tmp_path / "p").mkdir()
+    np.save(tmp_path / "p/a.npy", moved)
+    unit = "1/relative" if kind == "inverse" else "relative"
+    about = DepthMetadata(unit=unit, kind=kind)
+    write_depth(tmp_path / "p/b.npy", moved, about, inverse=kind == "inverse", signed=True)
+    pairs, _ = find_pairs(tmp_path / "p", files(tmp_path / "t", a=truth, b=truth))
+    space: Any = "disparity" if kind == "inverse" else "depth"
+    how = Measuring(boundaries=False, align="scale-shift", align_space=space)
+    found = evaluate_pairs(pairs, how, pred_reading=Reading(kind=kind))
+    assert len(found.images) == 2
+    for image in found.images:
+        assert image.figures["prediction"]["abs_rel"] < (1e-3 if constant == -1000 else 1e-5)
+        assert image.fits["prediction"] == pytest.approx((1, -constant), rel=1e-3)
+
+
+def test_a_shift_is_found_beside_numbers_far_apart(tmp_path: Path) -> None:
+    """One pixel that nobody measured takes no digits from the others."""
+    truth = slope()
+    moved = 1 / truth - 0.2
+    moved[0, :2] = 3e4, -3e4
+    truth[0, :2] = np.nan
+    (tmp_path / "p").mkdir()
+    np.save(tmp_path / "p/a.npy", moved)
+    pairs, _ = find_pairs(tmp_path / "p", files(tmp_path / "t", a=truth))
+    how = Measuring(boundaries=False, align="scale-shift", align_space="disparity")
+    found = evaluate_pairs(pairs, how, pred_reading=Reading(kind="inverse"))
+    assert found.means()["prediction"]["abs_rel"] < 1e-5
