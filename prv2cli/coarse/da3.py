@@ -64,7 +64,8 @@ class Da3Network:
                 self.name,
             )
         size = covering(photograph, processed)
-        seen = F.interpolate(valid.float(), size).bool() if size != processed else valid
+        # Of half-pixel centres, as the depth is.
+        seen = F.interpolate(valid.float(), size, mode="nearest-exact").bool() if size != processed else valid
         return CoarseDepth(
             torch.where(seen, resize(depth, size, False), 0).cpu(),
             unit="metre" if metres else "relative",

@@ -66,8 +66,11 @@ def given_coarse(
 
 
 def as_prompt(known: CoarseDepth) -> CoarseDepth:
-    """A given map for a network that takes one of positive depth: the farthest of an affine map are far, no holes."""
+    """A given map for a network that takes one of positive depth: the farthest of an affine map are far, no holes.
+
+    One without a value above 0 is taken from its least on: its zero is no place in it.
+    """
     if not known.affine:
         return known
-    least = known.values.max() / RELATIVE_RANGE
-    return replace(known, values=known.values.clamp_min(least), affine=False)
+    values = known.values if known.values.max() > 0 else known.values - known.values.min()
+    return replace(known, values=values.clamp_min(values.max() / RELATIVE_RANGE), affine=False)

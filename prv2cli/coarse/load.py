@@ -138,6 +138,7 @@ def _built(
     checkpoint = Checkpoint(config, tensors, name=source.name)
     module = checkpoint.build().to(device).requires_grad_(False)
     identity = _identity(source)
-    if isinstance(config, Dav2Config) and source.entry is None and not source.path.is_dir():
-        identity += f" to {config.max_depth:g} m"  # which --scene said, not the file
+    if isinstance(config, Dav2Config) and source.entry is None:
+        # transformers computes otherwise from the same folder; the range of a file is what --scene said, not the file.
+        identity += " native" if source.path.is_dir() else f" to {config.max_depth:g} m"
     return wrap(module, config, device, source.name, identity)

@@ -26,6 +26,7 @@ from prv2cli.errors import CheckpointError, UsageError
 from prv2cli.hub.registry import Entry
 from prv2cli.hub.resolve import ModelFile
 from prv2cli.model.coarse.da3 import Da3Coarse
+from prv2cli.model.coarse.output import CoarseOutput
 from prv2cli.model.config import Da3Config
 
 VITS, PRE = Golden.load("da3_vits"), Golden.load("da3_pre")
@@ -218,3 +219,14 @@ def test_an_any_view_network_is_refused(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({**settings, "model_name": "da3-small"}))
     with pytest.raises(CheckpointError, match="da3-small"):
         load_coarse(ModelFile(tmp_path, "da3"), CPU)
+
+
+def test_the_sky_ends_where_its_depth_does() -> None:
+    """Both are enlarged by half-pixel centres: a horizon at row 30 of 280 is one at 30.4 of 284."""
+    valid = torch.ones(1, 1, 280, 504, dtype=torch.bool)
+    valid[:, :, :30] = False
+    module: Any = lambda _: CoarseOutput(torch.ones(1, 1, 280, 504), [], valid)  # noqa: E731
+    coarse = Da3Network(module, Da3Config(), CPU, "da3", "none").predict(photograph(1080, 1920))
+    assert coarse.seen is not None
+    assert coarse.seen.shape[-2] == 284
+    assert int((~coarse.seen[0, 0, :, 0]).sum()) == 30

@@ -345,3 +345,19 @@ def test_tensors_that_do_not_fit(
     with pytest.raises(CheckpointError) as caught:
         convert_dav2_hf(state, published.settings)
     assert all(word in str(caught.value) for word in words)
+
+
+def test_the_same_folder_through_transformers_is_another_network(
+    published: Published, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a batch goes by: the two compute otherwise away from 518 x 518."""
+    others: list[str] = []
+    monkeypatch.setattr(
+        "prv2cli.coarse.load.load_transformers_coarse", lambda *given: others.append(given[-1])
+    )
+    native, _ = (
+        load_coarse(ModelFile(published.folder, name, None, "c" * 40), torch.device("cpu"))
+        for name in ("org/name", "hf:org/name")
+    )
+    assert isinstance(native, Dav2Network)
+    assert (native.identity, others) == ("c" * 40 + " native", ["c" * 40])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from prv2cli.choices import Kind, Unit
-from prv2cli.coarse.given import given_coarse
+from prv2cli.coarse.given import as_prompt, given_coarse
 from prv2cli.errors import InputError
 
 VALUES = np.array([[0.0, 1.0, 2.0], [np.nan, -1.0, 4.0]], np.float32)
@@ -71,3 +71,13 @@ def test_what_no_float_can_hold_is_a_hole() -> None:
     np.testing.assert_allclose(found.values.numpy(), 2.0, rtol=1e-6)
     assert found.seen is not None
     assert not found.seen[0, 0, 7, 7]
+
+
+def test_a_prompt_without_a_value_above_0_is_taken_from_its_least_on() -> None:
+    known = given_coarse(np.linspace(-10, -1, 12).reshape(3, 4), "inverse", "relative")
+    found = as_prompt(known)
+    assert (found.values > 0).all()
+    assert found.values.max() == 9
+    assert (found.values.flatten().diff() > 0).all()
+    above = given_coarse(np.linspace(-10, 1, 12).reshape(3, 4), "inverse", "relative")
+    assert as_prompt(above).values.max() == 1
