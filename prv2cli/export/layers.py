@@ -41,7 +41,7 @@ def write_layers(
     # Whoever wrote the depth, this file is prv2's.
     about = replace(view.metadata.as_kind("depth"), software=SOFTWARE, version=__version__)
     about = _with_camera(replace(about, scale=1.0, invalid=0.0, clipped=0), view.camera)
-    _write(file, channels, {EXR_KEY: about.to_json()})
+    _write(file, channels, {"software": f"{MADE_BY} layers", EXR_KEY: about.to_json()})
     return sorted(channels)
 
 
@@ -67,12 +67,13 @@ def write_normals_exr(
     file: BinaryIO, view: View, *, radius: int | None = None, directx: bool = False
 ) -> None:
     """Normals alone, float32 from -1 to 1 in R, G and B, as pictures of normals have them."""
-    _write(file, _normals(view, ("R", "G", "B"), np.float32, radius, directx), {})
+    channels = _normals(view, ("R", "G", "B"), np.float32, radius, directx)
+    _write(file, channels, {"software": f"{MADE_BY} normals"})
 
 
 def _write(file: BinaryIO, channels: dict[str, np.ndarray], header: dict[str, Any]) -> None:
     module = import_openexr()
-    kinds = {"compression": module.ZIP_COMPRESSION, "type": module.scanlineimage, "software": MADE_BY}
+    kinds = {"compression": module.ZIP_COMPRESSION, "type": module.scanlineimage}
     module.File({**kinds, **header}, channels).write(file)
 
 

@@ -19,7 +19,7 @@ from prv2cli.export.targets import MADE_BY
 from prv2cli.export.view import View
 
 WHITE = 65535
-_SIGNATURE = ("Software", MADE_BY)
+_SOFTWARE = "Software"  # the key of a PNG's text
 
 
 def write_picture(file: BinaryIO, view: View, percentiles: tuple[float, float] = PERCENTILES) -> None:
@@ -33,14 +33,14 @@ def write_picture(file: BinaryIO, view: View, percentiles: tuple[float, float] =
             grey = np.clip((near - span.far) * (WHITE / (span.near - span.far)), 0, WHITE)
             yield np.rint(np.nan_to_num(grey)).astype(np.uint16)
 
-    write_png(file, view.shape, bands(), _SIGNATURE)
+    write_png(file, view.shape, bands(), (_SOFTWARE, f"{MADE_BY} picture"))
 
 
 def write_normals_png(
     file: BinaryIO, view: View, *, radius: int | None = None, directx: bool = False
 ) -> None:
     """Normals, (H, W, 3) of 16 bits; `directx`: with y down."""
-    write_png(file, view.shape, _in_colours(view, radius, directx), _SIGNATURE)
+    write_png(file, view.shape, _in_colours(view, radius, directx), (_SOFTWARE, f"{MADE_BY} normals"))
 
 
 def _in_colours(view: View, radius: int | None, directx: bool) -> Iterator[np.ndarray]:

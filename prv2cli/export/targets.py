@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ KIND_OF: dict[str, ExportKind] = {".ply": "points", ".glb": "mesh", ".obj": "mes
 PREFIXES: dict[str, tuple[str, ...]] = {"normals": (".png", ".exr"), "picture": (".png",)}
 MADE_BY = f"{SOFTWARE} {__version__}"  # every export says so near its beginning
 _HEAD = 1 << 14  # bytes
+# What pictures and .exr files say after that: their names do not tell. In an .exr more letters follow.
+_HOLDS = re.compile(rf"{SOFTWARE} [\w.+-]+ (preview|picture|normals|layers)".encode())
 _PLY_SIZES = {b"float": 4, b"uchar": 1}  # of the properties that points have
 
 
@@ -118,6 +121,12 @@ def is_ours(path: Path) -> bool:
     if is_by_prv2(path):
         return True
     return MADE_BY.split()[0].encode() in _head(path) and path.suffix.lower() in (*KIND_OF, ".mtl")
+
+
+def holds(path: Path) -> str | None:
+    """What a file by prv2 says that it is, "preview" or the kind of an export; None where it says nothing of it."""
+    found = _HOLDS.search(_head(path))
+    return found[1].decode() if found else None
 
 
 def is_whole(path: Path) -> bool:

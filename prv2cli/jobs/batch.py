@@ -12,7 +12,7 @@ import hashlib
 import json
 import time
 from collections.abc import Generator, Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -92,12 +92,14 @@ class BatchSettings:
             "model": refiner.checkpoint.sha256,
             "coarse": refiner.coarse.identity if refiner.coarse else None,
             "precision": str(refiner.dtype),
-            "encoding": asdict(self.encoding),
+            "encoding": self.encoding.identity(),
             "tiling": self.request.tiling.identity(),
             "focal_px": self.request.focal_px,
         }
         if self.request.flip:  # only then: what was made before there was a choice is as good as it was
             decisive["tta"] = "flip"
+        elif self.request.confidence:  # after a pass at half size nothing counts as settled: another depth
+            decisive["compared"] = True
         if self.maps is not None:
             decisive["maps"] = self.maps.identity()
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()

@@ -12,7 +12,7 @@ from prv2cli.depth_files.ours.preview import preview_format
 from prv2cli.depth_files.ours.recognise import is_by_prv2, is_complete, picture_is_complete
 from prv2cli.depth_files.read import read_depth_metadata
 from prv2cli.errors import Prv2Error, UsageError
-from prv2cli.export.targets import Target, check_extras, is_ours, is_whole, written
+from prv2cli.export.targets import Target, check_extras, holds, is_ours, is_whole, written
 from prv2cli.files.protected import Protected, place_key
 from prv2cli.files.text import shown
 from prv2cli.jobs.one_photo import Outputs
@@ -86,12 +86,13 @@ class Companions:
                 if not is_complete(confidence, verify=verify):
                     return False
             since = target.stat().st_mtime_ns
-            exports = [path for export in self._exports_beside(target) for path in written(export)]
-            looks = [] if preview is None else [preview]
+            exports = [(path, one.kind) for one in self._exports_beside(target) for path in written(one)]
+            looks = [] if preview is None else [(preview, "preview")]
             return (
-                all(is_by_prv2(path) and picture_is_complete(path) for path in looks)
-                and all(is_ours(path) and is_whole(path) for path in exports)
-                and all(path.stat().st_mtime_ns >= since for path in (*looks, *exports))
+                all(is_by_prv2(path) and picture_is_complete(path) for path, _ in looks)
+                and all(is_ours(path) and is_whole(path) for path, _ in exports)
+                and all(path.stat().st_mtime_ns >= since for path, _ in (*looks, *exports))
+                and all(holds(path) in (None, kind) for path, kind in (*looks, *exports))
             )
         except (Prv2Error, OSError):
             return False

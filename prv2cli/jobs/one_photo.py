@@ -15,11 +15,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
+import numpy as np
+
 from prv2cli.depth_files.ours.encoding import Encoding, check_encoding, check_on_disk, write
 from prv2cli.depth_files.ours.preview import preview_format, write_preview
 from prv2cli.depth_files.ours.recognise import is_by_prv2
 from prv2cli.depth_files.ours.write import WriteReport
-from prv2cli.errors import InputError, Prv2Error
+from prv2cli.errors import InputError, Prv2Error, UsageError
 from prv2cli.export.targets import Target, check_extras
 from prv2cli.export.targets import check_on_disk as check_exports_on_disk
 from prv2cli.jobs.comparison import comparison_format, write_comparison
@@ -162,6 +164,23 @@ def open_photo(job: FileJob, way: Way) -> Iterator[Photo]:
         yield photo
 
 
+def check_turned(job: FileJob, refiner: Refiner) -> None:
+    """Refuse, before it is refined, a given map that would be turned over and holds nothing above 0, where it can be.
+
+    What a network makes of it as its prompt is depth of its own. Raises UsageError.
+    """
+    given = job.given
+    if given is None or given.unit != "relative" or refiner.coarse is not None:
+        return
+    inverse = given.kind == "inverse"
+    if job.outputs.encoding.inverse == inverse or (np.isfinite(given.values) & (given.values > 0)).any():
+        return
+    turned, way = ("depth", "add --inverse") if inverse else ("inverse depth", "leave out --inverse")
+    raise UsageError(
+        f"the map of --coarse-depth holds nothing above 0, and as {turned} all of it would be one number; {way}"
+    )
+
+
 def save(
     job: FileJob,
     refiner: Refiner,
@@ -188,7 +207,7 @@ def save(
     told = None
     with ExitStack() as pending:
         if outputs.confidence is not None and outputs.confidence_encoding is not None:
-            about = describe_confidence(refiner, metadata)
+            about = describe_confidence(refiner, result, metadata)
             assert result.confidence is not None
             certain = write(
                 outputs.confidence,
@@ -242,6 +261,7 @@ def refine_file(
         seconds["decode"] = time.perf_counter() - start
         check_outputs(job, photo)
         refiner = load(photo)
+        check_turned(job, refiner)
         with watch() as progress:
             (result,) = refiner.run([job.subject(photo)], job.request, progress)
         with result:

@@ -13,7 +13,7 @@ from prv2cli.depth_files.ours.metadata import Content, DepthMetadata
 from prv2cli.depth_files.ours.write import WriteReport
 from prv2cli.files.disk_array import bands
 from prv2cli.files.pictures.field_of_view import field_of_view
-from prv2cli.tiling.disagreement import FORMULA, METRE_FORMULA
+from prv2cli.tiling.disagreement import AFFINE_FORMULA, FORMULA, METRE_FORMULA
 
 if TYPE_CHECKING:
     from prv2cli.photo.read import Photo
@@ -64,9 +64,10 @@ def _field_of_view(result: Depth) -> float | None:
     return round(field_of_view(result.focal_px, result.depth.shape[1]), 3)
 
 
-def describe_confidence(refiner: Refiner, depth: DepthMetadata) -> DepthMetadata:
+def describe_confidence(refiner: Refiner, result: Depth, depth: DepthMetadata) -> DepthMetadata:
     """What the confidence that belongs to a depth map says of itself."""
-    formula = FORMULA if refiner.config.depth_space == "normalised-log" else METRE_FORMULA
+    in_metres = refiner.config.depth_space == "metres"
+    formula = METRE_FORMULA if in_metres else AFFINE_FORMULA if result.affine else FORMULA
     return replace(depth, kind="confidence", unit="fraction", extra={**depth.extra, "formula": formula})
 
 

@@ -14,6 +14,13 @@ FORMULA = (
     "a pixel, and 0.3 of the mean change of the coarse map's logarithms in 9 x 9 pixels: 1 = all agree and nothing was "
     "changed, 0.5 = they are 1 % away from their middle; not known where there was one prediction only"
 )
+AFFINE_FORMULA = (
+    "confidence = 1 / (1 + 100 d), d = 0.4 times the sum of half the range of the values that were predicted for a "
+    "pixel and 0.3 of the mean change of the coarse map in 9 x 9 pixels, over that map's spread: 1.5 times the mean "
+    "distance of its values from their median, or a tenth of their range where that is more; 1 = all agree and nothing "
+    "was changed, 0.5 = they are 2.5 % of that spread away from their middle; not known where there was one prediction "
+    "only"
+)
 METRE_FORMULA = (
     "confidence = 1 / (1 + 100 d), d = half the range of the depths, over the depth, that were predicted for a pixel: "
     "1 = all agree, 0.5 = they are 1 % away from their middle; not known where there was one prediction only"

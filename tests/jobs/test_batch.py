@@ -185,6 +185,38 @@ def test_the_digest_of_settings_stays_what_it_was(
     assert settings.digest(refiner) == digest
 
 
+@pytest.mark.parametrize(
+    ("encoding", "counts"),
+    [
+        (Encoding("png"), True),
+        (Encoding("tiff"), True),
+        (Encoding("tiff", "uint16"), True),
+        (Encoding("tiff", "float32"), False),
+        (Encoding("npy"), False),
+        (Encoding("npz"), False),
+        (Encoding("exr"), False),
+    ],
+)
+def test_a_scale_that_floats_do_not_have_does_not_count(encoding: Encoding, counts: bool) -> None:
+    refiner: Any = REFINER
+    digests = {BatchSettings(replace(encoding, scale=scale)).digest(refiner) for scale in (256.0, 1000.0)}
+    assert (len(digests) == 2) == counts
+
+
+def test_a_confidence_counts_where_it_changes_the_depth() -> None:
+    """Without the mirrored pass nothing is settled at half size; with it the depth is that of the pass alone."""
+    refiner: Any = REFINER
+    requests = [
+        RefineRequest(confidence=confidence, tta=tta)
+        for tta in ("none", "flip")
+        for confidence in (False, True)
+    ]
+    plain, compared, *flipped = (BatchSettings(SETTINGS.encoding, one).digest(refiner) for one in requests)
+    assert len({plain, compared, *flipped}) == 3
+    assert len(set(flipped)) == 1
+    assert plain == SETTINGS.digest(refiner)
+
+
 def test_what_another_version_made_is_done_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It may compute otherwise; a batch that an update interrupts ends as a folder of one kind."""
     jobs = _jobs(folder)

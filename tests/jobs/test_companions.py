@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from fake_refiner import FakeRefiner
 from PIL import Image
 
 from prv2cli.depth_files.ours.encoding import Encoding
+from prv2cli.depth_files.ours.signature import signature
 from prv2cli.errors import UsageError
 from prv2cli.export.targets import parse_target
 from prv2cli.files.protected import Protected
@@ -165,3 +167,36 @@ def test_templates_that_cannot_work(companions: Companions, words: str) -> None:
         companions.check(Encoding("tiff"), ".tif")
     assert words in str(caught.value)
     BOTH.check(Encoding("tiff"), ".tif")
+
+
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [
+        (_exports("picture:{stem}_x.png"), _exports("normals:{stem}_x.png")),
+        (_exports("normals:{stem}_x.png"), _exports("picture:{stem}_x.png")),
+        (_exports("picture:{stem}_x.png"), _exports(preview="{stem}_x.png")),
+        (_exports(preview="{stem}_x.png"), _exports("normals:{stem}_x.png")),
+        (_exports("{stem}.exr"), _exports("normals:{stem}.exr")),
+        (_exports("normals:{stem}.exr"), _exports("{stem}.exr")),
+    ],
+)
+def test_one_of_another_kind_is_made_again(jobs: list[Job], first: Companions, then: Companions) -> None:
+    """Its name does not tell what it holds: the file does."""
+    settings = BatchSettings(Encoding("tiff"), RefineRequest(focal_px=30.0), companions=first)
+    assert _run(jobs, settings) == ["done"] * 2
+    assert _run(jobs, settings) == ["skipped"] * 2
+    assert _run(jobs, replace(settings, companions=Companions())) == ["skipped"] * 2
+    other = replace(settings, companions=then)
+    assert _run(jobs, other) == ["done"] * 2
+    assert _run(jobs, other) == ["skipped"] * 2
+
+
+def test_one_that_does_not_say_its_kind_counts(jobs: list[Job]) -> None:
+    """As those do that were made before they said it."""
+    companions = _exports("picture:{stem}_x.png", preview="{stem}_y.png")
+    settings = BatchSettings(Encoding("tiff"), companions=companions)
+    _run(jobs, settings)
+    for name in ("a_x.png", "a_y.png"):
+        picture = Image.new("RGB", (32, 24))
+        picture.save(jobs[0].target.with_name(name), **signature("PNG"))
+    assert _run(jobs, settings) == ["skipped"] * 2

@@ -20,8 +20,9 @@ from prv2cli.jobs.claims import Claims
 from prv2cli.jobs.engines.local import LocalEngine
 from prv2cli.jobs.exports import check_outputs
 from prv2cli.jobs.given import GivenMaps
+from prv2cli.jobs.one_photo import FileJob, Outputs, check_turned
 from prv2cli.model.config import BundleConfig
-from prv2cli.refine.request import RefineRequest, Tiling
+from prv2cli.refine.request import GivenDepth, RefineRequest, Tiling
 
 
 def test_a_bundle_refines_no_given_maps() -> None:
@@ -57,3 +58,24 @@ def test_a_folder_is_another_network_when_it_reads_its_numbers_otherwise(tmp_pat
             (tmp_path / name).write_text(text)
             seen.add(_identity(ModelFile(tmp_path, "mine")))
     assert len(seen) == 5
+
+
+def test_a_map_that_cannot_be_turned_over_unless_it_is_a_prompt() -> None:
+    refiner, prompted = (SimpleNamespace(coarse=coarse) for coarse in (None, SimpleNamespace()))
+
+    def check(
+        by: Any, *, most: float = -1.0, inverse: bool = False, kind: Any = "inverse", unit: Any = "relative"
+    ) -> None:
+        given = GivenDepth(np.array([[-10.0, most], [np.nan, np.inf]]), kind, unit)
+        outputs = Outputs(Path("d.tif"), Encoding("tiff", inverse=inverse))
+        check_turned(FileJob(Path("a.png"), outputs, given=given), by)
+
+    with pytest.raises(UsageError, match="add --inverse"):
+        check(refiner)
+    with pytest.raises(UsageError, match="leave out --inverse"):
+        check(refiner, kind="depth", inverse=True)
+    check(prompted)
+    check(refiner, most=1)
+    check(refiner, inverse=True)
+    check(refiner, kind="depth")
+    check(refiner, unit="metre")

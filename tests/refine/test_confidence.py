@@ -29,7 +29,7 @@ from prv2cli.jobs.claims import Claims
 from prv2cli.jobs.engines.local import LocalEngine
 from prv2cli.model.build import build_model
 from prv2cli.model.config import BundleConfig
-from prv2cli.model.depth_space import LogNormalisation, PlainMetres
+from prv2cli.model.depth_space import Affine, LogNormalisation, PlainMetres
 from prv2cli.photo.header import Header
 from prv2cli.refine import prepare
 from prv2cli.refine.estimate import dry_run, memory_for
@@ -38,7 +38,13 @@ from prv2cli.refine.refiner import Refiner
 from prv2cli.refine.request import GivenDepth, RefineRequest, Subject
 from prv2cli.refine.tiles.loop import TileLoop
 from prv2cli.tiling.blend import Blender
-from prv2cli.tiling.disagreement import HALF_CONFIDENT, Disagreement, to_confidence
+from prv2cli.tiling.disagreement import (
+    AFFINE_FORMULA,
+    FORMULA,
+    HALF_CONFIDENT,
+    Disagreement,
+    to_confidence,
+)
 from prv2cli.tiling.plan import overlaps, plan_paper_tiles, plan_tiles
 
 GRID: dict[str, Any] = {"tile": 128, "overlap": 0.25}
@@ -523,6 +529,28 @@ def test_the_confidence_is_written_and_reported(prv2: Prv2) -> None:
     assert (about["kind"], about["dtype"]) == ("confidence", "float32")
     assert "1 / (1 + 100 d)" in about["extra"]["formula"]
     assert prv2("-o", "e.tif", "--json", "-q")[1].count(b'"confidence": null') == 1
+
+
+def test_the_formula_is_that_of_the_space(prv2: Prv2) -> None:
+    """Of a map without a zero there are no logarithms."""
+    y, x = np.mgrid[0:201, 0:190]
+    Image.fromarray((y / 2 + x / 4).astype(np.uint8)).save("map.png")
+    given = ("--coarse", "auto", "--coarse-depth", "map.png", "--coarse-kind", "inverse")
+    code, _, err = prv2("-o", "d.tif", *given, "--confidence", "c.tif", "-q")
+    assert (code, err) == (0, "")
+    assert depth_info(Path("c.tif"))["extra"]["formula"] == AFFINE_FORMULA
+    assert prv2("-o", "d.tif", "--confidence", "c.tif", "-q")[0] == 0
+    assert depth_info(Path("c.tif"))["extra"]["formula"] == FORMULA
+
+
+def test_the_formula_of_maps_without_a_zero() -> None:
+    values = torch.tensor([0.0, 1.0, 2.0, 3.0, 4.0]).view(1, 1, 1, 5)
+    scale = Affine.of(values)
+    low, high = (scale.encode(torch.tensor(value)) for value in (2.0, 2.2))
+    deviation = np.array([float((high - low).abs()) / 2], np.float32)
+    found = to_confidence(scale.relative_in_place(deviation, np.zeros(1)))
+    spread = 1.5 * (2 + 1 + 0 + 1 + 2) / 5
+    assert found[0] == pytest.approx(1 / (1 + 100 * 0.4 * 0.1 / spread), rel=1e-5)
 
 
 def test_depth_on_stdout_goes_with_a_confidence_file(prv2: Prv2) -> None:

@@ -151,3 +151,21 @@ def test_words_that_mean_nothing_are_refused(
     for words in ({"coarse_kind": "disparity"}, {"coarse_unit": "m"}):
         with pytest.raises(UsageError, match=r"coarse_(kind|unit) '(disparity|m)': use"):
             refiner.refine(photograph, coarse_depth=inverse, **words)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("kind", "flags"), [("inverse", ()), ("depth", ("--inverse",))])
+def test_a_map_below_0_is_not_turned_over(
+    folder: Path, photograph: np.ndarray, inverse: np.ndarray, kind: Kind, flags: tuple[str, ...]
+) -> None:
+    """Nothing of it can be told: it would be a file of one number."""
+    Image.fromarray(photograph).save(folder / "photo.png")
+    np.save(folder / "map.npy", inverse - 10)
+    command = ["refine", str(folder / "photo.png"), "--coarse-depth", str(folder / "map.npy")]
+    command += ["--coarse-kind", kind, "--coarse-relative", "-o", str(folder / "out.npy"), "--device", "cpu"]
+    result = CliRunner().invoke(app, [*command, *flags])
+    assert isinstance(result.exception, UsageError)
+    assert "--inverse" in str(result.exception)
+    assert not (folder / "out.npy").exists()
+    other = () if flags else ("--inverse",)
+    assert CliRunner().invoke(app, [*command, *other]).exit_code == 0
+    assert np.load(folder / "out.npy").std() > 0.1

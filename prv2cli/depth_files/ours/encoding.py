@@ -5,14 +5,14 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from prv2cli.choices import Dtype
-from prv2cli.depth_files.ours.encode import DEPTH_SUFFIXES
+from prv2cli.depth_files.ours.encode import DEFAULT_SCALE, DEPTH_SUFFIXES, stored_dtype
 from prv2cli.depth_files.ours.metadata import DepthMetadata
 from prv2cli.depth_files.ours.write import WriteReport, write_depth
 from prv2cli.errors import UsageError
@@ -28,7 +28,7 @@ class Encoding:
 
     format: str
     dtype: Dtype | None = None
-    scale: float = 256.0
+    scale: float = DEFAULT_SCALE
     inverse: bool = False
 
     def stored_as(self, unit: str) -> Dtype:
@@ -37,6 +37,13 @@ class Encoding:
             return self.dtype
         # A map without a unit has no natural 16-bit scale: 256 steps per unknown unit may be one step in all.
         return "float32" if self.format == "tiff" and unit.endswith("relative") else "uint16"
+
+    def identity(self) -> dict[str, Any]:
+        """What decides what is in a file, as JSON: the record of a batch knows it in this form."""
+        known = asdict(self)
+        if stored_dtype(self.format, self.dtype or "uint16") == np.float32:
+            known["scale"] = DEFAULT_SCALE  # floats have none
+        return known
 
 
 def confidence_encoding(path: Path, dtype: Dtype | None) -> Encoding:

@@ -80,7 +80,7 @@ def write_preview(path: Path, depth: np.ndarray, *, inverse: bool = False, affin
     picture = new("RGB", (width, height))
     for rows in row_bands(height, width):  # so that the colours exist once, inside the picture
         picture.paste(fromarray(_colour_band(depth[rows], inverse, affine, span)), (0, rows.start))
-    write_picture(path, picture)
+    write_picture(path, picture, "preview")
 
 
 def check_preview(path: Path, height: int, width: int) -> None:
@@ -90,12 +90,15 @@ def check_preview(path: Path, height: int, width: int) -> None:
         raise OutputError(f"{path}: {width} x {height} is too large for {kind}; use .png")
 
 
-def write_picture(path: Path, picture: Image) -> None:
-    """A picture of Pillow's that says that prv2 made it, whole or not at all. Raises UsageError, OutputError."""
+def write_picture(path: Path, picture: Image, holds: str | None = None) -> None:
+    """A picture of Pillow's that says that prv2 made it, whole or not at all. Raises UsageError, OutputError.
+
+    holds: what it is, in a word that it says, too.
+    """
     kind = preview_format(path)
     check_output(path)
     buffer = io.BytesIO()  # in between, as Pillow's own writing loses the reason of a failure
-    picture.save(buffer, kind, **_SAVE[kind], **signature(kind))
+    picture.save(buffer, kind, **_SAVE[kind], **signature(kind, holds))
     with atomic_write(path) as file:
         file.write(buffer.getbuffer())
 

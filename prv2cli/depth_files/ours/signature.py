@@ -16,12 +16,12 @@ _SOFTWARE_TAG = 0x0131  # of EXIF
 _ENDS = 4096  # bytes at both ends of a file, where encoders put such texts
 
 
-def signature(kind: str) -> dict[str, Any]:
-    """What to give to Pillow's save() for a PNG, JPEG or WEBP."""
+def signature(kind: str, holds: str | None = None) -> dict[str, Any]:
+    """What to give to Pillow's save() for a PNG, JPEG or WEBP; `holds`: what the picture is, in a word."""
     from PIL import Image
     from PIL.PngImagePlugin import PngInfo
 
-    made_by = f"{SOFTWARE} {__version__}"
+    made_by = f"{SOFTWARE} {__version__}" + (f" {holds}" if holds else "")
     if kind == "PNG":
         text = PngInfo()
         text.add_text("Software", made_by)

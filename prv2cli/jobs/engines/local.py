@@ -35,7 +35,7 @@ from prv2cli.jobs.claims import Claims
 from prv2cli.jobs.engines.admission import MemoryRoom
 from prv2cli.jobs.exports import check_outputs
 from prv2cli.jobs.given import map_sha256
-from prv2cli.jobs.one_photo import FileJob, Saved, needs_of, refine_file, save
+from prv2cli.jobs.one_photo import FileJob, Saved, check_turned, needs_of, refine_file, save
 from prv2cli.jobs.report import rounded
 from prv2cli.machine.memory import ran_out_of_memory, resident_memory
 from prv2cli.machine.threads import Worker
@@ -231,6 +231,7 @@ class LocalEngine:
         height, width = photo.rgb.shape[:2]
         work.check_map((height, width))
         check_outputs(self._file_job(work), photo)
+        check_turned(self._file_job(work), self.refiner)
         tiles = self.refiner.plan(height, width, self.settings.request.tiling).tiles
         work.tiles = len(tiles) * self.settings.request.views
         return photo
