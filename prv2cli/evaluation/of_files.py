@@ -33,8 +33,6 @@ from prv2cli.resampling.maps import bilinear, nearest
 
 logger = logging.getLogger("prv2cli")
 
-_NOT_ALIGNED = Measuring()
-
 
 class DepthPair(NamedTuple):
     """name: path below the folders, without extension."""
@@ -139,7 +137,7 @@ def _evaluate_pair(
     error_maps: Path | None,
     tell: Callable[[str], None],
 ) -> ImageResult:
-    truth = _read(pair.truth, gt_reading, "--gt-scale", tell)
+    truth = _read(pair.truth, gt_reading, "--gt-scale", tell, Measuring())
     if truth.unit != "metre":
         raise UsageError(
             f"{pair.truth}: a truth without a physical unit; give its numbers per metre: --gt-scale N"
@@ -163,10 +161,8 @@ class _Read(NamedTuple):
     offset: float = 0.0
 
 
-def _read(
-    path: Path, reading: Reading, flag: str, tell: Callable[[str], None], how: Measuring = _NOT_ALIGNED
-) -> _Read:
-    """A depth file; `how` a prediction is aligned, if at all: then one that says no unit will do."""
+def _read(path: Path, reading: Reading, flag: str, tell: Callable[[str], None], how: Measuring) -> _Read:
+    """A depth file; how: whether it is aligned, and in which space. Then one that says no unit will do."""
     name, stored = decode_source(path)
     relative = how.align != "none" and reading.scale is None
     # In integers of depth 0 is no depth, in those of inverse depth, as in floats, a value.

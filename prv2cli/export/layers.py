@@ -14,9 +14,9 @@ import numpy as np
 
 from prv2cli.depth_files.formats.exr import EXR_KEY
 from prv2cli.depth_files.ours.metadata import SOFTWARE, DepthMetadata
+from prv2cli.depth_files.ours.signature import MADE_BY
 from prv2cli.export.camera import PRINCIPAL, Camera
 from prv2cli.export.normals import normals_in_bands
-from prv2cli.export.targets import MADE_BY
 from prv2cli.export.view import View
 from prv2cli.extras import import_openexr
 from prv2cli.files.disk_array import bands
@@ -50,17 +50,16 @@ def _with_camera(about: DepthMetadata, camera: Camera | None) -> DepthMetadata:
     if camera is None:
         return about
     # What the file that it was made from says of the principal point may be overruled.
-    rest = {key: value for key, value in about.extra.items() if key != PRINCIPAL}
-    told = replace(
+    extra = {key: value for key, value in about.extra.items() if key != PRINCIPAL}
+    if camera.principal != (camera.width / 2, camera.height / 2):
+        extra[PRINCIPAL] = list(camera.principal)
+    return replace(
         about,
         focal_px=camera.focal.pixels,
         focal_origin=camera.focal.origin,
         fov_degrees=camera.fov_degrees[0],
-        extra=rest,
+        extra=extra,
     )
-    if camera.principal == (camera.width / 2, camera.height / 2):
-        return told
-    return replace(told, extra={**rest, PRINCIPAL: list(camera.principal)})
 
 
 def write_normals_exr(

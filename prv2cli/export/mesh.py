@@ -14,12 +14,11 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from prv2cli.depth_files.ours.signature import signature
+from prv2cli.depth_files.ours.signature import MADE_BY, signature
 from prv2cli.errors import InputError
 from prv2cli.export.camera import first_of
 from prv2cli.export.normals import normals_in_bands
 from prv2cli.export.points import AXES, place, smallest_step
-from prv2cli.export.targets import MADE_BY
 from prv2cli.export.view import View
 from prv2cli.extras import import_trimesh
 from prv2cli.photo.levels import to_8_bits

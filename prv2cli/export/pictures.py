@@ -14,8 +14,8 @@ import numpy as np
 from prv2cli.depth_files.formats.png import write_png
 from prv2cli.depth_files.formats.rows import row_bands
 from prv2cli.depth_files.ours.preview import PERCENTILES, closeness_of, colour_span, is_affine
+from prv2cli.depth_files.ours.signature import MADE_BY
 from prv2cli.export.normals import normals_in_bands
-from prv2cli.export.targets import MADE_BY
 from prv2cli.export.view import View
 
 WHITE = 65535

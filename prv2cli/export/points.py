@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from prv2cli.export.targets import MADE_BY
+from prv2cli.depth_files.ours.signature import MADE_BY
 from prv2cli.export.view import View
 from prv2cli.extras import import_plyfile
 

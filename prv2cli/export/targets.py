@@ -10,19 +10,19 @@ from pathlib import Path
 from typing import Literal
 
 from prv2cli.depth_files.ours.metadata import SOFTWARE
+from prv2cli.depth_files.ours.preview import PREVIEW_SUFFIXES
 from prv2cli.depth_files.ours.recognise import is_by_prv2, picture_is_complete
 from prv2cli.errors import OutputError, UsageError
 from prv2cli.extras import import_openexr, import_plyfile, import_trimesh
 from prv2cli.files.protected import identity
 from prv2cli.files.text import shown
-from prv2cli.version import __version__
 
 ExportKind = Literal["points", "mesh", "layers", "normals", "picture"]
 KIND_OF: dict[str, ExportKind] = {".ply": "points", ".glb": "mesh", ".obj": "mesh", ".exr": "layers"}
 PREFIXES: dict[str, tuple[str, ...]] = {"normals": (".png", ".exr"), "picture": (".png",)}
-MADE_BY = f"{SOFTWARE} {__version__}"  # every export says so near its beginning
 _HEAD = 1 << 14  # bytes
-# What pictures and .exr files say after that: their names do not tell. In an .exr more letters follow.
+# Every export says near its beginning who made it; pictures and .exr files also what they hold, which their names do
+# not tell. In an .exr more letters follow.
 _HOLDS = re.compile(rf"{SOFTWARE} [\w.+-]+ (preview|picture|normals|layers)".encode())
 _PLY_SIZES = {b"float": 4, b"uchar": 1}  # of the properties that points have
 
@@ -120,7 +120,7 @@ def is_ours(path: Path) -> bool:
     """Whether a regular file says that prv2 wrote it."""
     if is_by_prv2(path):
         return True
-    return MADE_BY.split()[0].encode() in _head(path) and path.suffix.lower() in (*KIND_OF, ".mtl")
+    return SOFTWARE.encode() in _head(path) and path.suffix.lower() in (*KIND_OF, ".mtl")
 
 
 def holds(path: Path) -> str | None:
@@ -130,9 +130,9 @@ def holds(path: Path) -> str | None:
 
 
 def is_whole(path: Path) -> bool:
-    """Whether all of an export is there, as far as its size and its end tell. Raises OSError."""
+    """Whether all of an export or a preview is there, as far as its size and its end tell. Raises OSError."""
     suffix = path.suffix.lower()
-    if suffix in (".png", ".jpg"):
+    if suffix in PREVIEW_SUFFIXES:  # a texture's, too
         return picture_is_complete(path)
     if suffix == ".exr":
         return bool(import_openexr().InputFile(str(path)).isComplete())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from prv2cli.depth_files.ours.encoding import Encoding, check_encoding, confidence_encoding
 from prv2cli.depth_files.ours.preview import preview_format
-from prv2cli.depth_files.ours.recognise import is_by_prv2, is_complete, picture_is_complete
+from prv2cli.depth_files.ours.recognise import is_complete
 from prv2cli.depth_files.read import read_depth_metadata
 from prv2cli.errors import Prv2Error, UsageError
 from prv2cli.export.targets import Target, check_extras, holds, is_ours, is_whole, written
@@ -86,13 +86,14 @@ class Companions:
                 if not is_complete(confidence, verify=verify):
                     return False
             since = target.stat().st_mtime_ns
-            exports = [(path, one.kind) for one in self._exports_beside(target) for path in written(one)]
-            looks = [] if preview is None else [(preview, "preview")]
-            return (
-                all(is_by_prv2(path) and picture_is_complete(path) for path, _ in looks)
-                and all(is_ours(path) and is_whole(path) for path, _ in exports)
-                and all(path.stat().st_mtime_ns >= since for path, _ in (*looks, *exports))
-                and all(holds(path) in (None, kind) for path, kind in (*looks, *exports))
+            made: list[tuple[Path, str]] = [] if preview is None else [(preview, "preview")]
+            made += [(path, one.kind) for one in self._exports_beside(target) for path in written(one)]
+            return all(
+                is_ours(path)
+                and is_whole(path)
+                and holds(path) in (None, kind)
+                and path.stat().st_mtime_ns >= since
+                for path, kind in made
             )
         except (Prv2Error, OSError):
             return False

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 from prv2cli.depth_files.ours.metadata import SOFTWARE
 from prv2cli.version import __version__
 
+MADE_BY = f"{SOFTWARE} {__version__}"
 _SOFTWARE_TAG = 0x0131  # of EXIF
 _ENDS = 4096  # bytes at both ends of a file, where encoders put such texts
 
@@ -21,7 +22,7 @@ def signature(kind: str, holds: str | None = None) -> dict[str, Any]:
     from PIL import Image
     from PIL.PngImagePlugin import PngInfo
 
-    made_by = f"{SOFTWARE} {__version__}" + (f" {holds}" if holds else "")
+    made_by = f"{MADE_BY} {holds}" if holds else MADE_BY
     if kind == "PNG":
         text = PngInfo()
         text.add_text("Software", made_by)

@@ -230,8 +230,9 @@ class LocalEngine:
         work.seconds["decode"] = time.perf_counter() - start
         height, width = photo.rgb.shape[:2]
         work.check_map((height, width))
-        check_outputs(self._file_job(work), photo)
-        check_turned(self._file_job(work), self.refiner)
+        job = self._file_job(work)
+        check_outputs(job, photo)
+        check_turned(job, self.refiner)
         tiles = self.refiner.plan(height, width, self.settings.request.tiling).tiles
         work.tiles = len(tiles) * self.settings.request.views
         return photo
