@@ -56,13 +56,18 @@ def given_coarse(
         known &= found > 0
         if half_step > 0 and known.any():
             found = unstep(fill_holes(found, known, in_log=False), half_step)
-        return CoarseDepth(positive_depth(CoarseDepth(found, kind, unit)), unit=unit, seen=seen, as_seen=True)
+        depth = positive_depth(CoarseDepth(found, kind, unit))
+        return CoarseDepth(depth, unit=unit, seen=seen, as_seen=True, measured=_unless_all(known))
     if not known.any():
         raise InputError("the coarse depth map has no valid pixel (all are NaN or infinite)")
     found = fill_holes(found, known, in_log=False)
     if half_step > 0:
         found = unstep(found, half_step)
-    return CoarseDepth(found, kind, unit, affine=True, seen=seen, as_seen=True)
+    return CoarseDepth(found, kind, unit, affine=True, seen=seen, as_seen=True, measured=_unless_all(known))
+
+
+def _unless_all(known: torch.Tensor) -> torch.Tensor | None:
+    return None if known.all() else known
 
 
 def as_prompt(known: CoarseDepth) -> CoarseDepth:

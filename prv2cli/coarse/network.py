@@ -40,6 +40,7 @@ class CoarseDepth:
         seen: (1, 1, h, w) boolean: False where the network says that there is no surface (the sky); None: all is seen.
         as_seen: `seen` itself tells which pixels of the result have no depth, as coarse as it is; else what is not seen
             lies behind all the rest in `values`, and is told by its depth after refinement.
+        measured: (1, 1, h, w) boolean: False where a given map has a hole that was filled; None: nowhere.
         estimated_focal_px: the focal length that the network found, in pixels of the photograph.
         normals: (1, 3, h, w) on the CPU: x to the right, y down, z away from the camera; zero vectors tell nothing.
     """
@@ -51,6 +52,7 @@ class CoarseDepth:
     features: list[Tensor] = field(default_factory=list)
     seen: Tensor | None = None
     as_seen: bool = False
+    measured: Tensor | None = None
     estimated_focal_px: float | None = None
     normals: Tensor | None = None
 

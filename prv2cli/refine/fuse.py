@@ -112,6 +112,7 @@ def fuse(
     sky: Sky | None = None,
     *,
     noise: float = 0.0,
+    measured: Tensor | None = None,
     estimated: bool = False,
 ) -> Fused:
     """The blended map in the space of `scale` becomes the depth, its disagreement the confidence, in place.
@@ -120,12 +121,13 @@ def fuse(
 
     Args:
         given: Prepared's. pixels: (H, W, 3), the photograph. noise: standard deviation of what was taken out of
-            `given`. estimated: a network made it.
+            `given`. measured: (1, 1, h, w) bool, False where `given` was filled; None: nowhere. estimated: a network
+            made it.
     """
     values, spread = blended
     seam = seam_excess(values, plan, floor=scale.floor)
     if given is not None and not isinstance(scale, PlainMetres):
-        correct(values, given, pixels, scale, config, noise=noise, estimated=estimated)
+        correct(values, given, pixels, scale, config, noise=noise, measured=measured, estimated=estimated)
         if spread is not None:
             add_change(spread, values, given)
     masked = 0
@@ -152,6 +154,7 @@ def correct(
     config: RefinerConfig,
     *,
     noise: float,
+    measured: Tensor | None = None,
     estimated: bool = False,
 ) -> None:
     """Do to the whole refined map, (H, W) in the space of `scale`, what no tile can do, in place.
@@ -170,7 +173,7 @@ def correct(
     if blurred and noise == 0:
         back_project(refined, grid, config.back_projection)
     if config.own_range:
-        keep_in_range(refined, given, found.blur, only_blurred=blurred)
+        keep_in_range(refined, given, found.blur, measured=measured, only_blurred=blurred)
     if blurred or (0 < noise < WEAK_NOISE and not estimated):
         shock_filter(refined, config.shock_filter, scale.contrast, EDGE if noise else CLEAN_EDGE)
     if config.weighted_median:

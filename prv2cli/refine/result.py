@@ -104,6 +104,7 @@ def depth_of(
             config,
             sky,
             noise=known.noise,
+            measured=known.coarse.measured,
             estimated=known.estimated,
         )
     focal_px, focal_origin = known.focal

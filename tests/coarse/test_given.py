@@ -30,6 +30,17 @@ def test_metric_maps_have_holes_there_and_become_depth() -> None:
 
 
 @pytest.mark.parametrize(
+    ("unit", "known"),
+    [("metre", [[0, 1, 1], [0, 0, 1]]), ("relative", [[1, 1, 1], [0, 1, 1]])],
+)
+def test_what_was_measured_is_told_from_what_was_filled(unit: Unit, known: list[list[int]]) -> None:
+    measured = given_coarse(VALUES, "inverse", unit).measured
+    assert measured is not None
+    np.testing.assert_array_equal(measured[0, 0].numpy(), np.array(known, bool))
+    assert given_coarse(VALUES[:, 1:].clip(1), "inverse", unit).measured is None
+
+
+@pytest.mark.parametrize(
     ("least", "half_step", "affine"), [(1.0, 0.0, False), (0.0, 0.0, True), (1.0, 0.5, True)]
 )
 def test_relative_depth_is_affine_where_it_has_no_zero_of_its_own(

@@ -40,6 +40,35 @@ def test_an_edge_may_move_within_reach() -> None:
     np.testing.assert_array_equal(found, moved)
 
 
+def test_measured_pixels_do_not_take_the_depth_of_a_filled_hole() -> None:
+    """What lies in a hole is a guess: beside it the result stays with what was measured, in it anything goes."""
+    coarse = np.full((HEIGHT, WIDTH), -1, np.float32)
+    coarse[30:50, 60:80] = 1
+    measured = coarse < 0
+    refined = np.where(np.pad(~measured, 2)[:-4, :-4], 1, -1).astype(
+        np.float32
+    )  # the hole, 2 px away from itself
+    kept, free = refined.copy(), refined.copy()
+    keep_in_range(kept, _coarse(coarse), 2.0, measured=torch.from_numpy(measured)[None, None])
+    keep_in_range(free, _coarse(coarse), 2.0)
+    np.testing.assert_allclose(kept[measured], -1, atol=SLACK)
+    np.testing.assert_array_equal(kept[~measured], refined[~measured])
+    np.testing.assert_array_equal(free, refined)
+
+
+def test_measured_pixels_of_a_small_map_by_bands(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = np.random.default_rng(1)
+    refined = generator.normal(0, 2, (HEIGHT, WIDTH)).astype(np.float32)
+    coarse = _coarse(generator.normal(0, 0.5, (30, 47)).astype(np.float32))
+    measured = torch.from_numpy(generator.random((30, 47)) < 0.5)[None, None]
+    whole, banded = refined.copy(), refined.copy()
+    keep_in_range(whole, coarse, 1.5, measured=measured)
+    assert np.isfinite(whole).all()
+    monkeypatch.setattr(own_range, "bands", lambda h, w: (slice(y, min(y + 7, h)) for y in range(0, h, 7)))
+    keep_in_range(banded, coarse, 1.5, measured=measured)
+    np.testing.assert_array_equal(whole, banded)
+
+
 def test_behind_a_blurred_map_only_the_far_side_is_cut_off() -> None:
     refined = _two_surfaces(0.5, ramp=0.1)
     refined[20:24, 10:14] = -3  # nearer than all around, as a wire before the near surface is
