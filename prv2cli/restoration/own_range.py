@@ -91,7 +91,7 @@ def _largest(coarse: Tensor, size: list[int], reach: int) -> np.ndarray:
 def _largest_measured(coarse: Tensor, measured: Tensor, everywhere: np.ndarray, reach: int) -> np.ndarray:
     """The largest measured value within `reach` cells where a hole is as near; elsewhere the one of `everywhere`."""
     size = list(everywhere.shape)
-    there = _enlarged(measured.float(), size, "nearest-exact") > 0
+    there = _enlarged(measured.to(torch.uint8), size, "nearest-exact").bool()
     largest = _around(_enlarged(coarse, size, "bilinear").where(there, -torch.inf), size, reach)
     beside_hole = _around((~there).float(), size, reach) > 0
     return np.where(beside_hole & np.isfinite(largest), largest, everywhere)
