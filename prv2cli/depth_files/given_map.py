@@ -21,7 +21,7 @@ from prv2cli.depth_files.decode import READ_SUFFIXES, Stored
 from prv2cli.depth_files.embedded.levels import EmbeddedDepth
 from prv2cli.depth_files.embedded.read import read_embedded
 from prv2cli.depth_files.formats.picture import Picture, read_picture
-from prv2cli.depth_files.holes import find_holes
+from prv2cli.depth_files.holes import find_holes, find_stray
 from prv2cli.depth_files.ours.metadata import DepthMetadata, Kind, check_scale
 from prv2cli.depth_files.read import decode_source, interpret, overruled, refuse_confidence, unit_needed
 from prv2cli.errors import InputError, Prv2Error, UsageError
@@ -87,7 +87,7 @@ def read_given(
         metadata = interpret(name, stored, scale, kind, relative, "--coarse-scale")
         if metadata is None:
             raise UsageError(unit_needed(name, stored, kind, "--coarse-scale", "--coarse-relative"))
-        known, found = find_holes(stored, metadata) if invalid is None else (stored.holes, ())
+        known, found = (stored.holes, ()) if invalid == "none" else find_holes(stored, metadata)
         half, notes = (
             0.0,
             tuple(f"{name}: {note}" for note in (*stored.notes, *found, *overruled(stored, metadata))),
@@ -98,6 +98,9 @@ def read_given(
         half, notes = picture.half_step / metadata.scale, (_note(name, scale), *_transparent(name, known))
     unit: Literal["metre", "relative"] = "relative" if metadata.unit.endswith("relative") else "metre"
     values = _values(stored.numbers, metadata, unit, invalid)
+    if unit == "relative" and picture is None and invalid != "none" and metadata.software != "prv2cli":
+        known, found = find_stray(values, known)
+        notes += tuple(f"{name}: {note}" for note in found)
     notes += _far(name, values if known is None else values[~known], metadata.kind, unit)
     if known is not None:
         values[known] = np.nan
@@ -246,6 +249,6 @@ def _without_value(
     holes = ~np.isfinite(values)
     if invalid == "zero" or isinstance(invalid, float):
         holes |= stored == (0 if invalid == "zero" else invalid)
-    elif invalid is None and unit == "metre":
+    if invalid != "none" and unit == "metre":
         holes |= ~(values > 0)
     return holes

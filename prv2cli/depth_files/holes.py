@@ -28,6 +28,8 @@ _USUAL = frozenset((9999.0, 99999.0, 999999.0, 1e5, 1e6, 1e7, 1e8))
 _USUAL_BELOW = frozenset((-9999.0, -99999.0, -999999.0, -32767.0, -32768.0, -65504.0))
 _APART, _FAR_APART = 1.5, 4.0  # times the number next to it, for the largest of a type and for others
 _SHARE = 1e-4  # of the pixels, that hold a number which is not huge: backgrounds are no single pixels
+_FEW, _STRAY = 0.005, 10  # of the pixels, at each end; of the range of the others, away from it
+_SAMPLES = 1 << 20  # pixels by which that range is told
 _AT_AN_END = 3  # such numbers at most
 
 
@@ -57,6 +59,25 @@ def find_holes(stored: Stored, metadata: DepthMetadata | None) -> tuple[np.ndarr
         notes.append(f"{_pixels(found)} of {value:.9g}, which stands for nothing there: no depth")
         holes |= found
     return (holes if notes else None), tuple(notes)
+
+
+def find_stray(values: np.ndarray, holes: np.ndarray | None) -> tuple[np.ndarray | None, tuple[str, ...]]:
+    """`holes`, and the few pixels of a map without a unit that lie far outside all others, with a note that says so.
+
+    1 / depth of a pixel without depth is one, a hot pixel another: from the range with it nothing could be told of the
+    rest.
+    """
+    known = np.isfinite(values) if holes is None else np.isfinite(values) & ~holes
+    sample = values[known][:: max(1, values.size // _SAMPLES)]
+    if len(sample) == 0:
+        return holes, ()
+    least, most = np.quantile(sample.astype(np.float64), (_FEW, 1 - _FEW))
+    room = _STRAY * (most - least)
+    stray = known & ((values > most + room) | (values < least - room)) if room > 0 else np.zeros_like(known)
+    if not stray.any():
+        return holes, ()
+    note = f"{_pixels(stray)} more than {_STRAY} times the range of all others away from them: no depth"
+    return (stray if holes is None else holes | stray), (note,)
 
 
 def _pixels(found: np.ndarray) -> str:

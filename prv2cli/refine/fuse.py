@@ -179,3 +179,5 @@ def correct(
     if config.weighted_median:
         spacings = spacings_for(found.blur) if blurred else SPACINGS
         weighted_median(refined, pixels, scale.contrast, spacings)
+        if config.own_range and measured is not None and not blurred:  # a median also of what was filled
+            keep_in_range(refined, given, found.blur, measured=measured)

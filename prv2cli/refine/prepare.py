@@ -187,7 +187,8 @@ class Preparer:
         """
         if isinstance(self._coarse, BundleCoarse):
             return self._coarse.predict(seen)
-        return replace(coarse, values=coarse.values.flip(-1))
+        measured = None if coarse.measured is None else coarse.measured.flip(-1)
+        return replace(coarse, values=coarse.values.flip(-1), measured=measured)
 
     # --- which network ----------------------------------------------------------------------------------------
 
@@ -234,12 +235,13 @@ class Preparer:
         """Photographs with their coarse depth, normalised, and the features that guide the tiles."""
         scales = [self._scale_of(one) for one in coarse]
         normalised = [scale.encode(one.values) for scale, one in zip(scales, coarse, strict=True)]
-        noise = [self._noise_of(*pair) for pair in zip(photos, normalised, strict=True)]
+        known = zip(photos, normalised, (one.measured for one in coarse), strict=True)
+        noise = [self._noise_of(*one) for one in known]
         normalised = [without(*pair) for pair in zip(noise, normalised, strict=True)]
         if isinstance(self._coarse, BundleCoarse):
             features = [one.features for one in coarse]
         else:
-            features = self._encode_images(photos, normalised, loops)
+            features = self._encode_images(photos, normalised, coarse, loops)
         parts = zip(coarse, scales, normalised, features, noise, normalised, strict=True)
         return [Prepared(*one) for one in parts]
 
@@ -250,22 +252,26 @@ class Preparer:
             return Affine.of(coarse.values, -1 if coarse.kind == "inverse" else 1)
         return LogNormalisation.of(coarse.values)
 
-    def _noise_of(self, rgb: Any, normalised: Tensor) -> Tensor | None:
+    def _noise_of(self, rgb: Any, normalised: Tensor, measured: Tensor | None) -> Tensor | None:
         if not self.config.denoise:
             return None
         size = guide_size(rgb.shape[0], rgb.shape[1], 1, SIDE)
-        return find_noise(normalised, size, partial(shrink, rgb, size))
+        return find_noise(normalised, size, partial(shrink, rgb, size), measured)
 
     def _encode_images(
-        self, photos: Sequence[Any], normalised: Sequence[Tensor], loops: Sequence[TileLoop]
+        self,
+        photos: Sequence[Any],
+        normalised: Sequence[Tensor],
+        coarse: Sequence[CoarseDepth],
+        loops: Sequence[TileLoop],
     ) -> list[list[Tensor]]:
         inputs: list[list[Tensor]] = []
         device = self._loop.device
-        for rgb, depth in zip(photos, normalised, strict=True):
+        for rgb, depth, given in zip(photos, normalised, coarse, strict=True):
             size = self._guide_size(rgb)
             known = [shrink(rgb, size), to_guide(depth, size)]
             if self.config.coarse.character:
-                known.append(character(depth, rgb.shape, size, SURFACE_WINDOW))
+                known.append(character(depth, rgb.shape, size, SURFACE_WINDOW, given.measured))
             inputs.append([part.to(device) for part in known])
         found: dict[int, list[Tensor]] = {}
         for loop in dict.fromkeys(loops):

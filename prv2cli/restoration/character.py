@@ -31,12 +31,19 @@ _QUIETEST = 1e-3  # of the map's spread
 _SMALLEST = 8  # cells on the shorter side of what is judged: as the shipped refiner was told
 
 
-def character(normalised: Tensor, photograph: Sequence[int], guide: Sequence[int], window: int) -> Tensor:
+def character(
+    normalised: Tensor,
+    photograph: Sequence[int],
+    guide: Sequence[int],
+    window: int,
+    measured: Tensor | None = None,
+) -> Tensor:
     """The two channels for the guide.
 
     Args:
         normalised: (1, 1, h, w) coarse map of any size, in a refiner's space. photograph: its rows and columns.
         guide: rows and columns of the guide. window: cells of it around a cell that count as its surroundings.
+        measured: (1, 1, any size) bool, False where the map was filled; None: nowhere.
 
     Returns:
         (1, 2, *guide): sharpness, noise.
@@ -44,7 +51,7 @@ def character(normalised: Tensor, photograph: Sequence[int], guide: Sequence[int
     cells = _at_most(normalised, SIDE)
     width = _blur_around(cells, photograph, guide, window)
     sharpness = (width.clamp(0.25, 64).log2() - 2) / 4
-    noise = (math.log2(max(_QUIETEST, noise_level(cells))) + 6) / 4
+    noise = (math.log2(max(_QUIETEST, noise_level(cells, measured))) + 6) / 4
     return torch.cat([sharpness, torch.full_like(sharpness, noise)], dim=1)
 
 
@@ -60,10 +67,10 @@ def _blur_around(cells: Tensor, photograph: Sequence[int], guide: Sequence[int],
     return pixels * extent / (_OF_A_STEP * steepest.clamp_min(1e-6))
 
 
-def noise_level(cells: Tensor) -> float:
+def noise_level(cells: Tensor, measured: Tensor | None = None) -> float:
     """Standard deviation of the noise of (1, 1, h, w), in its unit."""
     found = 0.0
-    for _, values in by_scale(cells, _SMALLEST):
+    for _, values in by_scale(cells, _SMALLEST, measured):
         sample = values[:: max(1, len(values) // SAMPLES)]
         found = max(found, float(torch.quantile(sample, _QUARTER)) / OF_NOISE)
     return found

@@ -57,9 +57,9 @@ def keep_in_range(
     lowest = -_largest(-coarse, size, reach)
     _clip(refined, lowest, highest)
     if measured is not None:
-        rim = max(1, round(RIM_REACH * blur))
-        highest = _largest_measured(coarse, measured, highest, rim)
-        lowest = -_largest_measured(-coarse, measured, -lowest, rim)
+        reaches = reach, max(1, round(RIM_REACH * blur))
+        highest = _largest_measured(coarse, measured, highest, reaches)
+        lowest = -_largest_measured(-coarse, measured, -lowest, reaches)
         _clip(refined, lowest, highest, measured[0, 0].numpy())
 
 
@@ -88,13 +88,20 @@ def _largest(coarse: Tensor, size: list[int], reach: int) -> np.ndarray:
     return _around(_enlarged(coarse, size, "bilinear"), size, reach)
 
 
-def _largest_measured(coarse: Tensor, measured: Tensor, everywhere: np.ndarray, reach: int) -> np.ndarray:
-    """The largest measured value within `reach` cells where a hole is as near; elsewhere the one of `everywhere`."""
-    size = list(everywhere.shape)
+def _largest_measured(
+    coarse: Tensor, measured: Tensor, everywhere: np.ndarray, reaches: tuple[int, int]
+) -> np.ndarray:
+    """The largest measured value around; from less far where a hole is no farther than that.
+
+    Where nothing was measured, that of `everywhere`. reaches: cells each way, in general and beside a hole.
+    """
+    size, (reach, rim) = list(everywhere.shape), reaches
     there = _enlarged(measured.to(torch.uint8), size, "nearest-exact").bool()
-    largest = _around(_enlarged(coarse, size, "bilinear").where(there, -torch.inf), size, reach)
-    beside_hole = _around((~there).float(), size, reach) > 0
-    return np.where(beside_hole & np.isfinite(largest), largest, everywhere)
+    # No filled value is mixed in.
+    known = _enlarged(coarse, size, "nearest-exact").where(there, -torch.inf)
+    beside_hole = _around((~there).float(), size, rim) > 0
+    largest = np.where(beside_hole, _around(known, size, rim), _around(known, size, reach))
+    return np.where(np.isfinite(largest), largest, everywhere)
 
 
 def _enlarged(values: Tensor, size: list[int], mode: str) -> Tensor:

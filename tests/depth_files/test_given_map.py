@@ -126,6 +126,29 @@ def test_what_is_no_value_in_a_relative_map(folder: Path, invalid: float | None,
     assert np.array_equal(np.isnan(found.values), np.isnan(values) | np.isin(values, holes))
 
 
+@pytest.mark.parametrize("invalid", [None, "zero", -1.0])
+def test_naming_one_invalid_number_does_not_make_values_of_the_others(
+    folder: Path, invalid: float | str | None
+) -> None:
+    values = np.random.default_rng(0).uniform(1, 9, (24, 32)).astype(np.float32)
+    values[:4], values[4], values[5] = 1e10, 0, -1
+    np.save(folder / "map.npy", values)
+    found = read_given(folder / "map.npy", scale=1, invalid=invalid)  # type: ignore[arg-type]
+    assert np.array_equal(np.isnan(found.values), np.arange(24)[:, None].repeat(32, 1) < 6)
+
+
+def test_a_stray_value_is_no_value_of_a_relative_map(folder: Path) -> None:
+    values = np.random.default_rng(0).uniform(0, 1, (24, 32)).astype(np.float32)
+    values[3, 5] = 1e5
+    np.save(folder / "map.npy", values)
+    found = read_given(folder / "map.npy", kind="inverse", relative=True)
+    assert np.argwhere(np.isnan(found.values)).tolist() == [[3, 5]]
+    assert any("1 pixel more than 10 times the range" in note for note in found.notes)
+    assert not np.isnan(
+        read_given(folder / "map.npy", kind="inverse", relative=True, invalid="none").values
+    ).any()
+
+
 def test_below_zero_is_no_value_in_metres(folder: Path) -> None:
     np.save(folder / "map.npy", np.array([[-1.0, 0.0, 2.0]], np.float32))
     assert np.isnan(read_given(folder / "map.npy", scale=1).values).tolist() == [[True, True, False]]

@@ -11,6 +11,7 @@ import tifffile
 from image_files import ORIENTED, chunk, png16
 from packed_tiffs import packed
 
+from prv2cli.depth_files.holes import find_stray
 from prv2cli.depth_files.info import depth_info
 from prv2cli.depth_files.ours.metadata import DepthMetadata
 from prv2cli.depth_files.ours.write import write_depth
@@ -229,3 +230,23 @@ def test_our_own_files_mean_what_they_say() -> None:
     file = io.BytesIO()
     write_depth(file, background(65504), DepthMetadata(), fmt="npy")
     assert np.nanmax(read_depth(io.BytesIO(file.getvalue())).values) == 65504
+
+
+@pytest.mark.parametrize("value", [1e4, -1e4, 1e7])
+def test_a_few_values_far_from_all_others_are_no_depth(value: float) -> None:
+    values = np.random.default_rng(0).uniform(0, 255, (100, 120)).astype(np.float32)
+    values[5, 7] = value
+    found, notes = find_stray(values, None)
+    assert found is not None
+    assert np.argwhere(found).tolist() == [[5, 7]]
+    assert notes[0].startswith("1 pixel more than 10 times the range")
+
+
+def test_a_near_thing_of_few_pixels_is_depth() -> None:
+    values = np.random.default_rng(0).uniform(0, 255, (100, 120)).astype(np.float32)
+    values[5:9, 7] = 2000
+    assert find_stray(values, None) == (None, ())
+    assert find_stray(np.where(values > 1000, values, 1), None) == (
+        None,
+        (),
+    )  # there is no range to be out of

@@ -91,6 +91,13 @@ def test_the_usual_names_of_depth(tmp_path: Path, name: str) -> None:
     np.testing.assert_array_equal(found.values, DEPTH)
 
 
+@pytest.mark.parametrize("vector", ["XY", "XYZ"])
+def test_the_y_of_a_vector_is_no_depth(tmp_path: Path, vector: str) -> None:
+    path = exr(tmp_path / "a.exr", {f"flow.{axis}": DEPTH for axis in vector})
+    with pytest.raises(InputError, match=r"FILE\.exr:NAME"):
+        read_depth(path, scale=1)
+
+
 def test_equal_channels_are_one_map_and_others_a_picture(tmp_path: Path) -> None:
     grey = exr(tmp_path / "grey.exr", {"R": DEPTH, "G": DEPTH, "B": DEPTH, "A": np.ones_like(DEPTH)})
     np.testing.assert_array_equal(read_depth(grey, scale=1).values, DEPTH)

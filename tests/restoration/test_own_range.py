@@ -56,6 +56,16 @@ def test_measured_pixels_do_not_take_the_depth_of_a_filled_hole() -> None:
     np.testing.assert_array_equal(free, refined)
 
 
+def test_no_filled_value_reaches_a_measured_pixel_of_an_enlarged_map() -> None:
+    coarse = np.full((30, 40), -1, np.float32)
+    coarse[10:20, 15:25] = 1
+    measured = coarse < 0
+    refined = np.full((300, 400), 5, np.float32)
+    keep_in_range(refined, _coarse(coarse), 5.0, measured=torch.from_numpy(measured)[None, None])
+    assert float(refined[measured.repeat(10, 0).repeat(10, 1)].max()) == pytest.approx(-1 + SLACK)
+    assert float(refined[150, 200]) == pytest.approx(1 + SLACK)
+
+
 def test_measured_pixels_of_a_small_map_by_bands(monkeypatch: pytest.MonkeyPatch) -> None:
     generator = np.random.default_rng(1)
     refined = generator.normal(0, 2, (HEIGHT, WIDTH)).astype(np.float32)

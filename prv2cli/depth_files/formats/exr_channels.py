@@ -6,6 +6,7 @@ from prv2cli.errors import InputError
 from prv2cli.files.text import shown
 
 _DEPTH = frozenset(("z", "depth"))
+_NOT_ALONE = ("RY", "BY", "X", "Z")  # beside Y: colours, a vector
 _LISTED = 12  # channels in a message
 
 
@@ -67,7 +68,7 @@ def _greys(names: list[str]) -> list[list[str]]:
         colours = {f"{start}{colour}" for colour in ("R", "G", "B")}
         if colours <= set(names):
             found[layer] = sorted(colours, reverse=True)
-        elif f"{start}Y" in names and not {f"{start}RY", f"{start}BY"} & set(names):
+        elif f"{start}Y" in names and not {f"{start}{other}" for other in _NOT_ALONE} & set(names):
             found[layer] = [f"{start}Y"]
     of_depth = [three for layer, three in found.items() if layer.lower().rpartition(".")[2] in _DEPTH]
     return of_depth or list(found.values())

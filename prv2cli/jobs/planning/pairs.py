@@ -178,7 +178,9 @@ class _Names:
             by_stem = self.within(whole.parent)
             there = whole.name in by_stem.get(whole.stem, ())
             return [path] if there and identity(whole) != own else []
-        found = [path.with_name(one) for one in self.within(path.parent).get(path.name, ())]
+        within = self.within(path.parent)
+        names = within.get(path.name) or [one for one in within.get(path.stem, ()) if one == path.name]
+        found = [path.with_name(one) for one in names]
         return [one for one in found if identity(one) != own]
 
     def within(self, folder: Path) -> dict[str, list[str]]:

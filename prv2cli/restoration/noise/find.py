@@ -47,10 +47,10 @@ class Grain(NamedTuple):
     width: int
 
 
-def find_grain(cells: Tensor) -> Grain:
+def find_grain(cells: Tensor, measured: Tensor | None = None) -> Grain:
     """The noise of (1, 1, h, w) at the scale where it is most; deviation 0: none was found."""
     found = Grain(0.0, 1)
-    for reduction, values in by_scale(cells, SMALLEST):
+    for reduction, values in by_scale(cells, SMALLEST, measured):
         sample = values[:: math.ceil(len(values) / SAMPLES)]
         quarter, half = torch.quantile(sample, torch.tensor([0.25, 0.5])).tolist()
         if quarter > GAUSSIAN * half and quarter / OF_NOISE > found.deviation:
@@ -58,18 +58,21 @@ def find_grain(cells: Tensor) -> Grain:
     return found
 
 
-def find_noise(depth: Tensor, size: tuple[int, int], photograph: Callable[[], Tensor]) -> Tensor | None:
+def find_noise(
+    depth: Tensor, size: tuple[int, int], photograph: Callable[[], Tensor], measured: Tensor | None = None
+) -> Tensor | None:
     """The noise in a coarse map.
 
     Args:
         depth: (1, 1, h, w) normalised. size: rows and columns of the grid.
         photograph: gives the photograph reduced to it, (1, 3, rows, columns) in 0..1; strong noise alone asks for that.
+        measured: bool, as `depth`: False where it was filled; None: nowhere.
 
     Returns:
         What to subtract, (1, 1, rows, columns) on a grid of cells; None: no noise.
     """
     cells = to_guide(depth, size)
-    grain = find_grain(cells)
+    grain = find_grain(cells, measured)
     if grain.deviation < HARMLESS:
         return None
     if grain.deviation < (FINE_STRONG if grain.width <= FINE else STRONG):

@@ -129,6 +129,11 @@ def test_a_stem_that_ends_like_a_file_is_a_stem(folder: Path) -> None:
     assert "no depth map maps/b.png.*" in found.unpaired[0][1]
 
 
+def test_a_map_that_is_called_like_the_stem_itself(folder: Path) -> None:
+    _touch("in/a.tif.jpg", "maps/a.tif")
+    assert _names(_pair()) == {"in/a.tif.jpg": "maps/a.tif"}
+
+
 def test_two_that_could_each_be_the_map_of_the_other_are_told(folder: Path) -> None:
     _touch("in/a.jpg", "in/a.png", "in/b.jpg", "in/b.npy")
     found = _pair(maps="in")

@@ -97,6 +97,17 @@ def test_grains_are_as_wide_as_they_were_enlarged() -> None:
     assert all(0.01 < one.deviation < 0.05 for one in found)
 
 
+def test_filled_holes_do_not_hide_the_noise() -> None:
+    measured = torch.ones(1, 1, 90, 120, dtype=torch.bool)
+    measured[..., :40] = False
+    depth = grain(torch.empty(1, 1, 90, 120)).where(measured, 0)
+    assert find_grain(depth).deviation < 0.01
+    assert find_grain(depth, measured).deviation == pytest.approx(0.03, rel=0.1)
+    assert find_grain(depth, torch.zeros_like(measured)) == find_grain(
+        depth
+    )  # nothing else is left to judge by
+
+
 @pytest.mark.parametrize("size", [(1, 1), (1, 40), (7, 5), (15, 200), (16, 16), (17, 33)])
 def test_maps_of_any_size(size: tuple[int, int]) -> None:
     depth = grain(torch.empty(1, 1, *size))
