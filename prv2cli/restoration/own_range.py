@@ -73,12 +73,13 @@ def _clip(
     height, width = refined.shape
     high = bilinear(highest + SLACK, (len(highest), width))
     low = None if lowest is None else bilinear(lowest - SLACK, (len(lowest), width))
+    if where is not None:
+        y, x = (nearest_places(new, old) for new, old in zip((height, width), where.shape, strict=True))
     for rows in bands(height, width):
         band = refined[rows]
         least = None if low is None else rows_of(low, height, rows)
         kept = np.clip(band, least, rows_of(high, height, rows))
         if where is not None:
-            y, x = (nearest_places(new, old) for new, old in zip((height, width), where.shape, strict=True))
             kept = np.where(where[y[rows, None], x], kept, band)
         refined[rows] = kept
 
