@@ -88,8 +88,8 @@ class Shared:
         str | None,
         typer.Option(
             help="Which of its numbers means no value: a number, zero or none. Default: 0 and below in a map of "
-            "metres; in a relative one none, where 0 is as far (inverse) or as near (depth) as can be. Numbers that are "
-            "known to stand for nothing, such as 1e10, have no value either but with none.",
+            "metres; in a relative one none, where 0 is as far (inverse) or as near (depth) as can be. Numbers that "
+            "are known to stand for nothing, such as 1e10, have no value either but with none.",
             metavar="VALUE|zero|none",
             rich_help_panel=COARSE,
         ),
