@@ -21,7 +21,7 @@ from prv2cli.restoration.back_projection import back_project, difference, on_gri
 from prv2cli.restoration.change import add_change
 from prv2cli.restoration.edges.shock_filter import CLEAN_EDGE, EDGE, shock_filter
 from prv2cli.restoration.edges.weighted_median import SPACINGS, spacings_for, weighted_median
-from prv2cli.restoration.own_range import keep_in_range
+from prv2cli.restoration.own_range import keep_in_range, keep_to_measured
 from prv2cli.tiling.blend import Blended, MapArray, seam_excess
 from prv2cli.tiling.disagreement import to_confidence
 from prv2cli.tiling.plan import TilePlan
@@ -173,11 +173,13 @@ def correct(
     if blurred and noise == 0:
         back_project(refined, grid, config.back_projection)
     if config.own_range:
-        keep_in_range(refined, given, found.blur, measured=measured, only_blurred=blurred)
+        keep_in_range(refined, given, found.blur, only_blurred=blurred)
     if blurred or (0 < noise < WEAK_NOISE and not estimated):
         shock_filter(refined, config.shock_filter, scale.contrast, EDGE if noise else CLEAN_EDGE)
     if config.weighted_median:
         spacings = spacings_for(found.blur) if blurred else SPACINGS
         weighted_median(refined, pixels, scale.contrast, spacings)
-        if config.own_range and measured is not None and not blurred:  # a median also of what was filled
-            keep_in_range(refined, given, found.blur, measured=measured)
+    if (
+        config.own_range and measured is not None and not blurred
+    ):  # last, as a median is of filled values, too
+        keep_to_measured(refined, given, found.blur, measured)

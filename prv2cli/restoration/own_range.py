@@ -23,44 +23,54 @@ from prv2cli.resampling.maps import bilinear, nearest_places, rows_of
 
 GRID_SIDE = 1024  # cells on the longer side, at most
 REACH = 3.0  # of the blurs that the map has: how far a surface is looked for
-RIM_REACH = 1.5  # the same for measured pixels that are no farther from a hole
+RIM_REACH = 1.5  # the same for measured pixels that are no farther than this from a hole
 BLURRED_REACH = 16.0  # the same where the map was only blurred
 FINEST = 0.5  # pixels: no map is taken for sharper
 SLACK = 0.02  # of a unit of the normalised map
+_UNBOUND = 1e6  # beyond all normalised values
 
 
 def keep_in_range(
-    refined: np.ndarray | DiskArray,
-    coarse: Tensor,
-    blur: float,
-    *,
-    measured: Tensor | None = None,
-    only_blurred: bool = False,
+    refined: np.ndarray | DiskArray, coarse: Tensor, blur: float, *, only_blurred: bool = False
 ) -> None:
     """Cut off what lies beyond the coarse map's own values, in place, band by band.
 
     Args:
         refined: (H, W) in a refiner's space, farther being larger. coarse: (1, 1, h, w) of any size, in the same space.
         blur: standard deviation in pixels of `refined` of the blur that the coarse map has.
-        measured: (1, 1, h, w) bool, False where `coarse` was filled; None: nowhere.
-        only_blurred: nothing else is wrong with the coarse map; only what is too far is cut off, beside holes too.
+        only_blurred: nothing else is wrong with the coarse map; only what is too far is cut off.
     """
-    height, width = refined.shape
-    cells = min(1.0, GRID_SIDE / max(height, width))
-    size = [max(1, round(side * cells)) for side in (height, width)]
-    blur = max(blur, FINEST) * cells
-    reach = max(1, round((BLURRED_REACH if only_blurred else REACH) * blur))
+    size, reach = _grid(refined.shape, blur, BLURRED_REACH if only_blurred else REACH)
     highest = _largest(coarse, size, reach)
-    if only_blurred:
-        _clip(refined, None, highest)
-        return
-    lowest = -_largest(-coarse, size, reach)
+    lowest = None if only_blurred else -_largest(-coarse, size, reach)
     _clip(refined, lowest, highest)
-    if measured is not None:
-        reaches = reach, max(1, round(RIM_REACH * blur))
-        highest = _largest_measured(coarse, measured, highest, reaches)
-        lowest = -_largest_measured(-coarse, measured, -lowest, reaches)
-        _clip(refined, lowest, highest, measured[0, 0].numpy())
+
+
+def keep_to_measured(refined: np.ndarray | DiskArray, coarse: Tensor, blur: float, measured: Tensor) -> None:
+    """Cut off, of measured pixels beside holes, what lies beyond the values that were measured around, in place.
+
+    Args:
+        refined, coarse, blur: keep_in_range's. measured: (1, 1, h, w) bool, False where `coarse` was filled.
+    """
+    size, reach = _grid(refined.shape, blur, REACH)
+    _, rim = _grid(refined.shape, blur, RIM_REACH)
+    there = _enlarged(measured.to(torch.uint8), size, "nearest-exact").bool()
+    known = _enlarged(coarse, size, "nearest-exact")  # so that no filled value is mixed in
+    filled = _enlarged((~measured).float(), size, "bilinear")  # wherever a filled value counts
+    close, near = (_around(filled, size, far) > 0 for far in (rim, reach))
+
+    def largest(values: Tensor) -> np.ndarray:
+        of_measured = values.where(there, -torch.inf)
+        found = np.where(close, _around(of_measured, size, rim), _around(of_measured, size, reach))
+        return np.where(near & np.isfinite(found), found, _UNBOUND)
+
+    _clip(refined, -largest(-known), largest(known), measured[0, 0].numpy())
+
+
+def _grid(shape: tuple[int, ...], blur: float, blurs: float) -> tuple[list[int], int]:
+    """Rows and columns of the cells in which extremes are looked for, and how many of them are so many blurs."""
+    cells = min(1.0, GRID_SIDE / max(shape))
+    return [max(1, round(side * cells)) for side in shape], max(1, round(blurs * max(blur, FINEST) * cells))
 
 
 def _clip(
@@ -87,22 +97,6 @@ def _clip(
 def _largest(coarse: Tensor, size: list[int], reach: int) -> np.ndarray:
     """(rows, columns) of `size`: the largest value within `reach` cells each way."""
     return _around(_enlarged(coarse, size, "bilinear"), size, reach)
-
-
-def _largest_measured(
-    coarse: Tensor, measured: Tensor, everywhere: np.ndarray, reaches: tuple[int, int]
-) -> np.ndarray:
-    """The largest measured value around; from less far where a hole is no farther than that.
-
-    Where nothing was measured, that of `everywhere`. reaches: cells each way, in general and beside a hole.
-    """
-    size, (reach, rim) = list(everywhere.shape), reaches
-    there = _enlarged(measured.to(torch.uint8), size, "nearest-exact").bool()
-    # No filled value is mixed in.
-    known = _enlarged(coarse, size, "nearest-exact").where(there, -torch.inf)
-    beside_hole = _around((~there).float(), size, rim) > 0
-    largest = np.where(beside_hole, _around(known, size, rim), _around(known, size, reach))
-    return np.where(np.isfinite(largest), largest, everywhere)
 
 
 def _enlarged(values: Tensor, size: list[int], mode: str) -> Tensor:

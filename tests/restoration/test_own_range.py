@@ -9,7 +9,7 @@ from torch import Tensor
 
 from prv2cli.files.disk_array import bands
 from prv2cli.restoration import own_range
-from prv2cli.restoration.own_range import SLACK, keep_in_range
+from prv2cli.restoration.own_range import SLACK, keep_in_range, keep_to_measured
 
 HEIGHT, WIDTH = 90, 140
 
@@ -49,7 +49,7 @@ def test_measured_pixels_do_not_take_the_depth_of_a_filled_hole() -> None:
         np.float32
     )  # the hole, 2 px away from itself
     kept, free = refined.copy(), refined.copy()
-    keep_in_range(kept, _coarse(coarse), 2.0, measured=torch.from_numpy(measured)[None, None])
+    keep_to_measured(kept, _coarse(coarse), 2.0, torch.from_numpy(measured)[None, None])
     keep_in_range(free, _coarse(coarse), 2.0)
     np.testing.assert_allclose(kept[measured], -1, atol=SLACK)
     np.testing.assert_array_equal(kept[~measured], refined[~measured])
@@ -61,7 +61,8 @@ def test_no_filled_value_reaches_a_measured_pixel_of_an_enlarged_map() -> None:
     coarse[10:20, 15:25] = 1
     measured = coarse < 0
     refined = np.full((300, 400), 5, np.float32)
-    keep_in_range(refined, _coarse(coarse), 5.0, measured=torch.from_numpy(measured)[None, None])
+    keep_in_range(refined, _coarse(coarse), 5.0)
+    keep_to_measured(refined, _coarse(coarse), 5.0, torch.from_numpy(measured)[None, None])
     assert float(refined[measured.repeat(10, 0).repeat(10, 1)].max()) == pytest.approx(-1 + SLACK)
     assert float(refined[150, 200]) == pytest.approx(1 + SLACK)
 
@@ -72,10 +73,10 @@ def test_measured_pixels_of_a_small_map_by_bands(monkeypatch: pytest.MonkeyPatch
     coarse = _coarse(generator.normal(0, 0.5, (30, 47)).astype(np.float32))
     measured = torch.from_numpy(generator.random((30, 47)) < 0.5)[None, None]
     whole, banded = refined.copy(), refined.copy()
-    keep_in_range(whole, coarse, 1.5, measured=measured)
+    keep_to_measured(whole, coarse, 1.5, measured)
     assert np.isfinite(whole).all()
     monkeypatch.setattr(own_range, "bands", lambda h, w: (slice(y, min(y + 7, h)) for y in range(0, h, 7)))
-    keep_in_range(banded, coarse, 1.5, measured=measured)
+    keep_to_measured(banded, coarse, 1.5, measured)
     np.testing.assert_array_equal(whole, banded)
 
 
