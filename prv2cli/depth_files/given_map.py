@@ -22,7 +22,7 @@ from prv2cli.depth_files.embedded.levels import EmbeddedDepth
 from prv2cli.depth_files.embedded.read import read_embedded
 from prv2cli.depth_files.formats.picture import Picture, read_picture
 from prv2cli.depth_files.holes import find_holes, find_stray
-from prv2cli.depth_files.ours.metadata import DepthMetadata, Kind, check_scale
+from prv2cli.depth_files.ours.metadata import SOFTWARE, DepthMetadata, Kind, check_scale
 from prv2cli.depth_files.read import decode_source, interpret, overruled, refuse_confidence, unit_needed
 from prv2cli.errors import InputError, Prv2Error, UsageError
 from prv2cli.files.once import read_once
@@ -98,7 +98,7 @@ def read_given(
         half, notes = picture.half_step / metadata.scale, (_note(name, scale), *_transparent(name, known))
     unit: Literal["metre", "relative"] = "relative" if metadata.unit.endswith("relative") else "metre"
     values = _values(stored.numbers, metadata, unit, invalid)
-    if unit == "relative" and picture is None and invalid != "none" and metadata.software != "prv2cli":
+    if unit == "relative" and picture is None and invalid != "none" and metadata.software != SOFTWARE:
         known, found = find_stray(values, known)
         notes += tuple(f"{name}: {note}" for note in found)
     notes += _far(name, values if known is None else values[~known], metadata.kind, unit)
@@ -235,7 +235,7 @@ def _values(numbers: np.ndarray, metadata: DepthMetadata, unit: str, invalid: In
     with np.errstate(all="ignore"):
         values = (numbers / np.float64(metadata.scale)).astype(np.float32)
         holes = _without_value(values, numbers, unit, invalid)
-        own_hole = metadata.invalid == 0 and metadata.software == "prv2cli"
+        own_hole = metadata.invalid == 0 and metadata.software == SOFTWARE
         if invalid is None and unit != "metre" and own_hole:  # our own 16-bit files say so
             holes |= numbers == 0
     values[holes] = np.nan

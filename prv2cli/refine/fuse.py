@@ -179,7 +179,6 @@ def correct(
     if config.weighted_median:
         spacings = spacings_for(found.blur) if blurred else SPACINGS
         weighted_median(refined, pixels, scale.contrast, spacings)
-    if (
-        config.own_range and measured is not None and not blurred
-    ):  # last, as a median is of filled values, too
+    # Last, as a median is of filled values, too.
+    if config.own_range and measured is not None and not blurred:
         keep_to_measured(refined, given, found.blur, measured)

@@ -235,8 +235,8 @@ class Preparer:
         """Photographs with their coarse depth, normalised, and the features that guide the tiles."""
         scales = [self._scale_of(one) for one in coarse]
         normalised = [scale.encode(one.values) for scale, one in zip(scales, coarse, strict=True)]
-        known = zip(photos, normalised, (one.measured for one in coarse), strict=True)
-        noise = [self._noise_of(*one) for one in known]
+        known = zip(photos, normalised, coarse, strict=True)
+        noise = [self._noise_of(rgb, depth, given.measured) for rgb, depth, given in known]
         normalised = [without(*pair) for pair in zip(noise, normalised, strict=True)]
         if isinstance(self._coarse, BundleCoarse):
             features = [one.features for one in coarse]

@@ -246,7 +246,5 @@ def test_a_near_thing_of_few_pixels_is_depth() -> None:
     values = np.random.default_rng(0).uniform(0, 255, (100, 120)).astype(np.float32)
     values[5:9, 7] = 2000
     assert find_stray(values, None) == (None, ())
-    assert find_stray(np.where(values > 1000, values, 1), None) == (
-        None,
-        (),
-    )  # there is no range to be out of
+    # There is no range to be out of.
+    assert find_stray(np.where(values > 1000, values, 1), None) == (None, ())

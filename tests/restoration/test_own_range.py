@@ -45,9 +45,8 @@ def test_measured_pixels_do_not_take_the_depth_of_a_filled_hole() -> None:
     coarse = np.full((HEIGHT, WIDTH), -1, np.float32)
     coarse[30:50, 60:80] = 1
     measured = coarse < 0
-    refined = np.where(np.pad(~measured, 2)[:-4, :-4], 1, -1).astype(
-        np.float32
-    )  # the hole, 2 px away from itself
+    moved = np.pad(~measured, 2)[:-4, :-4]  # the hole, 2 px away from itself
+    refined = np.where(moved, 1, -1).astype(np.float32)
     kept, free = refined.copy(), refined.copy()
     keep_to_measured(kept, _coarse(coarse), 2.0, torch.from_numpy(measured)[None, None])
     keep_in_range(free, _coarse(coarse), 2.0)

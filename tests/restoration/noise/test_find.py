@@ -103,9 +103,8 @@ def test_filled_holes_do_not_hide_the_noise() -> None:
     depth = grain(torch.empty(1, 1, 90, 120)).where(measured, 0)
     assert find_grain(depth).deviation < 0.01
     assert find_grain(depth, measured).deviation == pytest.approx(0.03, rel=0.1)
-    assert find_grain(depth, torch.zeros_like(measured)) == find_grain(
-        depth
-    )  # nothing else is left to judge by
+    # Nothing else is left to judge by.
+    assert find_grain(depth, torch.zeros_like(measured)) == find_grain(depth)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 40), (7, 5), (15, 200), (16, 16), (17, 33)])
